@@ -1,0 +1,7 @@
+"""drstudy: the helper library behind the numbered notebooks of the diabetic retinopathy study.
+
+Rooms import only from rooms on lower floors (see README.md, "How the house is built"); importing ``drstudy`` itself
+imports nothing heavy.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""From files on disk to arrays: manifest, sources, phantom, audit, splits, image store."""

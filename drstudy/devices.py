@@ -1,0 +1,134 @@
+"""On what it runs: device, precision, determinism, and the line that says so in every notebook."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import random
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the precision of its matrix products.
+
+    Attributes:
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"`` (fp16 on CUDA only).
+    """
+
+    device: str
+    precision: str
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.startswith("cuda")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that activations have inside :meth:`autocast` and in the feature store."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Mixed precision for this device; a no-op in fp32."""
+        import torch
+
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.split(":")[0], dtype=self.dtype)
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Move a batch to the device: pinned and non-blocking on CUDA, channels_last where it is (N, C, H, W)."""
+        import torch
+
+        if self.is_cuda:
+            tensor = tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def __str__(self) -> str:
+        import torch
+
+        name = torch.cuda.get_device_name(self.device) if self.is_cuda else "CPU"
+        return f"{name}, {self.precision}, {torch.get_num_threads()} thread(s)"
+
+
+def setup(device: str = "auto", precision: str = "auto", threads: int = 0, seed: int = 0) -> Compute:
+    """Choose the device and make it deterministic.
+
+    Args:
+        device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:N"``.
+        precision: ``"auto"`` is bf16 where the device computes it natively, else fp16 on CUDA and fp32 on a CPU.
+        threads: CPU threads of torch; 0 keeps its own choice (all cores). The bytes of a result may depend on it.
+        seed: Seeds Python, NumPy and torch.
+
+    Raises:
+        ValueError: If the device or precision is unknown or not to be had here.
+    """
+    import torch
+
+    if precision not in PRECISIONS:
+        raise ValueError(f"PRECISION is {precision!r}; it must be one of {', '.join(PRECISIONS)}.")
+    if threads < 0:
+        raise ValueError(f"THREADS is {threads}; it must be 0 (all cores) or more.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"DEVICE is {device!r}, but this torch ({torch.__version__}) sees no CUDA device. Use DEVICE 'auto' or 'cpu'.")
+    if not device.startswith("cuda") and device != "cpu":
+        raise ValueError(f"DEVICE is {device!r}; it must be 'auto', 'cpu', 'cuda' or 'cuda:N'.")
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "cpu":
+        if precision == "fp16":
+            raise ValueError("PRECISION 'fp16' needs a CUDA device; on a CPU use 'bf16' or 'fp32'.")
+        if precision == "auto":
+            precision = "bf16" if _cpu_has_bf16() else "fp32"
+    else:
+        torch.backends.cuda.matmul.allow_tf32 = False
+        if precision == "auto":
+            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    deterministic(seed)
+    return Compute(device, precision)
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware (AMX or AVX512-BF16); without it bf16 is slower than fp32."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = file.read()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def deterministic(seed: int) -> None:
+    """Seed everything and ask torch for deterministic algorithms (same machine, same threads: same bytes)."""
+    import numpy as np
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  (libraries that use the global state)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def packages() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "scipy", "grad-cam", "papermill", "opencv-python-headless", "pillow")
+    found = {"python": platform.python_version()}
+    for name in (*names, "drstudy"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

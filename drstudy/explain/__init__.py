@@ -1,0 +1,1 @@
+"""Heatmaps as measurements: class activation maps and their localisation measures."""

@@ -1,0 +1,1 @@
+"""What is trained: backbones, heads and which of their layers move."""

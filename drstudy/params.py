@@ -1,0 +1,310 @@
+"""Checked parameters: one class a notebook, used right after papermill has injected.
+
+Papermill only warns of an unknown name and turns a YAML ``1e-4`` into a string (its documented behaviour); here the
+first is an error that names the nearest field and the second is read as a number. In the notebooks and in
+``params/<profile>/*.yaml`` the names are UPPER_CASE, in Python they are attributes in lower case.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from drstudy import paths
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ParameterError(ValueError):
+    """A parameter has an unknown name, a wrong type, or a value out of range."""
+
+
+class Parameters(BaseModel):
+    """What every notebook takes.
+
+    Attributes:
+        profile: Name of the profile; results go to ``results/<profile>/``.
+        variant: Sub-folder of the result where a notebook runs more than once (backbone and seed), else empty.
+        seed: Seed of everything random in this notebook.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    notebook: ClassVar[str] = ""
+
+    profile: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] = "smoke"
+    variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names as notebooks write them."""
+        return [name.upper() for name in cls.model_fields]
+
+    @classmethod
+    def check(cls, namespace: Mapping[str, Any]) -> Self:
+        """Build the parameters from a notebook's ``globals()`` (or any mapping with UPPER_CASE names).
+
+        Raises:
+            ParameterError: Naming each field that is unknown, of a wrong type or out of range, and what to write instead.
+        """
+        given = {
+            name: value
+            for name, value in namespace.items()
+            if name.isupper() and not name.startswith("_") and not isinstance(value, types.ModuleType | type)
+        }
+        problems = [_unknown(name, cls.names()) for name in given if name not in cls.names()]
+        known = {name.lower(): value for name, value in given.items() if name in cls.names()}
+        try:
+            parameters = cls(**known)
+        except ValidationError as error:
+            problems += [_explain(item) for item in error.errors()]
+        if problems:
+            where = f"notebook {cls.notebook}" if cls.notebook else cls.__name__
+            raise ParameterError(f"Parameters of {where}:\n" + "\n".join(f"  - {line}" for line in problems))
+        return parameters
+
+    @property
+    def folder(self) -> Path:
+        """Where this notebook's result goes: ``results/<profile>/<notebook>[/<variant>]``."""
+        return paths.results() / self.profile / self.notebook / self.variant
+
+    def upper(self) -> dict[str, Any]:
+        """As JSON-ready UPPER_CASE names: what ``run.json`` records and papermill takes."""
+        return {name.upper(): value for name, value in self.model_dump(mode="json").items()}
+
+
+class Computing(Parameters):
+    """For notebooks that run a network.
+
+    Attributes:
+        device, precision, threads: See :func:`drstudy.devices.setup`.
+    """
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class DataAudit(Parameters):
+    """Notebook 01.
+
+    Attributes:
+        source: Layout of the data: phantom, eyepacs, aptos, idrid or folder.
+        data_root: Folder of the data set; for the phantom, empty means a folder under ``data/`` named by what makes it.
+        image_size: Side of the square field-of-view crops in the image store, pixels.
+        split_by: ``patient`` keeps both eyes on one side; ``image`` is the paper's and leaks (only to measure that).
+        fractions: Shares of train, validation and test.
+        near_duplicate_bits: Greatest Hamming distance of two 64-bit perceptual hashes that counts as near duplicate.
+        max_megapixels: Larger files are quarantined as possible decompression bombs.
+        workers: Processes that decode; 0 is one a core.
+        n_patients, phantom_size, distribution, difficulty, label_noise: See :class:`drstudy.data.phantom.PhantomConfig`.
+    """
+
+    notebook: ClassVar[str] = "01_data_audit"
+    source: Literal["phantom", "eyepacs", "aptos", "idrid", "folder"] = "phantom"
+    data_root: str = ""
+    image_size: Annotated[int, Field(ge=32, le=2048)] = 128
+    split_by: Literal["patient", "image"] = "patient"
+    fractions: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] = 2
+    max_megapixels: Annotated[float, Field(gt=0)] = 120.0
+    workers: Annotated[int, Field(ge=0)] = 0
+    n_patients: Positive = 40
+    phantom_size: Annotated[int, Field(ge=64, le=1024)] = 256
+    distribution: str = "mild"
+    difficulty: Share = 0.5
+    label_noise: Share = 0.0
+
+    @field_validator("fractions")
+    @classmethod
+    def _sums_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(value) - 1) > 1e-6:
+            raise ValueError(f"train, validation and test must sum to 1, not {sum(value):g}")
+        return value
+
+
+class Training(Computing):
+    """The recipe of fine-tuning (*spec* A2 to A4), each oddity of the paper beside what we hold to be right.
+
+    Attributes:
+        audit: Result folder of notebook 01: images, split.
+        backbone: Name in :mod:`drstudy.models.backbones`.
+        weights: ``imagenet``, ``imagenet-if-reachable``, ``bundled``, ``none`` or a path.
+        head: ``paper`` (seven linear layers), ``single`` (one) or ``mlp``.
+        frozen_bn: ``eval`` keeps the statistics of frozen batch norms; ``track`` lets them drift as the paper's code does.
+        sampler: ``paper`` (weights 0.1, 1, 0.5, 3, 4), ``inverse``, ``sqrt`` or ``none``.
+        epochs, batch_size, learning_rate, betas: Of Adam. The paper: 100, 256, 1e-4, (0, 0.99).
+        label_smoothing, weight_decay: Both 0 in the paper.
+        views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time.
+        feature_store: Cache the frozen trunk's output for all views.
+        input_size: Side of the network's input, pixels. The paper: 224.
+        select_by: Which validation number chooses the epoch: ``qwk`` or ``loss``.
+    """
+
+    audit: str = "results/smoke/01_data_audit"
+    backbone: str = "efficientnet_lite0"
+    weights: str = "bundled"
+    head: Literal["paper", "single", "mlp"] = "single"
+    frozen_bn: Literal["eval", "track"] = "eval"
+    sampler: Literal["paper", "inverse", "sqrt", "none"] = "paper"
+    epochs: Positive = 3
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    views: Annotated[int, Field(ge=0, le=1000)] = 2
+    feature_store: bool = True
+    input_size: Annotated[int, Field(ge=32, le=2048)] = 96
+    select_by: Literal["qwk", "loss"] = "qwk"
+
+    @model_validator(mode="after")
+    def _store_is_exact(self) -> Self:
+        if self.feature_store and self.frozen_bn == "track":
+            raise ValueError(
+                "FEATURE_STORE with FROZEN_BN 'track' would not be exact: the frozen layers' statistics move while training, "
+                "so their output cannot be cached. Set FEATURE_STORE to False or FROZEN_BN to 'eval'"
+            )
+        if self.feature_store and self.views == 0:
+            raise ValueError("VIEWS 0 draws fresh views each epoch, which cannot be cached. Set FEATURE_STORE to False or VIEWS to 1 or more")
+        return self
+
+
+class Oversampling(Training):
+    """Notebook 02: the recipe of the short fine-tunes, one a sampler.
+
+    Attributes:
+        samplers: Those compared.
+        resamples: Of the patient bootstrap.
+    """
+
+    notebook: ClassVar[str] = "02_oversampling"
+    samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
+    resamples: Positive = 200
+
+
+class FineTuning(Training):
+    """Notebook 03: one backbone, one seed.
+
+    Attributes:
+        resamples: Of the patient bootstrap.
+        keep_features: Keep the feature store after the run (it is large, and made again when needed).
+    """
+
+    notebook: ClassVar[str] = "03_fine_tuning"
+    variant: str = "efficientnet_lite0-seed0"
+    resamples: Positive = 200
+    keep_features: bool = False
+
+
+class BackboneComparison(Parameters):
+    """Notebook 04.
+
+    Attributes:
+        runs: Result folders of notebook 03, one a backbone and seed.
+        resamples: Of the patient bootstrap, shared by all backbones.
+    """
+
+    notebook: ClassVar[str] = "04_backbone_comparison"
+    runs: tuple[str, ...] = Field(
+        default=(
+            "results/smoke/03_fine_tuning/efficientnet_lite0-seed0",
+            "results/smoke/03_fine_tuning/densenet121-seed0",
+        ),
+        min_length=1,
+    )
+    resamples: Positive = 200
+
+
+class HeatmapAnalysis(Computing):
+    """Notebook 05.
+
+    Attributes:
+        model: Result folder of notebook 03: the network that is explained.
+        audit: Result folder of notebook 01: the images that it is explained on (they may be another source's).
+        subset: ``test``, ``validation``, ``train`` or ``all`` images of that split.
+        max_images: At most so many, drawn evenly over the grades; 0 is all.
+        layers: Where the maps are taken; empty is the backbone's candidates (DenseNet121: ``denselayer16``,
+            ``denseblock4``, ``norm5_relu``; *spec* A6).
+        target: Which class a map explains: ``predicted`` (the paper's) or ``grade`` (the true one).
+        resamples: Of the patient bootstrap.
+    """
+
+    notebook: ClassVar[str] = "05_heatmap_analysis"
+    variant: str = "densenet121-seed0"
+    model: str = "results/smoke/03_fine_tuning/densenet121-seed0"
+    audit: str = "results/smoke/01_data_audit"
+    subset: Literal["train", "validation", "test", "all"] = "test"
+    max_images: Annotated[int, Field(ge=0)] = 0
+    layers: tuple[str, ...] = ()
+    target: Literal["predicted", "grade"] = "predicted"
+    resamples: Positive = 200
+
+
+BY_NOTEBOOK: dict[str, type[Parameters]] = {
+    cls.notebook: cls for cls in (DataAudit, Oversampling, FineTuning, BackboneComparison, HeatmapAnalysis)
+}
+
+PAPER: dict[str, Any] = {
+    "weights": "imagenet",
+    "head": "paper",
+    "frozen_bn": "track",
+    "sampler": "paper",
+    "epochs": 100,
+    "batch_size": 256,
+    "learning_rate": 1e-4,
+    "betas": (0.0, 0.99),
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "views": 0,
+    "input_size": 224,
+}
+"""The recipe that the main paper prints, or implies (*spec* A2 to A4); ``frozen_bn: track`` is what its printed code does."""
+
+
+def deviations(parameters: Training | Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where a recipe differs from the paper's: ``{name: (here, paper)}``, so that no table mixes the two without a label."""
+    given = parameters.model_dump() if isinstance(parameters, BaseModel) else {k.lower(): v for k, v in parameters.items()}
+    here = {name: tuple(given[name]) if isinstance(given[name], list) else given[name] for name in PAPER}
+    return {name: (here[name], PAPER[name]) for name in PAPER if here[name] != PAPER[name]}
+
+
+def from_files(notebook: str, files: list[Path], overrides: Mapping[str, Any] | None = None) -> Parameters:
+    """Merge flat YAML files (later wins) and overrides, and check them before any kernel starts.
+
+    Raises:
+        KeyError: If there is no such notebook, with the names that exist.
+        ParameterError: As :meth:`Parameters.check`; also if a file is not a flat mapping.
+    """
+    if notebook not in BY_NOTEBOOK:
+        raise KeyError(f"There is no notebook {notebook!r}; there are {', '.join(BY_NOTEBOOK)}.")
+    merged: dict[str, Any] = {}
+    for file in files:
+        content = yaml.safe_load(file.read_text()) or {}
+        if not isinstance(content, dict) or any(isinstance(value, dict) for value in content.values()):
+            raise ParameterError(f"{paths.show(file)} must be a flat mapping of NAME: value.")
+        lower = [name for name in content if not str(name).isupper()]
+        if lower:
+            raise ParameterError(f"{paths.show(file)}: names are written in UPPER CASE, not {', '.join(map(str, lower))}.")
+        merged.update(content)
+    merged.update(overrides or {})
+    return BY_NOTEBOOK[notebook].check(merged)
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}."
+    return f"{name} is not a parameter of this notebook; {hint}"
+
+
+def _explain(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"]).upper()
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{name} = {error['input']!r}: {message}" if name else message

@@ -1,0 +1,91 @@
+"""Where things are: one root, whatever folder papermill, nbval or JupyterLab starts in.
+
+Two environment variables move the large folders: ``DRSTUDY_DATA`` (default ``<root>/data``) and
+``DRSTUDY_RESULTS`` (default ``<root>/results``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def root() -> Path:
+    """The project's folder: the nearest one upwards (of this file, else of the caller) that holds ``notebooks/``.
+
+    Raises:
+        FileNotFoundError: If there is none, with what to do.
+    """
+    for start in (Path(__file__).resolve().parent, Path.cwd().resolve()):
+        for folder in (start, *start.parents):
+            if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
+                return folder
+    raise FileNotFoundError(
+        "The folder of the study was not found: no folder above this one holds both notebooks/ and pyproject.toml. "
+        "Start drstudy inside a clone of the project, installed with `pip install -e .`."
+    )
+
+
+def data() -> Path:
+    """The folder of data sets and stores (git ignores it)."""
+    return Path(os.environ.get("DRSTUDY_DATA") or root() / "data").resolve()
+
+
+def results() -> Path:
+    """The folder of results (git ignores it)."""
+    return Path(os.environ.get("DRSTUDY_RESULTS") or root() / "results").resolve()
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """A path as parameters write it: absolute, or relative to the root; ``data/...`` and ``results/...`` follow the variables."""
+    path = Path(path).expanduser()
+    if path.is_absolute():
+        return path
+    if path.parts[:1] == ("results",):
+        return results().joinpath(*path.parts[1:])
+    if path.parts[:1] == ("data",):
+        return data().joinpath(*path.parts[1:])
+    return (root() / path).resolve()
+
+
+def show(path: str | os.PathLike[str]) -> str:
+    """The inverse of :func:`resolve` for readers: ``results/...``, ``data/...``, relative to the root, else absolute."""
+    path = Path(path).resolve()
+    for base, prefix in ((results(), "results"), (data(), "data"), (root(), "")):
+        if path.is_relative_to(base):
+            return (Path(prefix) / path.relative_to(base)).as_posix()
+    try:
+        return Path(os.path.relpath(path, root())).as_posix()
+    except ValueError:  # another drive
+        return path.as_posix()
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; renamed to ``path`` when the block ends well, removed when it does not.
+
+    The temporary name keeps the suffix, so writers that go by it work.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
