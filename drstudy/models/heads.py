@@ -1,0 +1,33 @@
+"""Classification heads: what replaces the last linear layer of a backbone."""
+
+from __future__ import annotations
+
+from torch import nn
+
+GRADES = 5
+PAPER_WIDTHS = (512, 256, 128, 64, 32, 16)
+"""Hidden widths of the paper's head (*spec* A3): seven linear layers, with nothing between them."""
+
+
+def make(kind: str, in_features: int, out_features: int = GRADES) -> nn.Module:
+    """Build a head that maps (N, in_features) to logits (N, out_features).
+
+    Args:
+        kind: ``single`` is one linear layer (the paper's Table 1); ``paper`` the seven linear layers of its code, without
+            a non-linearity, which collapse to one affine map but train more slowly (*spec* A3); ``mlp`` is our repair of
+            it: two layers of width 256 with ReLU and dropout 0.2 between.
+        in_features: Width of the pooled features. For other backbones than DenseNet121 the paper's "same settings"
+            cannot be literal; here the chain starts at that backbone's width.
+        out_features: Number of grades.
+
+    Raises:
+        ValueError: If ``kind`` is unknown.
+    """
+    if kind == "single":
+        return nn.Linear(in_features, out_features)
+    if kind == "paper":
+        widths = (in_features, *PAPER_WIDTHS, out_features)
+        return nn.Sequential(*(nn.Linear(a, b) for a, b in zip(widths, widths[1:])))
+    if kind == "mlp":
+        return nn.Sequential(nn.Linear(in_features, 256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, out_features))
+    raise ValueError(f"HEAD is {kind!r}; it must be 'paper', 'single' or 'mlp'.")
