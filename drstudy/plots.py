@@ -1,7 +1,7 @@
 """The look of the study, and every figure of notebooks 02 to 04: one function each, which returns its Figure.
 
-Colours are safe for colour-blind readers: grades go from light to dark along one ordered palette, backbones take fixed
-colours of the Okabe-Ito set, everywhere the same.
+Colours are safe for colour-blind readers: grades go from light to dark along one ordered palette, backbones
+take fixed colours of the Okabe-Ito set, everywhere the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ GRADE_NAMES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR")
 """Names of the grades 0 to 4 of diabetic retinopathy (N)PDR: (non-)proliferative."""
 
 GRADE_COLOURS = ("#fbc127", "#f0703a", "#c03a76", "#7e2482", "#2a115c")
-"""One colour a grade, 0 to 4; luminance falls from each to the next, so the order survives colour blindness and grey."""
+"""One colour a grade, 0 to 4; luminance falls from each to the next, so the order survives colour blindness
+and grey."""
 
 BACKBONE_NAMES = {
     "densenet121": "DenseNet121",
@@ -38,14 +39,15 @@ NEUTRAL = "#6f6f6f"
 """Chance lines, baselines, and whatever is not a backbone or a grade."""
 
 DPI = 72
-"""Of figures inside notebooks; files are written by :meth:`drstudy.records.Run.figure` at its own resolution."""
+"""Of figures inside notebooks; files are written by :meth:`drstudy.records.Run.figure` at its own
+resolution."""
 
 
 def backbone_colour(name: str) -> str:
     """The colour of a backbone, the same in every figure and every run.
 
-    The four of the study have their own; any other name is given one of four spare colours by its letters, so two such
-    names may share one.
+    The four of the study have their own; any other name is given one of four spare colours by its letters, so
+    two such names may share one.
     """
     return _BACKBONE_COLOURS.get(name) or _OTHER_COLOURS[sum(name.encode()) % len(_OTHER_COLOURS)]
 
@@ -55,14 +57,16 @@ def backbone_label(name: str, weights_used: str) -> str:
 
     Args:
         name: As in :mod:`drstudy.models.backbones`; one without a printed name stays as it is.
-        weights_used: As a record says it: ``none``, ``imagenet``, ``bundled``, or a path, of which the file name is shown.
+        weights_used: As a record says it: ``none``, ``imagenet``, ``bundled``, or a path, of which the file
+            name is shown.
     """
     weights = _WEIGHTS.get(weights_used) or f"weights {PurePath(weights_used).name}"
     return f"{BACKBONE_NAMES.get(name, name)} ({weights})"
 
 
 def new_figure(rows: int = 1, columns: int = 1, width: float = 6.0, height: float = 4.0, **options):
-    """A figure and its axes, sized in inches, in the study's style; a notebook shows it once, when it is returned.
+    """A figure and its axes, sized in inches, in the study's style; a notebook shows it once, when it is
+    returned.
 
     Args:
         options: For :func:`matplotlib.pyplot.subplots`, such as ``sharex``.
