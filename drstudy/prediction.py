@@ -1,0 +1,102 @@
+"""Inference: probabilities of the five grades, and trained networks on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from drstudy import paths, records, transforms
+from drstudy.devices import Compute
+from drstudy.features import Features
+from drstudy.models import backbones
+from drstudy.models.backbones import GradingNet
+
+BATCH = 64
+
+
+@torch.no_grad()
+def from_features(net: GradingNet, features: Features, split: str, compute: Compute) -> np.ndarray:
+    """Logits (N, 5) float32 for a split's images, in the order of the split file.
+
+    Raises:
+        ValueError: If ``split`` is neither validation nor test.
+    """
+    if split not in ("validation", "test"):
+        raise ValueError(f"Features without augmentation are kept for validation and test, not for {split!r}.")
+    positions = np.flatnonzero(features.clean["split"].to_numpy() == split)
+    net.eval()
+    with compute.autocast():
+        return torch.cat([net.tail(h).float().cpu() for h in features.unaugmented(positions)]).numpy()
+
+
+@torch.no_grad()
+def predict(net: GradingNet, images: np.ndarray, compute: Compute, input_size: int) -> np.ndarray:
+    """Probabilities (N, 5) float64 of stored images (N, S, S, 3) uint8, by the whole network."""
+    net.eval()
+    logits = []
+    for start in range(0, len(images), BATCH):
+        batch = transforms.to_input(images[start : start + BATCH], input_size, net.mean, net.std)
+        with compute.autocast():
+            logits.append(net(compute.put(batch)).float().cpu())
+    return softmax(torch.cat(logits).numpy())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, 5) logits to probabilities in float64, each row summing to 1."""
+    return torch.from_numpy(np.asarray(logits, dtype=np.float64)).softmax(1).numpy()
+
+
+def frame(part: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
+    """Predictions as ``predictions.csv`` holds them: ``image_id, patient_id, split, grade, p0..p4``."""
+    columns = {f"p{k}": probabilities[:, k] for k in range(probabilities.shape[1])}
+    return part[["image_id", "patient_id", "split", "grade"]].reset_index(drop=True).assign(**columns)
+
+
+def write(predictions: pd.DataFrame, path: Path) -> None:
+    """Write predictions atomically; probabilities in 17 digits, so that reading gives the same numbers."""
+    with paths.atomic(path) as temporary:
+        predictions.to_csv(temporary, index=False, lineterminator="\n", float_format="%.17g")
+
+
+def save(net: GradingNet, path: Path, input_size: int) -> None:
+    """Write a network that describes itself: all tensors, and backbone, head, weights and normalisation as metadata."""
+    about = {
+        "backbone": net.backbone,
+        "head": net.head,
+        "weights_used": net.weights_used,
+        "frozen_bn": net.frozen_bn,
+        "input_size": input_size,
+        "mean": net.mean,
+        "std": net.std,
+    }
+    with paths.atomic(path) as temporary:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+        save_file(state, temporary, metadata={"drstudy": json.dumps(about)})
+
+
+def load(model: records.Record | Path) -> GradingNet:
+    """A trained network in evaluation mode on the CPU, with ``input_size`` set.
+
+    Args:
+        model: A record of notebook 03, or a file that :func:`save` wrote.
+
+    Raises:
+        FileNotFoundError, ValueError: If the file is missing or was not written by :func:`save`.
+    """
+    path = model.path("model.safetensors") if isinstance(model, records.Record) else Path(model)
+    with safe_open(path, "pt") as file:
+        about = (file.metadata() or {}).get("drstudy")
+    if about is None:
+        raise ValueError(f"{paths.show(path)} does not say which backbone it is; only files written by notebook 03 do.")
+    about = json.loads(about)
+    net = backbones.empty(about["backbone"], about["head"])
+    net.load_state_dict(load_file(path), assign=True)
+    net.weights_used, net.input_size = about["weights_used"], about["input_size"]
+    net.freeze(about["frozen_bn"])
+    return net.eval()

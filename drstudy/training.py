@@ -1,0 +1,269 @@
+"""The loop: fine-tune the tail, choose the epoch on validation, resume after a kill.
+
+Everything random in an epoch follows from the seed and the epoch's number, so a run that was killed and resumed ends
+with the numbers of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import cohen_kappa_score
+from torch import Tensor, nn
+
+from drstudy import paths, prediction, sampling, transforms
+from drstudy.data.dataset import Dataset
+from drstudy.devices import Compute
+from drstudy.features import TRUNK_BATCH, Features
+from drstudy.models import backbones
+from drstudy.models.backbones import GradingNet
+from drstudy.params import Training
+
+CALIBRATION_IMAGES = 128
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training gives beside the network.
+
+    Attributes:
+        history: One row a step: ``epoch, step, loss``; a row that ends an epoch also has ``val_loss, val_qwk``.
+        best_epoch: The epoch whose weights the network has now (from 1).
+        seconds_per_epoch: Median over the epochs of this process, validation included; NaN if all were done before.
+        resumed_at: Epochs that a killed run had finished already.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    seconds_per_epoch: float
+    resumed_at: int
+
+
+def build(p: Training, data: Dataset, compute: Compute) -> GradingNet:
+    """The network of a recipe: weights, head, frozen layers; norms calibrated on training images where nothing was pretrained."""
+    net = backbones.build(p.backbone, p.head, p.weights, p.seed)
+    net.freeze(p.frozen_bn)
+    net.to(compute.device, memory_format=torch.channels_last)
+    if net.weights_used == "none":
+        rows = np.sort(data.part("train")["row"].to_numpy()[:CALIBRATION_IMAGES])
+
+        def batches():
+            for part in np.array_split(rows, max(1, len(rows) // TRUNK_BATCH)):
+                yield compute.put(transforms.to_input(data.images[part], p.input_size, net.mean, net.std))
+
+        with compute.autocast():
+            backbones.calibrate_norms(net, batches)
+    return net
+
+
+def fit(net: GradingNet, features: Features, p: Training, compute: Compute, folder: Path | None = None) -> Fit:
+    """Fine-tune the tail with Adam under cross-entropy, and leave the network with the best epoch's weights.
+
+    Args:
+        net: Made by :func:`build`; changed in place.
+        features: Of the same recipe.
+        p: The recipe.
+        compute: Device and precision.
+        folder: Where checkpoints and TensorBoard logs go, and from where a killed run is resumed; ``None`` keeps nothing.
+
+    Raises:
+        FloatingPointError: If the loss is no longer finite, with the step.
+    """
+    optimiser = torch.optim.Adam(
+        [q for q in net.parameters() if q.requires_grad], lr=p.learning_rate, betas=p.betas, eps=1e-8, weight_decay=p.weight_decay
+    )
+    scaler = torch.amp.GradScaler(compute.device.split(":")[0], enabled=compute.precision == "fp16")
+    loss_of = nn.CrossEntropyLoss(label_smoothing=p.label_smoothing)
+    keeper = _Keeper(net, optimiser, scaler, p, features, folder)
+    first = keeper.resume()
+    writer = _tensorboard(folder, first, keeper.steps)
+    seconds = []
+    for epoch in range(first + 1, p.epochs + 1):
+        began = time.perf_counter()
+        torch.manual_seed(_seed(p.seed, epoch))
+        losses = _train_epoch(net, features, optimiser, scaler, loss_of, p, compute, epoch)
+        val_loss, val_qwk = validate(net, features, compute)
+        keeper.epoch_done(epoch, losses, val_loss, val_qwk)
+        seconds.append(time.perf_counter() - began)
+        _log(writer, keeper, losses, val_loss, val_qwk)
+        if epoch % max(1, p.epochs // 20) == 0 or epoch == p.epochs:
+            print(
+                f"epoch {epoch}/{p.epochs}: loss {np.mean(losses):.3f}, validation loss {val_loss:.3f}, "
+                f"validation QWK {val_qwk:.3f}, {seconds[-1]:.1f} s",
+                flush=True,
+            )
+    if writer:
+        writer.close()
+    keeper.restore_best()
+    return Fit(keeper.history(), keeper.best_epoch, float(np.median(seconds)) if seconds else float("nan"), first)
+
+
+def _train_epoch(net, features, optimiser, scaler, loss_of, p: Training, compute: Compute, epoch: int) -> list[float]:
+    """One epoch of draws; returns each step's loss."""
+    generator = torch.Generator().manual_seed(_seed(p.seed, epoch))
+    grades = features.train["grade"].to_numpy(dtype=np.int64)
+    positions = sampling.draw(p.sampler, grades, generator)
+    if p.views:
+        views = torch.randint(p.views, (len(positions),), generator=generator)
+    else:
+        views = torch.arange(len(positions)) + (epoch - 1) * len(positions)
+    net.train()
+    losses = []
+    for h, target in features.draws(positions, views):
+        optimiser.zero_grad(set_to_none=True)
+        with compute.autocast():
+            logits = net.tail(h)
+        loss = loss_of(logits.float(), target)
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
+        losses.append(loss.item())
+        if not np.isfinite(losses[-1]):
+            raise FloatingPointError(f"The loss is {losses[-1]} at step {len(losses)} of epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'.")
+    return losses
+
+
+def validate(net: GradingNet, features: Features, compute: Compute) -> tuple[float, float]:
+    """Cross-entropy and quadratic weighted kappa on the validation split."""
+    logits = prediction.from_features(net, features, "validation", compute)
+    grades = features.clean.loc[features.clean["split"] == "validation", "grade"].to_numpy(dtype=np.int64)
+    loss = nn.functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(grades)).item()
+    return loss, qwk(grades, logits.argmax(1))
+
+
+def qwk(grades: np.ndarray, predicted: np.ndarray) -> float:
+    """Quadratic weighted kappa; 0 where it is undefined because only one grade occurs (agreement by chance alone)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        value = cohen_kappa_score(grades, predicted, weights="quadratic", labels=range(5))
+    return float(value) if np.isfinite(value) else 0.0
+
+
+def _seed(seed: int, epoch: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "little")
+
+
+class _Keeper:
+    """History, the best weights, and checkpoints that are written atomically, the best before the last."""
+
+    def __init__(self, net, optimiser, scaler, p: Training, features: Features, folder: Path | None) -> None:
+        self.net, self.optimiser, self.scaler, self.p = net, optimiser, scaler, p
+        self.folder = folder / "checkpoints" if folder else None
+        described = json.dumps([p.model_dump(mode="json", exclude={"threads"}), net.weights_used])
+        rows = features.train[["image_id", "grade"]].to_csv() + features.clean[["image_id", "split", "grade"]].to_csv()
+        self.key = hashlib.sha256((described + rows).encode()).hexdigest()
+        self.rows: list[dict] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch, self.best_score = 0, (-np.inf, -np.inf)
+
+    @property
+    def steps(self) -> int:
+        return len(self.rows)
+
+    def history(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows, columns=["epoch", "step", "loss", "val_loss", "val_qwk"])
+
+    def state(self) -> dict[str, Tensor]:
+        """What training changes: trainable parameters, and buffers (statistics)."""
+        learned = {name: q for name, q in self.net.named_parameters() if q.requires_grad}
+        return {name: q.detach().cpu().clone() for name, q in (*learned.items(), *self.net.named_buffers())}
+
+    def epoch_done(self, epoch: int, losses: list[float], val_loss: float, val_qwk: float) -> None:
+        for loss in losses:
+            self.rows.append({"epoch": epoch, "step": self.steps + 1, "loss": loss, "val_loss": np.nan, "val_qwk": np.nan})
+        self.rows[-1].update(val_loss=val_loss, val_qwk=val_qwk)
+        score = (val_qwk, -val_loss) if self.p.select_by == "qwk" else (-val_loss, val_qwk)
+        state = self.state()
+        if score > self.best_score:
+            self.best, self.best_epoch, self.best_score = state, epoch, score
+            self._save("best", state, epoch)
+        moments = {
+            f"adam/{i}/{name}": value.detach().cpu()
+            for i, entry in self.optimiser.state_dict()["state"].items()
+            for name, value in entry.items()
+        }
+        self._save("last", {**{f"net/{name}": q for name, q in state.items()}, **moments}, epoch)
+
+    def _save(self, name: str, tensors: dict[str, Tensor], epoch: int) -> None:
+        if self.folder is None:
+            return
+        about = {
+            "key": self.key,
+            "epoch": epoch,
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+            "scaler": self.scaler.state_dict(),
+            "history": self.rows,
+        }
+        with paths.atomic(self.folder / f"{name}.safetensors") as temporary:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"drstudy": json.dumps(about)})
+
+    def _read(self, name: str) -> tuple[dict, dict[str, Tensor]] | None:
+        path = self.folder / f"{name}.safetensors" if self.folder else None
+        if path is None or not path.is_file():
+            return None
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["drstudy"])
+        if about["key"] != self.key:
+            print(f"{paths.show(path)} belongs to another recipe or other data; training starts afresh.")
+            return None
+        return about, load_file(path)
+
+    def resume(self) -> int:
+        """Take up a killed run of the same recipe and data; returns the number of epochs that it had finished."""
+        last = self._read("last")
+        if last is None:
+            return 0
+        about, tensors = last
+        best = self._read("best")
+        if best is None:
+            return 0
+        self._put({name[4:]: q for name, q in tensors.items() if name.startswith("net/")})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("adam/"):
+                _, index, field = name.split("/")
+                state.setdefault(int(index), {})[field] = value
+        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.scaler.load_state_dict(about["scaler"]) if about["scaler"] else None
+        self.rows = [{k: np.nan if v is None else v for k, v in row.items()} for row in about["history"]]
+        self.best, self.best_epoch, self.best_score = best[1], about["best_epoch"], tuple(about["best_score"])
+        print(f"resumed after epoch {about['epoch']} of {self.p.epochs}", flush=True)
+        return about["epoch"]
+
+    def restore_best(self) -> None:
+        self._put(self.best)
+        self.net.eval()
+
+    def _put(self, state: dict[str, Tensor]) -> None:
+        unexpected = self.net.load_state_dict(state, strict=False).unexpected_keys
+        if unexpected:
+            raise RuntimeError(f"The checkpoint has unknown tensors: {unexpected[:3]}. Delete the folder checkpoints and run again.")
+
+
+def _tensorboard(folder: Path | None, first: int, step: int):
+    if folder is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if first else None)
+
+
+def _log(writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk: float) -> None:
+    if writer is None:
+        return
+    for row in keeper.rows[-len(losses) :]:
+        writer.add_scalar("loss/train", row["loss"], row["step"])
+    writer.add_scalar("loss/validation", val_loss, keeper.steps)
+    writer.add_scalar("qwk/validation", val_qwk, keeper.steps)
+    writer.flush()

@@ -1,0 +1,84 @@
+"""How images are seen: the paper's augmentations, and the way from stored bytes to a network's input.
+
+The paper names random rotation, flips, translation, random grey and random colour change, with no ranges (*spec* A1);
+the ranges here are ours: any angle, since a fundus is round; 5 % translation; grey in one image of ten; mild colour jitter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drstudy.models import compat  # noqa: F401  (before torchvision)
+
+from torchvision.transforms import v2  # isort: skip
+
+VERSION = 1
+"""Part of the feature store's key: raise it when a view of the same seed would look different."""
+
+AUGMENTATIONS: dict[str, v2.Transform] = {
+    "rotation": v2.RandomRotation(180, interpolation=v2.InterpolationMode.BILINEAR),
+    "horizontal flip": v2.RandomHorizontalFlip(0.5),
+    "vertical flip": v2.RandomVerticalFlip(0.5),
+    "translation": v2.RandomAffine(0, translate=(0.05, 0.05), interpolation=v2.InterpolationMode.BILINEAR),
+    "random grey": v2.RandomGrayscale(0.1),
+    "colour change": v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02),
+}
+"""By the paper's names, in the order of its text, except that rotation and translation are one resampling in use."""
+
+_COMBINED = v2.Compose(
+    [
+        v2.RandomAffine(180, translate=(0.05, 0.05), interpolation=v2.InterpolationMode.BILINEAR),
+        *(AUGMENTATIONS[name] for name in ("horizontal flip", "vertical flip", "random grey", "colour change")),
+    ]
+)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """(..., 3, H, W) uint8 to (..., 3, size, size) uint8, anti-aliased; unchanged where the size already fits."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return v2.functional.resize(images, [size, size], interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+
+
+def channels_first(images: np.ndarray) -> Tensor:
+    """(N, S, S, 3) or (S, S, 3) uint8 array to a tensor with the channels before height and width."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, -3)))
+
+
+def augment(image: Tensor, seed: int, row: int, view: int) -> Tensor:
+    """View ``view`` of image ``row``: the same three numbers always give the same bytes, in any order and process.
+
+    Args:
+        image: (3, H, W) uint8.
+        seed, row, view: Non-negative.
+
+    Returns:
+        (3, H, W) uint8.
+    """
+    digest = hashlib.sha256(f"{seed}/{row}/{view}".encode()).digest()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        return _COMBINED(image)
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(N, 3, H, W) uint8 to float32, ``(x / 255 - mean) / std``."""
+    return v2.functional.normalize(v2.functional.to_dtype(images, torch.float32, scale=True), list(mean), list(std))
+
+
+def to_input(images: np.ndarray, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Stored images as a network takes them, not augmented.
+
+    Args:
+        images: (N, S, S, 3) uint8 RGB.
+        size: Side of the input, pixels.
+        mean, std: Of the network's weights.
+
+    Returns:
+        (N, 3, size, size) float32.
+    """
+    return normalise(resize(channels_first(images), size), mean, std)
