@@ -1,0 +1,689 @@
+"""From geometry to pixels: one photograph and its masks.
+
+Light that passes blood or pigment is attenuated (Beer-Lambert, one exponent a channel), so vessels,
+haemorrhages and microaneurysms take the right dark red on any background; exudates, scars and the disc are
+blended in as reflecting layers. Geometry is drawn on a grid of 2 to 4 times the resolution and averaged down;
+smooth layers are computed on coarser grids. Cost is linear in the number of pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from . import planning
+from .anatomy import ARTERY, Eye, Vessel, make_eye
+from .camera import CAMERAS, Camera, Capture, add_disc, draw_capture, draw_dust, fov_alpha, soften, spot_map
+from .grading import ANATOMY_CODES, LESION_CODES, QUADRANTS, grade_from_lesions
+from .lesions import Lesion, sample_lesions
+from .planning import PhantomConfig
+
+MASK_COVERAGE = 0.5
+"""A pixel belongs to the mask of a sharp structure (MA, HE, EX, VB, PRH, LASER, DRUSEN, VESSEL, DISC, FOVEA,
+FOV) when the structure covers at least this share of it; the pixel at the centre of a lesion always
+belongs to it."""
+
+SOFT_OPACITY = 0.35
+"""A pixel belongs to the mask of SE when the spot's relative opacity is at least this; NV and IRMA masks are
+the patch that holds their strands (the strands dilated by ``NET_REACH`` and closed), which is also what is
+painted reddish."""
+
+NET_REACH = 0.03
+"""Half width, in DD, by which strands of NV and IRMA are widened to the patch that makes up their mask."""
+
+BLOOD_ARTERY = np.array([0.26, 0.80, 0.52], np.float32)
+BLOOD = np.array([0.42, 1.00, 0.62], np.float32)
+MELANIN = np.array([0.42, 0.85, 1.10], np.float32)
+
+LESION_COLUMNS = ("code", "kind", "quadrant", "x", "y", "radius_dd", "strength")
+
+
+@dataclass
+class Phantom:
+    """One photograph with everything that is known about it.
+
+    Attributes:
+        image: uint8 (size, size, 3), RGB.
+        masks: one bool (size, size) for each of LESION_CODES and ANATOMY_CODES, all False where there is
+            none. VESSEL holds the normal vessels and beaded veins, not NV or IRMA. Lesions and anatomy lie
+            within FOV.
+        lesions: one row a lesion: ``code``, ``kind``, ``quadrant`` (ST, SN, IT, IN), ``x``, ``y`` (pixels,
+            centre), ``radius_dd`` (DD), ``strength`` (opacity before the camera, 0 to 1).
+        grade: the International Clinical DR grade that follows from the lesions, 0 to 4.
+        label: the recorded grade (differs from ``grade`` only under label noise).
+        gradable: False for a photograph that is too poor.
+        disc_diameter_px: vertical disc diameter, about 1 DD, in pixels.
+        image_id, patient_id, eye, camera: as in the plan.
+        disc_xy, fovea_xy: centres in pixels; they may lie outside the picture.
+    """
+
+    image: np.ndarray
+    masks: dict[str, np.ndarray]
+    lesions: pd.DataFrame
+    grade: int
+    label: int
+    gradable: bool
+    disc_diameter_px: float
+    image_id: str
+    patient_id: str
+    eye: str
+    camera: str
+    disc_xy: tuple[float, float]
+    fovea_xy: tuple[float, float]
+
+
+class Painter:
+    """Draws outlines and strands given in DD onto the pixel grid, by supersampling."""
+
+    def __init__(self, size: int, half: float):
+        self.size, self.half = size, half
+        self.ss = 4 if size <= 288 else 3 if size <= 512 else 2
+        self.scale = size / (2 * half)  # pixels a DD
+
+    def canvas(self) -> np.ndarray:
+        """Returns an empty fine canvas, uint8."""
+        return np.zeros((self.size * self.ss, self.size * self.ss), np.uint8)
+
+    def fixed(self, points: np.ndarray) -> np.ndarray:
+        """DD to fixed-point canvas coordinates (4 fractional bits)."""
+        at = (points + self.half) * (self.scale * self.ss) - 0.5
+        return np.round(at * 16).astype(np.int32)
+
+    def fill(self, canvas: np.ndarray, outline: np.ndarray, value: int = 255) -> None:
+        """Fills an outline (n, 2)."""
+        cv2.fillPoly(canvas, [self.fixed(outline)], value, cv2.LINE_8, 4)
+
+    def stroke(self, canvas: np.ndarray, curve: np.ndarray, width: float, value: int = 255) -> None:
+        """Draws an open curve of ``width`` DD; below one fine pixel it fades instead."""
+        wide = width * self.scale * self.ss
+        cv2.polylines(
+            canvas,
+            [self.fixed(curve)],
+            False,
+            int(value * min(1.0, max(wide, 0.25))),
+            max(1, round(wide)),
+            cv2.LINE_8,
+            4,
+        )
+
+    def down(self, canvas: np.ndarray) -> np.ndarray:
+        """Averages a fine canvas to coverage 0 to 1, float32 (size, size)."""
+        return cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA).astype(
+            np.float32
+        ) * np.float32(1 / 255)
+
+    def pixel(self, x: float, y: float) -> tuple[int, int]:
+        """Returns row and column of the pixel that holds a point (DD)."""
+        at = [min(self.size - 1, max(0, int((v + self.half) * self.scale))) for v in (y, x)]
+        return at[0], at[1]
+
+
+def _noise(rng: np.random.Generator, cells: int, size: int, cubic: bool = True) -> np.ndarray:
+    """Smooth standard-normal noise with ``cells`` lattice points a side, resized to ``size``."""
+    lattice = rng.standard_normal((cells, cells), dtype=np.float32)
+    if cells > size:
+        return cv2.resize(lattice, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(lattice, (size, size), interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR)
+
+
+def _runs(radius: np.ndarray, scale: float) -> list[tuple[int, int, int]]:
+    """Splits a vessel into stretches of equal drawn thickness: (first, last, thickness in fine pixels)."""
+    thick = np.maximum(1, np.round(2 * radius * scale)).astype(int)
+    cuts = np.flatnonzero(np.diff(thick)) + 1
+    edges = [0, *cuts.tolist(), len(thick) - 1]
+    return [(a, b, int(thick[a])) for a, b in itertools.pairwise(edges) if b > a]
+
+
+def _beaded(vessel: Vessel, beads: list[Lesion]) -> np.ndarray:
+    """Returns the radius of a vessel with its beads."""
+    radius = vessel.radius
+    for bead in beads:
+        if bead.vessel is vessel:
+            radius = radius.copy() if radius is vessel.radius else radius
+            at = np.arange(bead.last - bead.first + 1)
+            radius[bead.first : bead.last + 1] *= 1.08 + bead.amplitude * np.sin(
+                2 * np.pi * at * 0.07 / 0.16 + bead.phase
+            )
+    return radius
+
+
+def _refine(points: np.ndarray, radius: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
+    at = np.linspace(0, len(points) - 1, (len(points) - 1) * times + 1)
+    i = np.arange(len(points))
+    return np.column_stack([np.interp(at, i, points[:, 0]), np.interp(at, i, points[:, 1])]), np.interp(
+        at, i, radius
+    )
+
+
+def paint_vessels(
+    painter: Painter, eye: Eye, beads: list[Lesion]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draws the vessel tree.
+
+    Returns:
+        Optical density of the arteries and of the veins, light reflex (all float32, 0 to about 1), coverage
+        (0 to 1).
+    """
+    fine = painter.scale * painter.ss
+    out = {}
+    outline = painter.canvas()
+    reflex = painter.canvas()
+    for kind in (0, 1):
+        groups: dict[int, list[np.ndarray]] = {}
+        for vessel in eye.vessels:
+            if vessel.kind != kind:
+                continue
+            points, radius = vessel.points, vessel.radius
+            if any(bead.vessel is vessel for bead in beads):
+                points, radius = _refine(points, _beaded(vessel, beads), 3)
+            fixed = painter.fixed(points)
+            for first, last, thick in _runs(radius, fine):
+                groups.setdefault(thick, []).append(fixed[first : last + 1])
+        canvas = painter.canvas()
+        for share, level in ((1.0, 0.55), (0.74, 0.84), (0.44, 1.0)):
+            for thick in sorted(groups):
+                if share < 1.0 and thick < 3:
+                    continue
+                dense = min(1.0, 0.42 + 0.58 * thick / (0.075 * fine))
+                level_here = level if thick >= 3 else 0.8
+                cv2.polylines(
+                    canvas,
+                    groups[thick],
+                    False,
+                    int(255 * dense * level_here),
+                    max(1, round(thick * share)),
+                    cv2.LINE_8,
+                    4,
+                )
+                if share == 1.0:
+                    cv2.polylines(outline, groups[thick], False, 255, thick, cv2.LINE_8, 4)
+                elif share < 0.5 and thick >= 0.035 * fine:
+                    cv2.polylines(
+                        reflex,
+                        groups[thick],
+                        False,
+                        255 if kind == ARTERY else 90,
+                        max(1, round(0.24 * thick)),
+                        cv2.LINE_8,
+                        4,
+                    )
+        out[kind] = painter.down(canvas)
+    return out[0], out[1], painter.down(reflex), painter.down(outline)
+
+
+def _cover(
+    painter: Painter, lesions: list[Lesion], valued: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws filled lesions: opacity (float32), mask (bool), coverage (float32)."""
+    cover, level = painter.canvas(), painter.canvas()
+    for one in lesions:
+        for outline in one.blobs:
+            painter.fill(cover, outline)
+            painter.fill(level, outline, round(255 * one.strength))
+    full = painter.down(cover)
+    return painter.down(level), _mask(painter, full, lesions, MASK_COVERAGE), full
+
+
+def _mask(painter: Painter, cover: np.ndarray, lesions: list[Lesion], threshold: float) -> np.ndarray:
+    mask = cover >= threshold
+    for one in lesions:  # a lesion smaller than a pixel still owns one, that of its largest part
+        if one.blobs and (one.radius * painter.scale <= 2.5 or one.code == "EX"):
+            largest = max(one.blobs, key=lambda outline: float(np.ptp(outline, axis=0).sum()))
+            mask[painter.pixel(*largest.mean(0))] = True
+    return mask
+
+
+def _net(painter: Painter, lesions: list[Lesion]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws nets of strands: opacity of the strands, soft patch, mask of the patch."""
+    level, patch = painter.canvas(), painter.canvas()
+    for one in lesions:
+        for curve, width in one.strands:
+            painter.stroke(level, curve, width, round(255 * one.strength))
+            painter.stroke(patch, curve, width + 2 * NET_REACH)
+    cover = painter.down(patch)
+    reach = max(3, 2 * round(0.05 * painter.scale) + 1)
+    cover = cv2.morphologyEx(
+        cover, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    )
+    mask = cover >= MASK_COVERAGE
+    for one in lesions:  # nets below a pixel: the pixel in the middle of the first strand
+        curve = one.strands[0][0]
+        mask[painter.pixel(*curve[len(curve) // 2])] = True
+    return painter.down(level), cover, mask
+
+
+def _tessellation(rng: np.random.Generator, eye: Eye, size: int) -> np.ndarray:
+    """Choroidal vessels seen through a thin pigment layer: a net of bright bands, -0.5 to 1, float32 (size,
+    size)."""
+    axis = (
+        (np.arange(size, dtype=np.float32) + 0.5) * np.float32(2 * eye.half / size) - np.float32(eye.half)
+    ).astype(np.float32)
+    x = np.broadcast_to(axis[None, :], (size, size)).astype(np.float32)
+    y = np.broadcast_to(axis[:, None], (size, size)).astype(np.float32)
+    wx, wy = 0.45 * _noise(rng, 12, size), 0.45 * _noise(rng, 12, size)
+    centre = 0.7 * eye.disc + 0.3 * eye.fovea
+    dx, dy = x - np.float32(centre[0]) + wx, y - np.float32(centre[1]) + wy
+    angle, away = cv2.cartToPolar(dx, dy)[::-1]
+    lattice = rng.standard_normal((64, 64), dtype=np.float32)
+    lattice = cv2.GaussianBlur(np.tile(lattice, (2, 2)), (0, 0), 0.8)[:64, :64]
+    lattice /= lattice.std()
+    u = angle * np.float32(36 / (2 * np.pi))
+    v = np.sqrt(away + 0.05) * np.float32(6.0)
+    first = cv2.remap(lattice, (u + 0.35 * v) % 64, v % 64, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
+    second = cv2.remap(
+        lattice,
+        (36 - u + 0.5 * v + 11) % 64,
+        (v * 1.15 + 23) % 64,
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_WRAP,
+    )
+    ridge = np.exp(-(first**2) / 0.10) + 0.7 * np.exp(-(second**2) / 0.07)
+    return np.minimum(ridge, 1.2) - np.float32(0.45)
+
+
+@dataclass
+class _Look:
+    """What the two eyes of a patient share in colour and texture."""
+
+    pigment: float
+    tessellated: float
+    youth: float
+    macula: float
+    disc_pallor: float
+    crescent: float
+
+
+def _draw_look(rng: np.random.Generator) -> _Look:
+    return _Look(
+        pigment=float(rng.beta(1.6, 1.8)),
+        tessellated=float(np.clip(rng.gamma(1.1, 0.32), 0, 1.2)),
+        youth=float(np.clip(rng.normal(0.25, 0.3), 0, 1)),
+        macula=float(rng.uniform(0.5, 1.15)),
+        disc_pallor=float(rng.uniform(0, 1)),
+        crescent=float(max(0.0, rng.normal(-0.1, 0.5))),
+    )
+
+
+def _grid(size: int, half: float) -> tuple[np.ndarray, np.ndarray]:
+    axis = (
+        (np.arange(size, dtype=np.float32) + 0.5) * np.float32(2 * half / size) - np.float32(half)
+    ).astype(np.float32)
+    return axis[None, :], axis[:, None]
+
+
+def _ellipse(
+    eye: Eye, grow: float, x: np.ndarray, y: np.ndarray, shift: tuple[float, float] = (0, 0)
+) -> np.ndarray:
+    """Returns the signed distance (DD, about) to the disc's outline scaled by ``grow``; positive inside."""
+    turn = math.radians(eye.disc_angle)
+    dx, dy = x - np.float32(eye.disc[0] + shift[0]), y - np.float32(eye.disc[1] + shift[1])
+    u, v = math.cos(turn) * dx + math.sin(turn) * dy, -math.sin(turn) * dx + math.cos(turn) * dy
+    a, b = eye.disc_axes[0] * grow, eye.disc_axes[1] * grow
+    return ((1 - np.sqrt((u / a) ** 2 + (v / b) ** 2)) * min(a, b)).astype(np.float32)
+
+
+def _background(
+    config: PhantomConfig, key: tuple[int, int], eye: Eye, look: _Look, camera: Camera, capture: Capture
+) -> np.ndarray:
+    """Returns the fundus without disc, vessels and lesions, float32 (size, size, 3), about 0 to 1."""
+    rng = planning.stream(config, planning.STREAM_TEXTURE, *key)
+    size = config.size
+    low = max(48, size // 4)
+    x, y = _grid(low, eye.half)
+    light, dark = np.array([0.90, 0.53, 0.33]), np.array([0.56, 0.31, 0.155])
+    base = (light * (1 - look.pigment) + dark * look.pigment).astype(np.float32)
+    base = base * np.asarray(camera.gain, np.float32) * capture.warmth.astype(np.float32)
+    melanin = 0.10 * _noise(rng, 5, low) + 0.07 * _noise(rng, 14, low) + 0.04 * _noise(rng, 40, low)
+    fx, fy = x - np.float32(eye.fovea[0]), y - np.float32(eye.fovea[1])
+    r2 = fx * fx + fy * fy
+    depth = np.float32(look.macula)
+    melanin = melanin + depth * (0.34 * np.exp(-r2 / 0.9) + 0.22 * np.exp(-r2 / 0.05))
+    dx, dy = x - np.float32(eye.disc[0]), y - np.float32(eye.disc[1])
+    d2 = dx * dx + dy * dy
+    melanin = melanin - 0.20 * np.exp(-d2 / 1.6) - np.float32(0.05)
+    if look.crescent > 0.05:
+        side = np.float32(-eye.nasal)
+        edge = _ellipse(eye, 1.13, x, y, (0.05 * float(side), 0))
+        ring = np.clip(edge / 0.05 + 0.5, 0, 1)
+        sign = 1.2 if look.pigment > 0.55 and look.crescent < 0.5 else -0.9
+        melanin = melanin + ring * np.float32(min(0.55, look.crescent)) * sign
+    xanth = depth * np.exp(-r2 / 0.18)
+    layers = [base[c] * np.exp(-(melanin * MELANIN[c] + xanth * (0.0, 0.05, 0.28)[c])) for c in range(3)]
+    image = cv2.resize(
+        cv2.merge([np.ascontiguousarray(layer, np.float32) for layer in layers]),
+        (size, size),
+        interpolation=cv2.INTER_CUBIC,
+    )
+
+    middle = max(64, size // 2)
+    grain = 0.035 * _noise(rng, 128, middle) + 0.03 * _noise(rng, 70, middle)
+    bands = _tessellation(rng, eye, middle)
+    mx, my = _grid(middle, eye.half)
+    far = 1 - 0.8 * np.exp(
+        -((mx - np.float32(eye.fovea[0])) ** 2 + (my - np.float32(eye.fovea[1])) ** 2) / 1.6
+    )
+    patchy = np.clip(
+        0.75 + 0.45 * cv2.resize(_noise(rng, 5, 48), (middle, middle), interpolation=cv2.INTER_LINEAR),
+        0.1,
+        1.6,
+    )
+    grain = (grain - np.float32(0.30 * (0.12 + look.tessellated)) * bands * far * patchy).astype(np.float32)
+    if look.youth > 0.1:  # nerve-fibre sheen: fine bright striae running out of the disc
+        angle = np.arctan2(my - np.float32(eye.disc[1]), mx - np.float32(eye.disc[0]))
+        away = np.sqrt((mx - np.float32(eye.disc[0])) ** 2 + (my - np.float32(eye.disc[1])) ** 2)
+        line = rng.standard_normal(256).astype(np.float32)
+        line = np.convolve(np.tile(line, 3), np.ones(3) / 2, "same")[256:512].astype(np.float32)
+        striae = line[((angle / (2 * np.pi) + 0.5) * 256).astype(int) % 256]
+        reach = np.exp(-((away - 1.0) ** 2) / 0.9) * (np.abs(np.sin(angle)) * 0.8 + 0.2)
+        grain = grain - np.float32(0.16 * look.youth) * reach * (1 + 0.35 * striae)
+    grain = cv2.resize(np.ascontiguousarray(grain, np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+    fine = _noise(rng, 320, size, cubic=False)
+    grain += np.float32(0.022) * fine
+    return image * cv2.exp(-cv2.merge([grain * MELANIN[c] for c in range(3)]))
+
+
+def _shade(eye: Eye, camera: Camera, capture: Capture, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns illumination (size, size, 1) and veil (size, size, 3): the picture becomes ``image * light +
+    veil``."""
+    low = max(48, size // 4)
+    x, y = _grid(low, eye.half / eye.fov_radius)
+    x = x - np.float32(eye.fov_centre[0] / eye.fov_radius)
+    y = y - np.float32(eye.fov_centre[1] / eye.fov_radius)
+    r2 = x * x + y * y
+    light = 1 - camera.vignette * np.clip(r2, 0, 1.4) ** 1.6
+    light = light * np.exp(capture.tilt[0] * x + capture.tilt[1] * y)
+    light = light * np.clip(1 - spot_map(x, y, capture.shadows), 0.03, 1) * capture.exposure
+    veil = capture.veil + spot_map(x, y, capture.haze)
+    glow = camera.rim * np.clip((np.sqrt(r2) - 0.72) / 0.3, 0, 1.1) ** 2.2
+    if capture.crescent:
+        turn, strength = capture.crescent
+        lean = x * math.cos(turn) + y * math.sin(turn)
+        glow = glow + strength * np.clip((lean - 0.45) / 0.55, 0, 1) ** 2
+    veil = np.clip(veil, 0, 0.9).astype(np.float32)
+    rim = np.asarray(camera.rim_colour, np.float32)
+    light_low = np.ascontiguousarray(light * (1 - veil) * (1 - 0.6 * np.clip(glow, 0, 1)), dtype=np.float32)
+    strength = float(min(capture.exposure, 1.5)) * np.clip(light / capture.exposure, 0.0, 1.2)
+    colour = [
+        np.ascontiguousarray(
+            veil * strength * capture.veil_colour[c] * 0.8
+            + 0.75 * glow * rim[c] * min(capture.exposure, 1.2),
+            np.float32,
+        )
+        for c in range(3)
+    ]
+    full = (size, size)
+    return (
+        cv2.resize(light_low, full, interpolation=cv2.INTER_CUBIC)[..., None],
+        cv2.resize(cv2.merge(colour), full, interpolation=cv2.INTER_CUBIC),
+    )
+
+
+def _blend(image: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> None:
+    """Blends a colour (3,) into the image in place with opacity ``alpha`` (size, size)."""
+    for c in range(3):
+        channel = image[..., c]
+        channel += alpha * (np.float32(colour[c]) - channel)
+
+
+def _paint(
+    config: PhantomConfig,
+    key: tuple[int, int],
+    eye: Eye,
+    lesions: list[Lesion],
+    camera: Camera,
+    gradable: bool,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Paints the photograph and its masks."""
+    size = config.size
+    look = _draw_look(planning.stream(config, planning.STREAM_LOOK, key[0], 1))
+    capture = draw_capture(
+        planning.stream(config, planning.STREAM_CAPTURE, *key), camera, config.difficulty, gradable
+    )
+    painter = Painter(size, eye.half)
+    scale = painter.scale
+    by_code: dict[str, list[Lesion]] = {
+        code: [one for one in lesions if one.code == code] for code in LESION_CODES
+    }
+    masks: dict[str, np.ndarray] = {}
+    gain = np.asarray(camera.gain, np.float32) * capture.warmth.astype(np.float32)
+
+    image = _background(config, key, eye, look, camera, capture)
+    if by_code["DRUSEN"]:
+        opacity, masks["DRUSEN"], _ = _cover(painter, by_code["DRUSEN"])
+        _blend(image, 0.55 * soften(opacity, 0.008 * scale), np.array([0.98, 0.80, 0.45]) * gain)
+    if by_code["LASER"]:
+        groups = [
+            [one for one in by_code["LASER"] if one.kind == kind] for kind in ("pale", "focal", "pigmented")
+        ]
+        masks["LASER"] = np.zeros((size, size), bool)
+        for kind, group in zip(("pale", "focal", "pigmented"), groups, strict=True):
+            if not group:
+                continue
+            opacity, mask, _ = _cover(painter, group)
+            masks["LASER"] |= mask
+            opacity = soften(opacity, 0.014 * scale)
+            core = soften(opacity, 0.045 * scale)
+            if kind == "pigmented":
+                _blend(image, 0.40 * opacity, np.array([0.78, 0.66, 0.46]) * gain)
+                _blend(
+                    image, np.clip(1.3 * core - 0.15, 0, 0.8) * opacity, np.array([0.17, 0.15, 0.15]) * gain
+                )
+            else:
+                _blend(image, 0.62 * opacity, np.array([0.88, 0.76, 0.52]) * gain)
+                ring = np.clip(opacity - core, 0, 1)
+                image *= np.exp(-0.9 * ring)[..., None]
+
+    x, y = _grid(size, eye.half)
+    disc_edge = _ellipse(eye, 1.0, x, y)
+    soft = 0.035
+    disc = np.clip(disc_edge / soft + 0.5, 0, 1)
+    masks["DISC"] = disc_edge >= 0
+    rim_colour = (
+        np.array([1.0, 0.70, 0.42]) * (1 - look.disc_pallor) + np.array([1.0, 0.84, 0.60]) * look.disc_pallor
+    )
+    brightness = 0.98 - 0.12 * look.pigment
+    _blend(image, 0.93 * disc, rim_colour * brightness * gain)
+    cup_edge = _ellipse(eye, max(eye.cup, 0.1), x, y, tuple(eye.cup_centre - eye.disc))
+    _blend(
+        image,
+        0.8 * np.clip(cup_edge / 0.09 + 0.5, 0, 1) * disc,
+        np.array([1.06, 0.94, 0.72]) * brightness * gain,
+    )
+
+    artery, vein, reflex, cover = paint_vessels(painter, eye, by_code["VB"])
+    masks["VESSEL"] = cover >= MASK_COVERAGE
+    if by_code["EX"]:
+        opacity, masks["EX"], _ = _cover(painter, by_code["EX"])
+        _blend(
+            image,
+            0.92 * soften(opacity, 0.004 * scale) * (1 - 0.6 * vein),
+            np.array([1.04, 0.92, 0.55]) * gain,
+        )
+    density = [0.62 * BLOOD_ARTERY[c] * artery + 0.80 * BLOOD[c] * vein for c in range(3)]
+    for code in ("HE", "MA"):
+        if by_code[code]:
+            opacity, masks[code], _ = _cover(painter, by_code[code])
+            opacity = soften(opacity, (0.010 if code == "HE" else 0.004) * scale)
+            for c in range(3):
+                density[c] = density[c] + (0.95 if code == "HE" else 1.0) * BLOOD[c] * opacity
+    if by_code["IRMA"]:
+        strands, patch, masks["IRMA"] = _net(painter, by_code["IRMA"])
+        for c in range(3):
+            density[c] = density[c] + BLOOD[c] * (0.75 * strands + 0.05 * patch)
+    image *= cv2.exp(-cv2.merge([np.ascontiguousarray(d, np.float32) for d in density]))
+    image += (0.13 * reflex)[..., None] * np.array([1.0, 0.72, 0.5], np.float32) * gain
+    if by_code["SE"]:
+        opacity, _, full = _cover(painter, by_code["SE"])
+        full = soften(full, 0.03 * scale)
+        masks["SE"] = _mask(painter, full, by_code["SE"], SOFT_OPACITY)
+        _blend(image, 0.85 * soften(opacity, 0.03 * scale), np.array([0.98, 0.93, 0.80]) * brightness * gain)
+    if by_code["NV"]:
+        strands, patch, masks["NV"] = _net(painter, by_code["NV"])
+        wash = soften(patch, 0.03 * scale)
+        image *= cv2.exp(-cv2.merge([BLOOD[c] * (0.80 * strands + 0.07 * wash) for c in range(3)]))
+    if by_code["PRH"]:
+        opacity, masks["PRH"], _ = _cover(painter, by_code["PRH"])
+        opacity = soften(opacity, 0.012 * scale)
+        _blend(image, 0.93 * opacity, np.array([0.42, 0.075, 0.06]) * (1.1 - 0.35 * look.pigment) * gain)
+    if by_code["VB"]:
+        canvas = painter.canvas()
+        for one in by_code["VB"]:
+            points, radius = _refine(one.vessel.points, _beaded(one.vessel, by_code["VB"]), 3)
+            part = slice(3 * one.first, 3 * one.last + 1)
+            fixed = painter.fixed(points[part])
+            for first, last, thick in _runs(radius[part], scale * painter.ss):
+                cv2.polylines(canvas, [fixed[first : last + 1]], False, 255, thick, cv2.LINE_8, 4)
+        masks["VB"] = painter.down(canvas) >= MASK_COVERAGE
+        for one in by_code["VB"]:  # veins below a pixel: the pixels of the centre line
+            for point in one.vessel.points[one.first : one.last + 1]:
+                masks["VB"][painter.pixel(*point)] = True
+
+    # the eye's own look-alikes: small pigment spots
+    rng = planning.stream(config, planning.STREAM_DUST, *key)
+    for _ in range(int(rng.poisson(0.4 + 2.4 * config.difficulty))):
+        at = rng.uniform(-0.85, 0.85, 2) * eye.fov_radius + eye.fov_centre
+        level, radius = rng.uniform(0.25, 0.6), rng.uniform(0.012, 0.04)
+        colour = image[painter.pixel(*at)] * np.array([0.62, 0.55, 0.55])
+        add_disc(image, tuple((at + eye.half) * scale), radius * scale, colour, level, 0.02 * scale)
+
+    light, veil = _shade(eye, camera, capture, size)
+    image *= light
+    image += veil
+    reach = eye.fov_radius * scale
+    origin = (eye.fov_centre + eye.half) * scale
+    for gx, gy, radius, strength, hue in capture.glare:
+        colour = ((0.95, 0.92, 0.85), (0.70, 0.80, 0.98), (0.95, 0.85, 0.60))[hue]
+        add_disc(
+            image,
+            (origin[0] + gx * reach, origin[1] + gy * reach),
+            radius * reach,
+            np.array(colour),
+            strength,
+            0.5 * radius * reach,
+        )
+    image = soften(image, capture.blur * scale)
+    for gx, gy, radius, strength, dark in draw_dust(
+        planning.stream(config, planning.STREAM_DUST, 10**6 + CAMERAS.index(camera)), camera
+    ):
+        strength = strength * (0.4 + 1.2 * config.difficulty)
+        place = (origin[0] + gx * reach, origin[1] + gy * reach)
+        row, column = (min(size - 1, max(0, int(v))) for v in (place[1], place[0]))
+        colour = image[row, column] * (0.45 if dark else 1.5) + (0 if dark else 0.08)
+        add_disc(image, place, radius * reach, colour, strength, 0.6 * radius * reach)
+
+    field = fov_alpha(camera, size, eye.half, eye.fov_centre, eye.fov_radius)
+    masks["FOV"] = field >= 0.5
+    np.clip(image, 0.0, 1.6, out=image)
+    image = image / (1 + np.maximum(image - 0.75, 0) * 0.9)  # highlights roll off
+    if camera.gamma != 1.0:
+        image = cv2.pow(image, camera.gamma)
+    image *= field[..., None]
+    noise_rng = planning.stream(config, planning.STREAM_NOISE, *key)
+    grey = noise_rng.standard_normal((size, size), dtype=np.float32)
+    half = (size + 1) // 2
+    chroma = cv2.resize(
+        noise_rng.standard_normal((half, half, 3), dtype=np.float32),
+        (size, size),
+        interpolation=cv2.INTER_LINEAR,
+    )
+    level = np.float32(capture.noise / 255) * (0.35 + 0.65 * field)
+    image += (level * grey)[..., None] + np.float32(0.7) * level[..., None] * chroma
+    image += np.float32(camera.border / 255) * (1 - field)[..., None]
+    out = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
+
+    fx, fy = x - np.float32(eye.fovea[0]), y - np.float32(eye.fovea[1])
+    masks["FOVEA"] = fx * fx + fy * fy < 0.25
+    empty = np.zeros((size, size), bool)
+    inside = masks["FOV"]
+    complete = {}
+    for code in (*LESION_CODES, *ANATOMY_CODES):
+        complete[code] = masks[code] & inside if code in masks else empty.copy()
+    return out, complete
+
+
+@functools.lru_cache(maxsize=8)
+def _plan_of(config: PhantomConfig, patient: int) -> tuple[dict[str, Any], ...]:
+    return tuple(planning.plan_patient(config, patient))
+
+
+def _scene(config: PhantomConfig, index: int) -> tuple[dict[str, Any], Eye, list[Lesion], Camera]:
+    """Returns the plan row, geometry, lesions and camera of an eye: everything but the pixels."""
+    patient, side = divmod(index, 2)
+    row = _plan_of(config, patient)[side]
+    camera = next(one for one in CAMERAS if one.name == row["camera"])
+    eye = make_eye(
+        planning.stream(config, planning.STREAM_ANATOMY, patient, side),
+        planning.stream(config, planning.STREAM_LOOK, patient, 0),
+        camera,
+        row["eye"],
+    )
+    seeds = np.random.SeedSequence(config.seed, spawn_key=(planning.STREAM_LESIONS, patient, side))
+    return row, eye, sample_lesions(seeds, eye, row["grade"], row["treated"], config.difficulty), camera
+
+
+def render(config: PhantomConfig, image: int | str, *, without: tuple[str, ...] = ()) -> Phantom:
+    """Renders one eye. Depends on nothing but the configuration and the eye: any order, any process, same
+    bytes.
+
+    Args:
+        config: the configuration.
+        image: the eye's number in the plan, 0 to 2 * n_patients - 1, or its ``image_id``.
+        without: lesion codes to leave out, everything else being equal (a counterfactual photograph). The
+            grade is then the grade of the lesions that remain.
+
+    Returns:
+        The photograph, its masks, lesions and grade.
+
+    Raises:
+        KeyError: there is no such eye.
+        ValueError: ``without`` holds an unknown code.
+    """
+    if unknown := set(without) - set(LESION_CODES):
+        raise ValueError(f"unknown lesion code {sorted(unknown)}: use codes from {', '.join(LESION_CODES)}")
+    index = planning.index_of(config, image)
+    row, eye, lesions, camera = _scene(config, index)
+    lesions = [one for one in lesions if one.code not in without]
+    pixels, masks = _paint(config, (index // 2, index % 2), eye, lesions, camera, row["gradable"])
+    scale = config.size / (2 * eye.half)
+    table = pd.DataFrame(
+        [
+            (
+                one.code,
+                one.kind,
+                one.quadrant,
+                (one.x + eye.half) * scale,
+                (one.y + eye.half) * scale,
+                one.radius,
+                one.strength,
+            )
+            for one in lesions
+        ],
+        columns=list(LESION_COLUMNS),
+    )
+    grade = grade_from_lesions(lesions)
+    centre = [tuple(float(v) for v in (point + eye.half) * scale) for point in (eye.disc, eye.fovea)]
+    return Phantom(
+        image=pixels,
+        masks=masks,
+        lesions=table,
+        grade=grade,
+        label=row["label"] if not without else grade,
+        gradable=row["gradable"],
+        disc_diameter_px=float(2 * eye.disc_axes[1] * scale),
+        image_id=row["image_id"],
+        patient_id=row["patient_id"],
+        eye=row["eye"],
+        camera=row["camera"],
+        disc_xy=centre[0],
+        fovea_xy=centre[1],
+    )
+
+
+__all__ = ["QUADRANTS", "Phantom", "render"]

@@ -1,0 +1,311 @@
+"""Phantom studies on disk, and the contact sheet."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from . import planning
+from .grading import ANATOMY_CODES, LESION_CODES
+from .planning import PhantomConfig, plan
+from .rendering import render
+
+FORMAT = 1
+"""Raised whenever the same configuration gives other bytes than before."""
+
+MASK_COLOURS = {
+    "MA": (255, 64, 64),
+    "HE": (180, 0, 60),
+    "EX": (255, 230, 0),
+    "SE": (255, 255, 255),
+    "VB": (80, 160, 255),
+    "IRMA": (0, 220, 160),
+    "NV": (60, 255, 60),
+    "PRH": (255, 120, 0),
+    "LASER": (200, 140, 255),
+    "DRUSEN": (255, 170, 200),
+}
+"""Outline colour (RGB) of each lesion on a contact sheet."""
+
+
+def _replace_bytes(path: Path, data: bytes) -> None:
+    """Writes a file so that no reader ever sees a part of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def _encode(image: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _valid_jpeg(path: Path, size: int) -> bool:
+    try:
+        with Image.open(path) as image:
+            if image.size != (size, size):
+                return False
+        with open(path, "rb") as file:
+            file.seek(-2, os.SEEK_END)
+            return file.read() == b"\xff\xd9"
+    except OSError:
+        return False
+
+
+def _valid_png(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+            file.seek(-8, os.SEEK_END)
+            return head == b"\x89PNG\r\n\x1a\n" and file.read(4) == b"IEND"
+    except OSError:
+        return False
+
+
+def _kept(root: Path, image_id: str, size: int) -> list[str] | None:
+    """Returns the mask codes of an eye that is already complete on disk, else None."""
+    try:
+        codes = json.loads((root / "eyes" / f"{image_id}.json").read_text())["masks"]
+    except (OSError, ValueError, KeyError):
+        return None
+    if not _valid_jpeg(root / "images" / f"{image_id}.jpeg", size):
+        return None
+    return codes if all(_valid_png(root / "masks" / f"{image_id}_{code}.png") for code in codes) else None
+
+
+def _write_eye(config: PhantomConfig, root: Path, index: int) -> list[str]:
+    """Renders and writes one eye unless it is there; returns the codes of its nonempty masks."""
+    image_id = planning.image_id_of(index)
+    if (codes := _kept(root, image_id, config.size)) is not None:
+        return codes
+    phantom = render(config, index)
+    codes = [code for code in (*LESION_CODES, *ANATOMY_CODES) if phantom.masks[code].any()]
+    for code in codes:
+        mask = Image.fromarray(phantom.masks[code].astype(np.uint8) * 255).convert(
+            "1", dither=Image.Dither.NONE
+        )
+        _replace_bytes(root / "masks" / f"{image_id}_{code}.png", _encode(mask, "PNG"))
+    jpeg = _encode(Image.fromarray(phantom.image), "JPEG", quality=92, subsampling=0)
+    _replace_bytes(root / "images" / f"{image_id}.jpeg", jpeg)
+    record = {
+        "image_id": image_id,
+        "masks": codes,
+        "disc_diameter_px": round(phantom.disc_diameter_px, 3),
+        "disc_xy": [round(v, 2) for v in phantom.disc_xy],
+        "fovea_xy": [round(v, 2) for v in phantom.fovea_xy],
+        "lesions": phantom.lesions.round(3).to_dict("records"),
+    }
+    _replace_bytes(root / "eyes" / f"{image_id}.json", json.dumps(record).encode())
+    return codes
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+
+
+def _write_eyes(config: PhantomConfig, root: Path, indices: list[int]) -> list[tuple[int, list[str]]]:
+    return [(index, _write_eye(config, root, index)) for index in indices]
+
+
+def _settle(config: PhantomConfig, root: Path) -> bool:
+    """Claims ``root`` for ``config``; returns whether it is already complete.
+
+    Raises:
+        ValueError: the folder holds another study, or something else.
+    """
+    wanted = {"format": FORMAT, "config": config.to_dict()}
+    for name in ("phantom.json", ".phantom-unfinished.json"):
+        path = root / name
+        if not path.exists():
+            continue
+        try:
+            found = json.loads(path.read_text())
+            there = found["config"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{path} is damaged: delete {root} (or give another root) and write again"
+            ) from None
+        if found.get("format") != FORMAT:
+            raise ValueError(
+                f"{root} was built by another version of the phantom (format {found.get('format')}, now "
+                f"{FORMAT}): delete it or give another root"
+            )
+        differs = [
+            f"{k} is {there.get(k)!r}, wanted {v!r}" for k, v in wanted["config"].items() if there.get(k) != v
+        ]
+        if differs:
+            raise ValueError(
+                f"{root} holds a phantom study with another configuration ({'; '.join(differs)}): "
+                "give another root, delete this one, or use its configuration"
+            )
+        return name == "phantom.json"
+    if root.exists() and any(root.iterdir()):
+        raise ValueError(f"{root} is not empty and holds no phantom study: give a new or empty folder")
+    for folder in ("images", "masks", "eyes"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    _replace_bytes(root / ".phantom-unfinished.json", json.dumps(wanted).encode())
+    return False
+
+
+def write(
+    config: PhantomConfig,
+    root: str | os.PathLike,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Writes a phantom study to disk; goes on where an interrupted call stopped.
+
+    Layout: ``images/<image_id>.jpeg`` (quality 92, no chroma subsampling); ``masks/<image_id>_<CODE>.png`` (1
+    bit, only for codes present in the eye); ``eyes/<image_id>.json`` (lesions with places and sizes, disc and
+    fovea, written last for each eye); ``labels.csv`` with ``image_id, patient_id, eye, grade`` (as recorded),
+    ``true_grade, gradable`` and ``lesion_<CODE>`` (0 or 1); ``phantom.json`` (the configuration), written
+    last of all: a folder that has it is complete. Each file appears whole or not at all.
+
+    Args:
+        config: the configuration.
+        root: the folder; it must be new, empty, or hold this same study.
+        workers: number of processes; 1 works in this process, as do very small studies.
+        progress: called as ``progress(done, total)`` with numbers of eyes.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: ``root`` holds another study or other files, or ``workers`` is below 1.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    root = Path(root)
+    _settle(config, root)
+    for folder in ("images", "masks", "eyes"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    total = planning.n_eyes(config)
+    codes: dict[int, list[str]] = {}
+    todo = []
+    for index in range(total):
+        kept = _kept(root, planning.image_id_of(index), config.size)
+        if kept is None:
+            todo.append(index)
+        else:
+            codes[index] = kept
+    if progress and codes:
+        progress(len(codes), total)
+
+    def done(results: list[tuple[int, list[str]]]) -> None:
+        codes.update(results)
+        if progress:
+            progress(len(codes), total)
+
+    if workers > 1 and len(todo) * config.size**2 > 24 * 384**2:
+        batch = max(1, min(8, len(todo) // (4 * workers)))
+        batches = [todo[i : i + batch] for i in range(0, len(todo), batch)]
+        context = multiprocessing.get_context("spawn")
+        try:
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+                for future in as_completed([pool.submit(_write_eyes, config, root, one) for one in batches]):
+                    done(future.result())
+        except BrokenProcessPool:
+            warnings.warn(
+                "worker processes could not run; going on in this process", RuntimeWarning, stacklevel=2
+            )
+    for index in todo:
+        if index not in codes:
+            done([(index, _write_eye(config, root, index))])
+
+    table = plan(config)
+    labels = table[["image_id", "patient_id", "eye"]].copy()
+    labels["grade"] = table["label"]
+    labels["true_grade"] = table["grade"]
+    labels["gradable"] = table["gradable"].astype(int)
+    for code in LESION_CODES:
+        labels[f"lesion_{code}"] = [int(code in codes[index]) for index in range(total)]
+    _replace_bytes(root / "labels.csv", labels.to_csv(index=False, lineterminator="\n").encode())
+    final = json.dumps({"format": FORMAT, "config": config.to_dict()}, indent=1) + "\n"
+    _replace_bytes(root / "phantom.json", final.encode())
+    (root / ".phantom-unfinished.json").unlink(missing_ok=True)
+    return root
+
+
+def _outlined(image: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns the image with the outline of each lesion mask in its colour."""
+    out = image.copy()
+    for code in reversed(LESION_CODES):
+        if masks[code].any():
+            contours, _ = cv2.findContours(
+                cv2.dilate(masks[code].astype(np.uint8), np.ones((3, 3), np.uint8)),
+                cv2.RETR_LIST,
+                cv2.CHAIN_APPROX_NONE,
+            )
+            cv2.drawContours(out, contours, -1, MASK_COLOURS[code], 1)
+    return out
+
+
+def contact_sheet(
+    config: PhantomConfig, path: str | os.PathLike | None, per_grade: int = 2, thumbnail: int | None = None
+) -> np.ndarray:
+    """Draws examples of every grade, each above the same photograph with its lesions outlined.
+
+    Args:
+        config: the configuration; only gradable eyes of different patients are shown. Where it has too few
+            eyes of a grade, the study is continued with further patients.
+        path: where to save the sheet as PNG, or None.
+        per_grade: photographs a grade.
+        thumbnail: side of a photograph in pixels; by default ``config.size``.
+
+    Returns:
+        The sheet, uint8 RGB (height, width, 3): two rows a photograph, grades 0 to 4 from left to right.
+    """
+    side = thumbnail or config.size
+    wide = replace(config, n_patients=max(config.n_patients, 60 * per_grade))
+    table = plan(wide)
+    table = table[table["gradable"]].groupby("patient_id").sample(1, random_state=0).sort_index()
+    header, legend, gap = max(22, side // 12), max(22, side // 12), 4
+    height = header + per_grade * (2 * side + 2 * gap) + legend
+    sheet = np.full((height, 5 * side + 4 * gap, 3), 18, np.uint8)
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, side / 520
+    names = ("0 none", "1 mild", "2 moderate", "3 severe", "4 proliferative")
+    for grade in range(5):
+        left = grade * (side + gap)
+        cv2.putText(
+            sheet,
+            f"grade {names[grade]}",
+            (left + 6, int(0.72 * header)),
+            font,
+            scale,
+            (235, 235, 235),
+            1,
+            cv2.LINE_AA,
+        )
+        for row, index in enumerate(table.index[table["grade"] == grade][:per_grade]):
+            phantom = render(wide, int(index))
+            pair = (phantom.image, _outlined(phantom.image, phantom.masks))
+            for k, picture in enumerate(pair):
+                if side != config.size:
+                    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+                top = header + row * (2 * side + 2 * gap) + k * (side + gap)
+                sheet[top : top + side, left : left + side] = picture
+    at = 6
+    for code, colour in MASK_COLOURS.items():
+        cv2.putText(sheet, code, (at, height - int(0.3 * legend)), font, scale, colour, 1, cv2.LINE_AA)
+        at += int(cv2.getTextSize(code + "   ", font, scale, 1)[0][0])
+    if path is not None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace_bytes(path, _encode(Image.fromarray(sheet), "PNG", optimize=True))
+    return sheet
+
+
+__all__ = ["MASK_COLOURS", "contact_sheet", "write"]
