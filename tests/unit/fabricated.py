@@ -1,0 +1,36 @@
+"""Fabricated predictions for the tests of numbers, tables and figures. They describe no network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+EYEPACS_SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)
+
+
+def eyes(patients: int = 120, seed: int = 0, shares: tuple[float, ...] = EYEPACS_SHARES) -> pd.DataFrame:
+    """Test images without probabilities: patients with one eye (a tenth) or two, of like but not equal
+    grades."""
+    random = np.random.default_rng(seed)
+    first = random.choice(5, size=patients, p=shares)
+    step = random.choice([-1, 0, 1], size=patients, p=[0.1, 0.8, 0.1])
+    number = np.where(random.random(patients) < 0.1, 1, 2)
+    rows = [
+        (f"{i:05d}_{eye}", f"{i:05d}", "test", int(grade))
+        for i in range(patients)
+        for eye, grade in zip(("left", "right"), (first[i], np.clip(first[i] + step[i], 0, 4)))
+        if eye == "left" or number[i] == 2
+    ]
+    return pd.DataFrame(rows, columns=["image_id", "patient_id", "split", "grade"])
+
+
+def graded(images: pd.DataFrame, skill: float = 1.2, seed: int = 1, tied: bool = False) -> pd.DataFrame:
+    """The same images with probabilities; ``tied`` rounds them to quarters, so many scores are equal."""
+    random = np.random.default_rng(seed)
+    seen = images["grade"].to_numpy() + random.normal(0, 2 / skill, len(images))
+    logits = -0.5 * (seen[:, None] - np.arange(5)) ** 2 + random.normal(0, 0.3, (len(images), 5))
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    if tied:
+        p = np.round(4 * p)
+    p /= p.sum(axis=1, keepdims=True)
+    return images.assign(**{f"p{grade}": p[:, grade] for grade in range(5)})
