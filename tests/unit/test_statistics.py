@@ -100,11 +100,12 @@ def test_counts_are_multinomial_over_patients():
     counts = statistics.resample_counts(ids, 2000, seed=0)
     assert counts.shape == (2000, ids.nunique()) == (2000, 300)
     assert (counts.sum(axis=1) == 300).all()
-    # Each count is Binomial(300, 1/300): mean 1, variance 299/300. Over 2,000 x 300 draws the standard error of
-    # the variance is about 0.0023 (fourth moment 4, so sqrt(3 / 6e5)); five of them. Drawing without replacement
-    # would give 0.
+    # Each count is Binomial(300, 1/300): mean 1, variance 299/300. Over 2,000 x 300 draws the standard error
+    # of the variance is about 0.0023 (fourth moment 4, so sqrt(3 / 6e5)); five of them. Drawing without
+    # replacement would give 0.
     assert counts.var() == pytest.approx(299 / 300, abs=0.012)
-    # The mean of one patient has standard error 1 / sqrt(2000) = 0.022; the greatest of 300 stays within five.
+    # The mean of one patient has standard error 1 / sqrt(2000) = 0.022; the greatest of 300 stays within
+    # five.
     assert np.abs(counts.mean(axis=0) - 1).max() < 0.112
 
 
@@ -164,8 +165,8 @@ def test_intervals_of_clustered_eyes_are_wider_than_of_images():
     apart = twins.assign(patient_id=twins["image_id"])
     clustered = statistics.resampled(twins, 1000, seed=0)["accuracy"].std()
     naive = statistics.resampled(apart, 1000, seed=0)["accuracy"].std()
-    # The ratio is sqrt(2); each standard deviation has relative standard error 1/sqrt(2000) = 2.2 %, so the ratio
-    # 3.2 %: four of them still keep 1 (no clustering) out.
+    # The ratio is sqrt(2); each standard deviation has relative standard error 1/sqrt(2000) = 2.2 %, so the
+    # ratio 3.2 %: four of them still keep 1 (no clustering) out.
     assert clustered / naive == pytest.approx(np.sqrt(2), rel=0.13)
 
 
@@ -180,5 +181,6 @@ def test_memory_does_not_grow_with_the_resamples():
         return found
 
     few, many = peak(250), peak(1000)
-    # The result itself grows: 1,000 rows of 41 metrics, 0.3 MB. A (resample, image) array would grow by 57 MB.
+    # The result itself grows: 1,000 rows of 41 metrics, 0.3 MB. A (resample, image) array would grow by 57
+    # MB.
     assert many < few + 2 * 2**20
