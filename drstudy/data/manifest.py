@@ -1,0 +1,106 @@
+"""The manifest: one row an image, the same columns for every source, checked on entry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import pandas as pd
+import pandera.pandas as pa
+
+GRADES = (0, 1, 2, 3, 4)
+"""International clinical DR scale: none, mild, moderate, severe non-proliferative, proliferative."""
+
+COLUMNS = ("image_id", "path", "patient_id", "eye", "grade", "source")
+PROBLEM_COLUMNS = ("file", "problem", "action")
+EXCLUDED = "excluded"
+"""How the action of a problem begins when the image is left out; every other action begins with ``used``."""
+
+
+class ManifestError(ValueError):
+    """A table that is not a manifest, with each column or row that is wrong."""
+
+
+SCHEMA = pa.DataFrameSchema(
+    {
+        "image_id": pa.Column(str, [pa.Check.str_length(min_value=1)], unique=True),
+        "path": pa.Column(str, [pa.Check.str_length(min_value=1)]),
+        "patient_id": pa.Column(str, [pa.Check.str_length(min_value=1)]),
+        "eye": pa.Column(str, [pa.Check.isin(["left", "right", ""])]),
+        "grade": pa.Column("Int64", [pa.Check.isin(GRADES)], nullable=True),
+        "source": pa.Column(str, [pa.Check.str_length(min_value=1)]),
+        r"^mask_[A-Z]+$": pa.Column(str, regex=True, required=False),
+        r"^lesion_[A-Z]+$": pa.Column(
+            "Int64", [pa.Check.isin([0, 1])], regex=True, required=False, nullable=True
+        ),
+    },
+    index=pa.Index(int),
+)
+
+
+def build(rows: Iterable[dict] | pd.DataFrame) -> pd.DataFrame:
+    """Order, type and check the rows of a manifest.
+
+    Args:
+        rows: With at least ``image_id`` and ``path``; a missing ``patient_id`` is the image id, a missing ``eye`` is
+            ``""``, a missing ``grade`` is ``<NA>``.
+
+    Returns:
+        Sorted by ``image_id``, index 0..N-1; columns :data:`COLUMNS`, then ``mask_*`` (path or ``""``),
+        ``lesion_*`` (Int64, 0 or 1), then any other column of the source.
+
+    Raises:
+        ManifestError: As :func:`validate`.
+    """
+    frame = pd.DataFrame(rows).reset_index(drop=True)
+    for name in ("image_id", "path"):
+        if name not in frame:
+            frame[name] = pd.Series(dtype=str)
+    for name, default in (("patient_id", frame["image_id"]), ("eye", ""), ("grade", pd.NA), ("source", "")):
+        if name not in frame:
+            frame[name] = default
+    text = [name for name in frame if name in COLUMNS and name != "grade" or name.startswith("mask_")]
+    frame[text] = frame[text].fillna("").astype(str)
+    for name in ["grade", *(name for name in frame if name.startswith("lesion_"))]:
+        frame[name] = pd.to_numeric(frame[name].replace("", pd.NA)).astype("Int64")
+    masks = sorted(name for name in frame if name.startswith("mask_"))
+    lesions = sorted(name for name in frame if name.startswith("lesion_"))
+    others = [name for name in frame if name not in (*COLUMNS, *masks, *lesions)]
+    frame = frame[[*COLUMNS, *masks, *lesions, *others]]
+    return validate(frame.sort_values("image_id", kind="stable", ignore_index=True))
+
+
+def validate(frame: pd.DataFrame) -> pd.DataFrame:
+    """Check a manifest and return it.
+
+    Raises:
+        ManifestError: Naming each column that is missing or has a wrong value, and the first such values.
+    """
+    try:
+        return SCHEMA.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        lines = []
+        for (column, check), found in cases.groupby(["column", "check"], dropna=False, sort=False):
+            examples = ", ".join(repr(value) for value in found["failure_case"].head(3))
+            lines.append(f"  - {column}: {check}; {len(found)} case(s), such as {examples}")
+        raise ManifestError("The manifest is not valid:\n" + "\n".join(lines)) from None
+
+
+def read(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read ``manifest.csv`` back with its types.
+
+    Raises:
+        ManifestError: As :func:`validate`.
+    """
+    return build(pd.read_csv(path, dtype=str, keep_default_na=False))
+
+
+def problems(rows: Iterable[tuple[str, str, str]] = ()) -> pd.DataFrame:
+    """A quarantine table (file, problem, action) in the order given."""
+    return pd.DataFrame(list(rows), columns=list(PROBLEM_COLUMNS), dtype=str)
+
+
+def graded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have a grade."""
+    return frame[frame["grade"].notna()]

@@ -1,0 +1,225 @@
+"""Train, validation and test: stratified by grade, grouped by patient, seeded; and what a split by image would leak."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from drstudy.data.manifest import GRADES
+
+SPLITS = ("train", "validation", "test")
+FINEST = 40
+"""A share of a split is met to the nearest fraction with at most this denominator (and at most the number of groups)."""
+
+
+class LeakError(ValueError):
+    """A patient, or a duplicate of an image, stands on two sides of a split."""
+
+
+class SplitError(ValueError):
+    """A split that cannot be made."""
+
+
+class SplitWarning(UserWarning):
+    """A split that lacks a grade."""
+
+
+def make(
+    manifest: pd.DataFrame,
+    fractions: Sequence[float],
+    seed: int,
+    by: str = "patient",
+    duplicates: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Split the graded images; ungraded ones are all ``test``.
+
+    First test, then validation is taken out of what remains, each by scikit-learn's ``StratifiedGroupKFold``.
+
+    Args:
+        manifest: See :mod:`drstudy.data.manifest`.
+        fractions: Shares of train, validation and test; they sum to 1.
+        seed: Same seed, same manifest: same split.
+        by: ``"patient"`` keeps all images of a patient, and of patients that share a duplicate, on one side;
+            ``"image"`` splits image by image, as the paper did. It leaks, and is there to measure how much.
+        duplicates: Pairs ``image_id_a, image_id_b``; used by ``"patient"`` only.
+
+    Returns:
+        ``image_id, patient_id, grade, split``, in the manifest's order.
+
+    Raises:
+        SplitError: If there are fewer groups than splits, or an argument is wrong.
+    """
+    if by not in ("patient", "image"):
+        raise SplitError(f"SPLIT_BY is {by!r}; it must be 'patient' or 'image'.")
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise SplitError(f"FRACTIONS are {tuple(fractions)}; three shares that sum to 1 are needed.")
+    result = manifest[["image_id", "patient_id", "grade"]].reset_index(drop=True)
+    groups = join(result, duplicates) if by == "patient" else pd.Series(np.arange(len(result)))
+    result["split"] = "train"
+    ungraded = set(groups[result["grade"].isna()])
+    fixed = groups.isin(ungraded)
+    result.loc[fixed, "split"] = "test"
+    free = result.index[~fixed]
+    if len(free):
+        wanted = sum(share > 0 for share in fractions)
+        if groups[free].nunique() < wanted:
+            raise SplitError(
+                f"{groups[free].nunique()} patient(s) cannot be split into {wanted} parts: more images are needed."
+            )
+        test = _take(result.loc[free], groups[free], fractions[2], seed)
+        rest = free.difference(test)
+        share = fractions[1] / (fractions[0] + fractions[1]) if fractions[2] < 1 else 0.0
+        validation = _take(result.loc[rest], groups[rest], share, seed + 1)
+        result.loc[test, "split"] = "test"
+        result.loc[validation, "split"] = "validation"
+    for line in gaps(result, fractions):
+        warnings.warn(line, SplitWarning, stacklevel=2)
+    return result
+
+
+def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd.Index:
+    """Rows of about this share, whole groups, with the grades' proportions."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    n_groups = groups.nunique()
+    fraction = Fraction(share).limit_denominator(min(FINEST, n_groups))
+    if share > 0 and fraction == 0:
+        fraction = Fraction(1, n_groups)
+    if fraction in (0, 1):
+        return frame.index if fraction else frame.index[:0]
+    folds = StratifiedGroupKFold(fraction.denominator, shuffle=True, random_state=seed % 2**32)
+    grades = frame["grade"].astype(int).to_numpy()
+    with warnings.catch_warnings():
+        # a grade with fewer images than folds; `gaps` says so in the study's own terms
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        taken = [held for _, held in folds.split(grades, grades, groups.to_numpy())][: fraction.numerator]
+    return frame.index[np.sort(np.concatenate(taken))]
+
+
+def join(frame: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> pd.Series:
+    """A group number an image: patients, joined where they share a duplicate (connected components).
+
+    Args:
+        frame: ``image_id, patient_id``.
+        duplicates: Pairs ``image_id_a, image_id_b``.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    codes, patients = pd.factorize(frame["patient_id"])
+    if duplicates is None or duplicates.empty:
+        return pd.Series(codes, index=frame.index)
+    of_image = pd.Series(codes, index=frame["image_id"])
+    known = duplicates["image_id_a"].isin(of_image.index) & duplicates["image_id_b"].isin(of_image.index)
+    a, b = (of_image[duplicates.loc[known, f"image_id_{side}"]].to_numpy() for side in "ab")
+    edges = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(len(patients), len(patients)))
+    return pd.Series(connected_components(edges, directed=False)[1][codes], index=frame.index)
+
+
+def gaps(split: pd.DataFrame, fractions: Sequence[float] = (1, 1, 1)) -> list[str]:
+    """A sentence for each grade that the data have but a split lacks."""
+    counts = balance(split)
+    present = [grade for grade in GRADES if counts[grade].sum()]
+    return [
+        f"The {name} split has no image of grade {grade} (the data have {counts[grade].sum()}): numbers for it cannot be had there."
+        for name, share in zip(SPLITS, fractions)
+        if share > 0
+        for grade in present
+        if counts.loc[name, grade] == 0
+    ]
+
+
+def balance(split: pd.DataFrame) -> pd.DataFrame:
+    """Images by split (rows train, validation, test) and grade (columns 0 to 4)."""
+    graded = split[split["grade"].notna()]
+    table = pd.crosstab(graded["split"], graded["grade"].astype(int))
+    return table.reindex(index=list(SPLITS), columns=list(GRADES), fill_value=0)
+
+
+def check(split: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> None:
+    """Refuse a split that leaks.
+
+    Raises:
+        LeakError: Naming how many patients or duplicate pairs stand on two sides, and the first of them.
+    """
+    sides = split.groupby("patient_id")["split"].nunique()
+    torn = sides.index[sides > 1]
+    if len(torn):
+        raise LeakError(
+            f"{len(torn)} patient(s) have images on two sides of the split, such as {torn[0]!r}. Use SPLIT_BY 'patient'."
+        )
+    if duplicates is None or duplicates.empty:
+        return
+    pairs = across(split, duplicates)
+    if len(pairs):
+        first = pairs.iloc[0]
+        raise LeakError(
+            f"{len(pairs)} duplicate pair(s) stand on two sides of the split, such as {first['image_id_a']!r} and "
+            f"{first['image_id_b']!r}. Make the split with these duplicates."
+        )
+
+
+def across(split: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
+    """The duplicate pairs whose images stand on two sides."""
+    side = split.set_index("image_id")["split"]
+    a, b = duplicates["image_id_a"].map(side), duplicates["image_id_b"].map(side)
+    return duplicates[a.notna() & b.notna() & (a != b)]
+
+
+def leaked(split: pd.DataFrame) -> float:
+    """Share of the test images of which another image of the same patient is in train; NaN without test images."""
+    trained = set(split.loc[split["split"] == "train", "patient_id"])
+    test = split[split["split"] == "test"]
+    return float(test["patient_id"].isin(trained).mean()) if len(test) else float("nan")
+
+
+def leak(manifest: pd.DataFrame, fractions: Sequence[float], seed: int, draws: int = 200) -> dict[str, float]:
+    """What a split by image leaks: share of test images with another image of their patient in train.
+
+    Args:
+        manifest: Its graded images are split.
+        fractions: Shares of train, validation and test.
+        seed: Of the simulated splits.
+        draws: How many are simulated.
+
+    Returns:
+        ``expected`` for a random split, exact: an image with ``m`` others of its patient escapes with the probability
+        that none of them is among the train images; ``simulated``, ``simulated_lo``, ``simulated_hi``: mean and
+        central 95 % of random splits; ``stratified``: of the split that :func:`make` makes by image.
+    """
+    from scipy.stats import hypergeom
+
+    graded = manifest[manifest["grade"].notna()]
+    n = len(graded)
+    nothing = {
+        name: float("nan") for name in ("expected", "simulated", "simulated_lo", "simulated_hi", "stratified")
+    }
+    n_test = round(n * fractions[2])
+    n_train = round(n * fractions[0])
+    if n < 3 or not n_test or not n_train:
+        return nothing
+    codes, patients = pd.factorize(graded["patient_id"])
+    others = np.bincount(codes)[codes] - 1
+    expected = 1 - hypergeom.pmf(0, n - 1, others, n_train).mean()
+    rng = np.random.default_rng(seed)
+    shares = np.empty(draws)
+    for draw in range(draws):
+        order = rng.permutation(n)
+        trained = np.zeros(len(patients), dtype=bool)
+        trained[codes[order[:n_train]]] = True
+        shares[draw] = trained[codes[order[n - n_test :]]].mean()
+    low, high = np.quantile(shares, [0.025, 0.975])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SplitWarning)
+        by_image = make(graded, fractions, seed, by="image")
+    return {
+        "expected": float(expected),
+        "simulated": float(shares.mean()),
+        "simulated_lo": float(low),
+        "simulated_hi": float(high),
+        "stratified": leaked(by_image),
+    }
