@@ -137,7 +137,7 @@ _MACULAR = np.array([(-0.02, -0.08), (-0.5, -0.26), (-1.05, -0.42), (-1.7, -0.3)
 def _trunks(rng: np.random.Generator, fovea: np.ndarray, tortuosity: float) -> list[Vessel]:
     """Returns the vessels that leave the disc (anatomy frame)."""
     out = []
-    spread = rng.normal(1.0, 0.07, 2)
+    spread = rng.normal(1.0, 0.11, 2)
     for kind in (ARTERY, VEIN):
         scale = (1.0 if kind == VEIN else 0.77) * rng.normal(1.0, 0.06)
         for name, knots, radius in (
@@ -152,14 +152,13 @@ def _trunks(rng: np.random.Generator, fovea: np.ndarray, tortuosity: float) -> l
                 path = knots * (1.0, flip)
                 path[:, 1] *= spread[0 if flip > 0 else 1]
                 far = np.clip(np.arange(len(path)) / 3.0, 0, 1)[:, None]
-                sway = (
-                    rng.normal(0, 0.055, path.shape).cumsum(0) * far + rng.normal(0, 0.05, path.shape) * far
-                )
-                side = (0.09 if kind == VEIN else -0.05) * rng.normal(1, 0.5)
+                sway = far * (rng.normal(0, 0.10, path.shape).cumsum(0) + rng.normal(0, 0.07, path.shape))
+                side = (0.13 if kind == VEIN else -0.09) * rng.normal(1, 0.6)
                 path = path + sway + far * np.array([0.0, -flip * side])
-                path[0] += rng.normal(0, 0.025, 2)
+                path[0] += rng.normal(0, 0.03, 2)
+                path[1] += rng.normal((0.05 if kind == ARTERY else -0.05, 0.0), (0.05, 0.03))
                 path[2:, 1] += fovea[1] * np.clip(-path[2:, 0] / 2.5, 0, 1)  # arches round this fovea
-                points = _wiggle(rng, _curve(path), 0.008 * tortuosity * (1.0 if kind == VEIN else 0.7))
+                points = _wiggle(rng, _curve(path), 0.009 * tortuosity * (1.0 if kind == VEIN else 0.7))
                 own = radius * scale * rng.normal(1, 0.1)
                 taper = np.linspace(1.0, 0.42, len(points))
                 out.append(Vessel(points, own * taper, kind, 0))
@@ -173,62 +172,92 @@ def _branches(
     depth: int,
     spacing: float,
     tortuosity: float,
+    taken: np.ndarray,
 ) -> list[Vessel]:
-    """Grows one generation of branches; all branches of a generation are grown together, step by step."""
-    starts, headings, radii, kinds = [], [], [], []
+    """Grows one generation of branches; all branches of a generation are grown together, step by step.
+
+    Vessels of one kind do not cross: a branch ends where it meets another of its kind.
+    """
+    starts, headings, radii, kinds, reaches = [], [], [], [], []
     for mother in mothers:
         length = len(mother.points) * STEP
-        first = 0.65 if depth == 1 else 0.25
+        first = 0.6 if depth == 1 else 0.2
         at = first + np.cumsum(rng.uniform(0.5, 1.5, 40) * spacing)
         at = at[at < length - 0.1]
         side = 1 if rng.random() < 0.5 else -1
-        for where in at:
+        major = depth == 1 and mother.radius[0] > 0.024  # the great vessels fork once near the disc
+        for k, where in enumerate(at):
             i = int(where / STEP)
             if not 0 < i < len(mother.points) - 1:
                 continue
-            direction = mother.points[i + 1] - mother.points[i - 1]
+            along = mother.points[i + 1] - mother.points[i - 1]
+            to_fovea = fovea - mother.points[i]
+            inner = 1 if along[0] * to_fovea[1] - along[1] * to_fovea[0] > 0 else -1
             side = -side if rng.random() < 0.8 else side
+            ratio = rng.uniform(0.4, 0.72) if depth == 1 else rng.uniform(0.5, 0.8)
+            angle = rng.uniform(0.5, 1.1)
+            reach = rng.uniform(0.5, 1.25)
+            if major and k == 0:
+                side, ratio, angle, reach = -inner, rng.uniform(0.68, 0.85), rng.uniform(0.35, 0.7), 1.6
+            elif side == inner and rng.random() < 0.3:
+                continue
             starts.append(mother.points[i])
-            headings.append(math.atan2(direction[1], direction[0]) + side * rng.uniform(0.5, 1.15))
-            radii.append(
-                mother.radius[i] * (rng.uniform(0.42, 0.8) if depth == 1 else rng.uniform(0.5, 0.85))
-            )
+            headings.append(math.atan2(along[1], along[0]) + side * angle)
+            radii.append(mother.radius[i] * ratio)
             kinds.append(mother.kind)
+            reaches.append(reach)
     if not starts:
         return []
     place, heading, radius = np.array(starts), np.array(headings), np.maximum(np.array(radii), 0.0042)
+    kind = np.array(kinds)
     count = len(place)
-    reach = rng.uniform(0.5, 1.25, count) * np.clip(radius / 0.016, 0.25, 1.6) * 2.0
-    steps = int(4.4 / STEP)
+    reach = np.array(reaches) * np.clip(radius / 0.016, 0.25, 1.7) * 2.0
+    steps = int(4.6 / STEP)
     to_fovea = fovea - place
     distance = np.hypot(*to_fovea.T)
-    inward = (np.cos(heading) * to_fovea[:, 0] + np.sin(heading) * to_fovea[:, 1] > 0.1 * distance) & (
-        distance < 3.0
-    )
+    lean = np.cos(heading) * to_fovea[:, 0] + np.sin(heading) * to_fovea[:, 1]
+    inward = (lean > 0.1 * distance) & (distance < 3.0)
     outward = place - np.array([fovea[0] * 0.45, fovea[1] * 0.5])
     path = np.empty((steps + 1, count, 2))
     path[0] = place
     turn = np.zeros(count)
     alive = np.full(count, steps)
-    noise = rng.normal(0, 1, (steps, count))
+    noise = rng.normal(0, 1, (steps, count)) * (0.055 * tortuosity * np.where(inward, 0.85, 1.0))
+    own = np.arange(count) + 1 + 10_000 * depth
     for step in range(steps):
         goal = np.where(inward[:, None], fovea - place, outward)
         swing = np.arctan2(goal[:, 1], goal[:, 0]) - heading
         swing = (swing + np.pi) % (2 * np.pi) - np.pi
-        turn = 0.72 * turn + 0.075 * tortuosity * noise[step]
+        turn = 0.72 * turn + noise[step]
         heading = heading + turn + 0.055 * np.clip(swing, -1.0, 1.0)
         place = place + STEP * np.column_stack([np.cos(heading), np.sin(heading)])
         path[step + 1] = place
+        row, column = _cell(place)
+        found = taken[kind, row, column]
+        meets = (found != 0) & (found != own) & (step > 2)
         near = np.hypot(*(place - fovea).T) < 0.34
-        home = (np.hypot(*place.T) < 0.55) & (step > 4)
-        stop = near | home | ((step + 1) * STEP > reach)
+        home = (np.hypot(*place.T) < 0.6) & (step > 4)
+        stop = meets | near | home | ((step + 1) * STEP > reach)
         alive = np.where(stop & (alive == steps), step, alive)
+        going = alive == steps
+        taken[kind[going], row[going], column[going]] = own[going]
+        if not going.any():
+            break
     out = []
     for i in range(count):
         n = int(alive[i]) + 1
-        if n >= 4:
+        if n >= 5:
             out.append(Vessel(path[:n, i], radius[i] * np.linspace(1.0, 0.5, n), kinds[i], depth))
     return out
+
+
+_CELL, _REACH = 0.085, 7.0
+
+
+def _cell(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns row and column of points in the grid that keeps vessels of one kind apart (anatomy frame)."""
+    at = np.clip((points + _REACH) / _CELL, 0, 2 * _REACH / _CELL - 1).astype(int)
+    return at[:, 1], at[:, 0]
 
 
 def make_eye(rng: np.random.Generator, patient: np.random.Generator, camera: Camera, eye: str) -> Eye:
@@ -245,7 +274,7 @@ def make_eye(rng: np.random.Generator, patient: np.random.Generator, camera: Cam
     """
     gap = patient.uniform(2.35, 2.7)
     sag = patient.uniform(0.12, 0.42)
-    tortuosity = float(np.clip(patient.lognormal(0.0, 0.3), 0.5, 2.2))
+    tortuosity = float(np.clip(patient.lognormal(0.0, 0.28), 0.5, 1.9))
     vertical = patient.uniform(0.49, 0.54)
     cup = float(np.clip(patient.normal(0.42, 0.13), 0.12, 0.75))
     density = patient.uniform(0.85, 1.2)
@@ -253,8 +282,11 @@ def make_eye(rng: np.random.Generator, patient: np.random.Generator, camera: Cam
     fovea = np.array([-gap, sag + rng.normal(0, 0.05)])
     vessels = _trunks(rng, fovea, tortuosity)
     mothers = vessels
-    for depth, spacing in ((1, 0.62), (2, 0.5), (3, 0.45)):
-        mothers = _branches(rng, mothers, fovea, depth, spacing * density, tortuosity)
+    taken = np.zeros((2, int(2 * _REACH / _CELL), int(2 * _REACH / _CELL)), np.int32)
+    for number, vessel in enumerate(vessels):
+        taken[(vessel.kind, *_cell(vessel.points))] = number + 1
+    for depth, spacing in ((1, 0.55), (2, 0.5), (3, 0.45)):
+        mothers = _branches(rng, mothers, fovea, depth, spacing * density, tortuosity, taken)
         vessels = vessels + mothers
 
     fov_dd = camera.fov_dd * rng.normal(1.0, 0.03)

@@ -162,6 +162,10 @@ CAMERAS = (
 """The cameras of the phantom clinic."""
 
 
+VEILS = ((0.80, 0.70, 0.58), (0.74, 0.70, 0.66), (0.58, 0.62, 0.66), (0.66, 0.72, 0.62))
+"""Colours of the veil that cataract and stray light lay over a photograph."""
+
+
 @dataclass
 class Capture:
     """What differs from one photograph to the next: all drawn before anything is painted.
@@ -214,11 +218,13 @@ def draw_capture(rng: np.random.Generator, camera: Camera, difficulty: float, gr
     veil = float(np.clip(rng.gamma(1.3, 0.045 * poor), 0, 0.38))
     if gradable_bad[2]:
         veil = rng.uniform(0.6, 0.82)
-    shadows = _spots(rng, int(rng.poisson(0.55 * poor)), 0.55, (0.18, 0.42), (0.15, 0.5))
+    shadows = _spots(rng, int(rng.poisson(0.55 * poor)), 0.6, (0.25, 0.6), (0.12, 0.45))
     if gradable_bad[3]:
         shadows += _spots(rng, 4, 0.7, (0.35, 0.7), (0.6, 0.95))
     glare = []
-    for x, y, radius, strength in _spots(rng, int(rng.poisson(0.9 * poor)), 0.8, (0.012, 0.06), (0.12, 0.4)):
+    for x, y, radius, strength in _spots(
+        rng, int(rng.poisson(0.5 * poor)), 0.8, (0.010, 0.045), (0.08, 0.32)
+    ):
         glare.append((x, y, radius, strength, int(rng.integers(3))))
     return Capture(
         exposure=exposure,
@@ -227,7 +233,7 @@ def draw_capture(rng: np.random.Generator, camera: Camera, difficulty: float, gr
         blur=float(blur),
         noise=camera.noise * float(rng.uniform(0.7, 1.3)) * (0.6 + 0.8 * difficulty),
         veil=veil,
-        veil_colour=np.array([0.78, 0.72, 0.66]) * rng.uniform(0.85, 1.1, 3),
+        veil_colour=np.array(VEILS[int(rng.integers(len(VEILS)))]) * rng.uniform(0.9, 1.1, 3),
         haze=_spots(rng, int(rng.poisson(0.8 * poor)), 0.9, (0.25, 0.6), (0.05, 0.28)),
         shadows=shadows,
         glare=glare,

@@ -93,6 +93,13 @@ class Placer:
     def _mark(self, points: np.ndarray) -> None:
         self.busy[self._cells(points)] = True
 
+    def smallest_quadrant(self) -> float:
+        """Returns the share of the field that its smallest quadrant has."""
+        axis = (np.arange(24) + 0.5) * (2 * self.eye.half / 24) - self.eye.half
+        points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+        names = [self.eye.quadrant(point) for point in points[self.eye.inside(points)]]
+        return min(names.count(quadrant) for quadrant in QUADRANTS) / max(1, len(names))
+
     def hide(self, centre: np.ndarray, radius: float) -> None:
         """Keeps other lesions out of a circle."""
         axis = (np.arange(self.GRID) + 0.5) * (2 * self.eye.half / self.GRID) - self.eye.half
@@ -203,7 +210,7 @@ class LesionMaker:
         rng = self.rng
         radius = {
             "dot": rng.uniform(0.026, 0.045),
-            "blot": 0.045 + rng.gamma(1.6, 0.022),
+            "blot": 0.04 + rng.gamma(1.5, 0.02),
             "flame": rng.uniform(0.07, 0.2),
         }[kind]
         radius = min(float(radius), 0.22)
@@ -215,7 +222,7 @@ class LesionMaker:
             at = self.placer.place(radius, quadrant, disc=disc, free=False, tries=60)
         if at is None:
             return False
-        strength = self.contrast * rng.uniform(0.75, 1.15)
+        strength = self.contrast * rng.uniform(0.55, 1.2)
         if kind == "flame":
             along = self.eye.fibre_direction(at)
             turn = math.atan2(along[1], along[0])
@@ -401,7 +408,7 @@ class LesionMaker:
         strands = []
         for _ in range(int(rng.integers(4, 8)) if kind == "prominent" else 2):
             start = at + rng.normal(0, 0.3 * radius, 2)
-            curve = self._walk(start, rng.uniform(0, 6.3), radius * rng.uniform(1.5, 3.0), 0.28, at, radius)
+            curve = self._walk(start, rng.uniform(0, 6.3), radius * rng.uniform(1.2, 2.4), 0.20, at, radius)
             strands.append(
                 (
                     curve,
@@ -433,13 +440,13 @@ class LesionMaker:
             hub = found
         strands = []
         side = rng.uniform(0, 6.3)
-        for _ in range(int(8 + 22 * radius)):
+        for _ in range(int(7 + 17 * radius)):
             heading = side + rng.normal(0, 1.2)
             start = hub + rng.normal(0, 0.12 * radius, 2)
             strands.append(
                 (
                     self._walk(start, heading, radius * rng.uniform(1.2, 2.8), 0.33, hub, radius),
-                    float(rng.uniform(0.010, 0.020)),
+                    float(rng.uniform(0.009, 0.017)),
                 )
             )
         strands = [(curve[eye.inside(curve, 0.03)], width) for curve, width in strands]
@@ -579,7 +586,7 @@ def _sample(maker: LesionMaker, grade: int, treated: bool) -> None:
         if chosen[2] or (chosen[1] and not done):
             for _ in range(int(rng.integers(1, 4))):
                 done |= maker.irma("prominent")
-        if chosen[0] or not done:
+        if not done or (chosen[0] and maker.placer.smallest_quadrant() > 0.10):
             for quadrant in QUADRANTS:
                 count, missed = 0, 0
                 target = int(rng.integers(21, 30))

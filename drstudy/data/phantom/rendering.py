@@ -38,8 +38,9 @@ painted reddish."""
 NET_REACH = 0.03
 """Half width, in DD, by which strands of NV and IRMA are widened to the patch that makes up their mask."""
 
-BLOOD_ARTERY = np.array([0.26, 0.80, 0.52], np.float32)
-BLOOD = np.array([0.42, 1.00, 0.62], np.float32)
+BLOOD_ARTERY = np.array([0.27, 0.85, 0.72], np.float32)
+BLOOD = np.array([0.42, 1.05, 0.85], np.float32)
+CHOROID = np.array([0.50, 0.80, 0.55], np.float32)
 MELANIN = np.array([0.42, 0.85, 1.10], np.float32)
 
 LESION_COLUMNS = ("code", "kind", "quadrant", "x", "y", "radius_dd", "strength")
@@ -267,25 +268,25 @@ def _tessellation(rng: np.random.Generator, eye: Eye, size: int) -> np.ndarray:
     ).astype(np.float32)
     x = np.broadcast_to(axis[None, :], (size, size)).astype(np.float32)
     y = np.broadcast_to(axis[:, None], (size, size)).astype(np.float32)
-    wx, wy = 0.45 * _noise(rng, 12, size), 0.45 * _noise(rng, 12, size)
+    wx, wy = 0.16 * _noise(rng, 14, size), 0.16 * _noise(rng, 14, size)
     centre = 0.7 * eye.disc + 0.3 * eye.fovea
     dx, dy = x - np.float32(centre[0]) + wx, y - np.float32(centre[1]) + wy
     angle, away = cv2.cartToPolar(dx, dy)[::-1]
     lattice = rng.standard_normal((64, 64), dtype=np.float32)
     lattice = cv2.GaussianBlur(np.tile(lattice, (2, 2)), (0, 0), 0.8)[:64, :64]
     lattice /= lattice.std()
-    u = angle * np.float32(36 / (2 * np.pi))
-    v = np.sqrt(away + 0.05) * np.float32(6.0)
-    first = cv2.remap(lattice, (u + 0.35 * v) % 64, v % 64, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
+    u = angle * np.float32(64 / (2 * np.pi))
+    v = np.sqrt(away + 0.05) * np.float32(7.0)
+    first = cv2.remap(lattice, (u + 0.9 * v) % 64, v % 64, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
     second = cv2.remap(
         lattice,
-        (36 - u + 0.5 * v + 11) % 64,
+        (64 - u + 0.8 * v + 11) % 64,
         (v * 1.15 + 23) % 64,
         cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_WRAP,
     )
-    ridge = np.exp(-(first**2) / 0.10) + 0.7 * np.exp(-(second**2) / 0.07)
-    return np.minimum(ridge, 1.2) - np.float32(0.45)
+    ridge = np.exp(-(first**2) / 0.22) + 0.7 * np.exp(-(second**2) / 0.16)
+    return np.minimum(ridge, 1.2) - np.float32(0.6)
 
 
 @dataclass
@@ -298,16 +299,18 @@ class _Look:
     macula: float
     disc_pallor: float
     crescent: float
+    vessels: float
 
 
 def _draw_look(rng: np.random.Generator) -> _Look:
     return _Look(
         pigment=float(rng.beta(1.6, 1.8)),
-        tessellated=float(np.clip(rng.gamma(1.1, 0.32), 0, 1.2)),
+        tessellated=float(np.clip(rng.gamma(1.1, 0.30), 0, 0.9)),
         youth=float(np.clip(rng.normal(0.25, 0.3), 0, 1)),
         macula=float(rng.uniform(0.5, 1.15)),
         disc_pallor=float(rng.uniform(0, 1)),
         crescent=float(max(0.0, rng.normal(-0.1, 0.5))),
+        vessels=float(rng.uniform(0.7, 1.08)),
     )
 
 
@@ -340,20 +343,20 @@ def _background(
     light, dark = np.array([0.90, 0.53, 0.33]), np.array([0.56, 0.31, 0.155])
     base = (light * (1 - look.pigment) + dark * look.pigment).astype(np.float32)
     base = base * np.asarray(camera.gain, np.float32) * capture.warmth.astype(np.float32)
-    melanin = 0.10 * _noise(rng, 5, low) + 0.07 * _noise(rng, 14, low) + 0.04 * _noise(rng, 40, low)
+    melanin = 0.13 * _noise(rng, 4, low) + 0.04 * _noise(rng, 12, low) + 0.025 * _noise(rng, 40, low)
     fx, fy = x - np.float32(eye.fovea[0]), y - np.float32(eye.fovea[1])
     r2 = fx * fx + fy * fy
     depth = np.float32(look.macula)
-    melanin = melanin + depth * (0.34 * np.exp(-r2 / 0.9) + 0.22 * np.exp(-r2 / 0.05))
+    melanin = melanin + depth * (0.40 * np.exp(-r2 / 1.0) + 0.26 * np.exp(-r2 / 0.06))
     dx, dy = x - np.float32(eye.disc[0]), y - np.float32(eye.disc[1])
     d2 = dx * dx + dy * dy
     melanin = melanin - 0.20 * np.exp(-d2 / 1.6) - np.float32(0.05)
     if look.crescent > 0.05:
         side = np.float32(-eye.nasal)
-        edge = _ellipse(eye, 1.13, x, y, (0.05 * float(side), 0))
+        edge = _ellipse(eye, 1.06, x, y, (0.085 * float(side), 0))
         ring = np.clip(edge / 0.05 + 0.5, 0, 1)
         sign = 1.2 if look.pigment > 0.55 and look.crescent < 0.5 else -0.9
-        melanin = melanin + ring * np.float32(min(0.55, look.crescent)) * sign
+        melanin = melanin + ring * np.float32(min(0.4, look.crescent)) * sign
     xanth = depth * np.exp(-r2 / 0.18)
     layers = [base[c] * np.exp(-(melanin * MELANIN[c] + xanth * (0.0, 0.05, 0.28)[c])) for c in range(3)]
     image = cv2.resize(
@@ -374,7 +377,7 @@ def _background(
         0.1,
         1.6,
     )
-    grain = (grain - np.float32(0.30 * (0.12 + look.tessellated)) * bands * far * patchy).astype(np.float32)
+    bands = np.float32(0.40 * (0.10 + look.tessellated)) * bands * far * patchy
     if look.youth > 0.1:  # nerve-fibre sheen: fine bright striae running out of the disc
         angle = np.arctan2(my - np.float32(eye.disc[1]), mx - np.float32(eye.disc[0]))
         away = np.sqrt((mx - np.float32(eye.disc[0])) ** 2 + (my - np.float32(eye.disc[1])) ** 2)
@@ -383,10 +386,12 @@ def _background(
         striae = line[((angle / (2 * np.pi) + 0.5) * 256).astype(int) % 256]
         reach = np.exp(-((away - 1.0) ** 2) / 0.9) * (np.abs(np.sin(angle)) * 0.8 + 0.2)
         grain = grain - np.float32(0.16 * look.youth) * reach * (1 + 0.35 * striae)
-    grain = cv2.resize(np.ascontiguousarray(grain, np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-    fine = _noise(rng, 320, size, cubic=False)
-    grain += np.float32(0.022) * fine
-    return image * cv2.exp(-cv2.merge([grain * MELANIN[c] for c in range(3)]))
+    texture = cv2.merge(
+        [np.ascontiguousarray(grain * MELANIN[c] - bands * CHOROID[c], np.float32) for c in range(3)]
+    )
+    texture = cv2.resize(texture, (size, size), interpolation=cv2.INTER_LINEAR)
+    texture += (np.float32(0.022) * _noise(rng, 320, size, cubic=False))[..., None] * MELANIN
+    return image * cv2.exp(-texture)
 
 
 def _shade(eye: Eye, camera: Camera, capture: Capture, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -486,7 +491,8 @@ def _paint(
     disc = np.clip(disc_edge / soft + 0.5, 0, 1)
     masks["DISC"] = disc_edge >= 0
     rim_colour = (
-        np.array([1.0, 0.70, 0.42]) * (1 - look.disc_pallor) + np.array([1.0, 0.84, 0.60]) * look.disc_pallor
+        np.array([1.06, 0.71, 0.40]) * (1 - look.disc_pallor)
+        + np.array([1.08, 0.86, 0.58]) * look.disc_pallor
     )
     brightness = 0.98 - 0.12 * look.pigment
     _blend(image, 0.93 * disc, rim_colour * brightness * gain)
@@ -494,7 +500,7 @@ def _paint(
     _blend(
         image,
         0.8 * np.clip(cup_edge / 0.09 + 0.5, 0, 1) * disc,
-        np.array([1.06, 0.94, 0.72]) * brightness * gain,
+        np.array([1.16, 1.02, 0.74]) * brightness * gain,
     )
 
     artery, vein, reflex, cover = paint_vessels(painter, eye, by_code["VB"])
@@ -506,19 +512,20 @@ def _paint(
             0.92 * soften(opacity, 0.004 * scale) * (1 - 0.6 * vein),
             np.array([1.04, 0.92, 0.55]) * gain,
         )
-    density = [0.62 * BLOOD_ARTERY[c] * artery + 0.80 * BLOOD[c] * vein for c in range(3)]
+    thick = np.float32(look.vessels)
+    density = [thick * (0.62 * BLOOD_ARTERY[c] * artery + 0.82 * BLOOD[c] * vein) for c in range(3)]
     for code in ("HE", "MA"):
         if by_code[code]:
             opacity, masks[code], _ = _cover(painter, by_code[code])
-            opacity = soften(opacity, (0.010 if code == "HE" else 0.004) * scale)
+            opacity = soften(opacity, (0.016 if code == "HE" else 0.005) * scale)
             for c in range(3):
                 density[c] = density[c] + (0.95 if code == "HE" else 1.0) * BLOOD[c] * opacity
     if by_code["IRMA"]:
         strands, patch, masks["IRMA"] = _net(painter, by_code["IRMA"])
         for c in range(3):
-            density[c] = density[c] + BLOOD[c] * (0.75 * strands + 0.05 * patch)
+            density[c] = density[c] + BLOOD[c] * (0.72 * strands + 0.05 * patch)
     image *= cv2.exp(-cv2.merge([np.ascontiguousarray(d, np.float32) for d in density]))
-    image += (0.13 * reflex)[..., None] * np.array([1.0, 0.72, 0.5], np.float32) * gain
+    image += (0.075 * reflex)[..., None] * np.array([1.0, 0.72, 0.5], np.float32) * gain
     if by_code["SE"]:
         opacity, _, full = _cover(painter, by_code["SE"])
         full = soften(full, 0.03 * scale)
@@ -527,7 +534,7 @@ def _paint(
     if by_code["NV"]:
         strands, patch, masks["NV"] = _net(painter, by_code["NV"])
         wash = soften(patch, 0.03 * scale)
-        image *= cv2.exp(-cv2.merge([BLOOD[c] * (0.80 * strands + 0.07 * wash) for c in range(3)]))
+        image *= cv2.exp(-cv2.merge([BLOOD[c] * (0.80 * strands + 0.06 * wash) for c in range(3)]))
     if by_code["PRH"]:
         opacity, masks["PRH"], _ = _cover(painter, by_code["PRH"])
         opacity = soften(opacity, 0.012 * scale)
