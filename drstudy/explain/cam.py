@@ -210,31 +210,22 @@ def upsample(maps: np.ndarray, size: int) -> np.ndarray:
     ].numpy()
 
 
-def choose_images(split: pd.DataFrame, subset: str, max_images: int, seed: int) -> pd.DataFrame:
-    """The eyes that are explained: those of a subset, at most ``max_images``, drawn evenly over the grades.
+def choose_images(part: pd.DataFrame, max_images: int, seed: int) -> pd.DataFrame:
+    """At most so many eyes, drawn evenly over the grades: a grade with few gives all, the others fill up.
 
     Args:
-        split: Columns ``image_id``, ``grade`` (may be missing) and ``split``.
-        subset: ``train``, ``validation``, ``test`` or ``all``.
-        max_images: 0 is no limit. A grade with few eyes gives all of them, and the others fill up.
+        part: Rows of a split, with a column ``grade`` that may be missing.
+        max_images: 0 is no limit.
         seed: Of the draw.
 
     Returns:
         The chosen rows in their order, index reset.
-
-    Raises:
-        ValueError: If the subset is empty.
     """
-    chosen = split if subset == "all" else split[split["split"] == subset]
-    if chosen.empty:
-        there = ", ".join(sorted(split["split"].dropna().unique()))
-        raise ValueError(f"The split has no {subset!r} images. Set SUBSET to 'all' or one of: {there}.")
-    if 0 < max_images < len(chosen):
-        drawn = chosen.sample(frac=1, random_state=seed)
-        turn = drawn.groupby("grade", dropna=False).cumcount()
+    if 0 < max_images < len(part):
+        turn = part.sample(frac=1, random_state=seed).groupby("grade", dropna=False).cumcount()
         keep = turn.sort_values(kind="stable").index[:max_images]
-        chosen = chosen.loc[chosen.index.isin(keep)]
-    return chosen.reset_index(drop=True)
+        part = part.loc[part.index.isin(keep)]
+    return part.reset_index(drop=True)
 
 
 def save_maps(explained: Explained, path: str | os.PathLike[str]) -> None:

@@ -13,12 +13,13 @@ Policies, each of which is counted in the tables:
   counts, and it stays out of the means.
 - ``empty mask``: the eye was annotated for this structure and has none. It counts, and it stays out of the
   means of that mask; in the partition its share is 0, so that each eye's shares sum to 1.
-- ``not annotated``: the source has no masks of this kind. There is no number, least of all 0. In the
-  partition such pixels fall to ``elsewhere``.
+- ``not annotated``: nothing is known of this structure in this eye. There is no number, least of all 0. In
+  the partition such pixels fall to ``elsewhere``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,12 @@ from drstudy import statistics
 
 if TYPE_CHECKING:
     from drstudy.explain.cam import Explained
+    from drstudy.records import Record
 
 LESIONS = ("MA", "HE", "EX", "SE", "VB", "IRMA", "NV", "PRH")
 """Codes whose union is ``lesion``: signs of the disease. LASER scars and DRUSEN are measured beside."""
+
+OTHER = ("LASER", "DRUSEN")
 
 ANATOMY = {"disc": "DISC", "vessel": "VESSEL", "fovea": "FOVEA"}
 """Region of the partition to code, in order of precedence after ``lesion``."""
@@ -39,57 +43,97 @@ ANATOMY = {"disc": "DISC", "vessel": "VESSEL", "fovea": "FOVEA"}
 PARTITION = ("lesion", *ANATOMY, "elsewhere")
 
 TOLERANCE = 0.03
-"""Of the pointing game, share of the image's side: its authors' 15 of about 500 pixels (Zhang et al. 2018)."""
+"""Of the pointing game, share of the side: its authors' 15 of about 500 pixels (Zhang et al. 2018)."""
 
 FEWEST_PATIENTS = 5
 """Fewer patients get no interval: four have only 35 distinct resamples, too few for 2.5 % in each tail."""
+
+COLUMNS = ["map", "kind", "region", "status", "area", "heat", "hit", "hit_chance"]
 
 NOT_MEASURED = ("empty mask", "no heat", "not annotated")
 
 TAILS = ((100 - statistics.LEVEL) / 2, (100 + statistics.LEVEL) / 2)
 
 Masks = Mapping[str, "np.ndarray | None"]
+"""Code to (S, S): bool, or the share of each pixel that is covered, 0..1; ``None`` where not annotated."""
+
+
+def masks_of(audit: Record) -> Callable[[str], Masks]:
+    """A reader of the masks of one eye, in the geometry of the image store.
+
+    A mask file is read as the share of each pixel that it covers, so that a microaneurysm smaller than a
+    pixel keeps its area. Without a file a structure is absent where the manifest says so (``lesion_<CODE>``
+    is 0) or where other images of the source have such files (a data set ships none for a lesion that an eye
+    has not); else it is not annotated. The field of view, where there is no file, is found in the photograph.
+
+    Args:
+        audit: Record of notebook 01.
+
+    Returns:
+        A function from image_id to :data:`Masks` with every code of this module and ``FOV`` (bool).
+    """
+    from drstudy import paths
+    from drstudy.data import images, manifest
+
+    table = manifest.read(audit.path("manifest.csv")).set_index("image_id")
+    store = images.open_store(paths.resolve(json.loads(audit.path("images.json").read_text())["store"]))
+    files = [name for name in table if name.startswith("mask_")]
+    sources = {
+        source: {name.removeprefix("mask_") for name in files if (rows[name] != "").any()}
+        for source, rows in table.groupby("source")
+    }
+    codes = (*LESIONS, *OTHER, *ANATOMY.values())
+
+    def read(image_id: str) -> Masks:
+        row, crop, size = table.loc[image_id], store.crop(image_id), store.image_size
+        found: dict[str, np.ndarray | None] = {}
+        found |= images.load_masks(row, crop, (*codes, "FOV"), size, coverage=True)
+        for code in codes:
+            known = row.get(f"lesion_{code}", pd.NA)
+            absent = code in sources[row["source"]] if pd.isna(known) else known == 0
+            found.setdefault(code, np.zeros((size, size), np.float32) if absent else None)
+        fov = found.get("FOV")
+        found["FOV"] = images.fov_mask(store.images[store.row(image_id)]) if fov is None else fov >= 0.5
+        return found
+
+    return read
 
 
 def regions(masks: Masks) -> dict[str, np.ndarray | None]:
     """Named masks that are measured one by one, overlaps and all.
 
     Args:
-        masks: Code to (S, S) bool; ``None`` where the source does not annotate it.
+        masks: Of one eye.
 
     Returns:
-        ``lesion`` (union of the annotated codes of :data:`LESIONS`), then ``disc``, ``vessel``, ``fovea``,
-        then each other code that was given, FOV excepted.
+        (S, S) float 0..1, or ``None``: ``lesion`` (union of the annotated codes of :data:`LESIONS`),
+        ``disc``, ``vessel``, ``fovea``, ``beside disc`` (up to half a disc diameter from its edge), then each
+        other code that was given, FOV excepted.
     """
+    masks = {code: None if mask is None else np.asarray(mask, np.float32) for code, mask in masks.items()}
     annotated = [masks[code] for code in LESIONS if masks.get(code) is not None]
-    found: dict[str, np.ndarray | None] = {"lesion": np.logical_or.reduce(annotated) if annotated else None}
+    found: dict[str, np.ndarray | None] = {"lesion": np.maximum.reduce(annotated) if annotated else None}
     found |= {name: masks.get(code) for name, code in ANATOMY.items()}
+    found["beside disc"] = None if found["disc"] is None else _ring(found["disc"])
     return found | {code: mask for code, mask in masks.items() if code not in (*ANATOMY.values(), "FOV")}
 
 
-def partition(masks: Masks) -> dict[str, np.ndarray | None]:
-    """Cut the image into parts that do not overlap: lesion before disc before vessel before fovea before
-    elsewhere.
+def partition(named: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
+    """Cut the image into parts that do not overlap.
 
     Args:
-        masks: As :func:`regions`.
+        named: Of :func:`regions`; at least one is annotated.
 
     Returns:
-        The names of :data:`PARTITION` to (S, S) bool, ``None`` where not annotated. The others cover each
-        pixel exactly once.
-
-    Raises:
-        ValueError: If no mask at all is given, as then the size is unknown.
+        The names of :data:`PARTITION`, each before the next where they overlap, to (S, S) float 0..1,
+        ``None`` where not annotated. The others sum to 1 in each pixel.
     """
-    named = regions(masks)
-    shapes = [mask.shape for mask in masks.values() if mask is not None]
-    if not shapes:
-        raise ValueError("There is no mask at all: give at least the field of view (FOV).")
-    free = np.ones(shapes[0], bool)
+    shape = next(mask.shape for mask in named.values() if mask is not None)
+    free = np.ones(shape, np.float32)
     parts: dict[str, np.ndarray | None] = {}
     for name in PARTITION[:-1]:
-        parts[name] = None if named[name] is None else named[name] & free
-        free = free if named[name] is None else free & ~named[name]
+        parts[name] = None if named[name] is None else np.minimum(named[name], free)
+        free = free if parts[name] is None else free - parts[name]
     return parts | {"elsewhere": free}
 
 
@@ -98,7 +142,7 @@ def measure_eye(heat: np.ndarray, masks: Masks, tolerance: float = TOLERANCE) ->
 
     Args:
         heat: (L, S, S) float, at least 0, at the size of the masks: one map a layer.
-        masks: Code to (S, S) bool, ``None`` where not annotated; ``FOV`` must be there.
+        masks: Of the eye; ``FOV`` must be there.
         tolerance: Of the pointing game, share of the side S.
 
     Returns:
@@ -116,43 +160,53 @@ def measure_eye(heat: np.ndarray, masks: Masks, tolerance: float = TOLERANCE) ->
     fov = masks.get("FOV")
     if fov is None or not fov.any():
         raise ValueError("The field of view (FOV) is missing or empty: there is nothing to measure in.")
-    wrong = {
-        code: mask.shape for code, mask in masks.items() if mask is not None and mask.shape != heat.shape[1:]
-    }
-    if wrong or heat.ndim != 3:
+    shapes = {mask.shape for mask in masks.values() if mask is not None}
+    if heat.ndim != 3 or shapes != {heat.shape[1:]}:
         raise ValueError(
-            f"heat is {heat.shape}, which must be (maps, S, S) for masks of (S, S); these differ: {wrong}."
+            f"heat is {heat.shape}, masks are {sorted(shapes)}: must be (maps, S, S) and (S, S)."
         )
     if not np.isfinite(heat).all() or heat.min() < 0:
         raise ValueError("heat must be finite and at least 0: pass maps after the ReLU.")
-    everything = heat.sum((1, 2), dtype=np.float64)
+    fov = fov.astype(bool)
     inside = np.where(fov, heat, 0).astype(np.float64)
     total = inside.sum((1, 2))
     share = inside / np.where(total > 0, total, 1)[:, None, None]
     peaks = (share == share.max((1, 2), keepdims=True)) & fov
-    rows = []
-    for kind, named in (("part", partition(masks)), ("mask", regions(masks))):
-        for region, mask in named.items():
-            if mask is None:
-                rows += [_row(i, kind, region, "not annotated") for i in range(len(heat))]
-                continue
-            mask = mask & fov
-            near = _within(mask, tolerance * len(fov)) & fov if kind == "mask" and mask.any() else None
-            for i in range(len(heat)):
-                row = _row(i, kind, region, "measured", area=mask.sum() / fov.sum())
-                if total[i] == 0:
-                    row["status"] = "no heat"
-                elif kind == "mask" and not mask.any():
-                    row["status"] = "empty mask"
-                else:
-                    row["heat"] = share[i][mask].sum()
-                    if near is not None:
-                        row |= {"hit": near[peaks[i]].mean(), "hit_chance": near.sum() / fov.sum()}
-                rows.append(row)
-    for i in range(len(heat)):
-        row = _row(i, "field", "outside", "measured" if everything[i] else "no heat", area=1 - fov.mean())
-        rows.append(row | {"heat": (everything[i] - total[i]) / everything[i] if everything[i] else np.nan})
-    return pd.DataFrame(rows)
+    lit = np.where(total > 0, "measured", "no heat")
+
+    def rows(kind: str, region: str, status: np.ndarray | str, **values: np.ndarray | float) -> pd.DataFrame:
+        about = {"map": range(len(heat)), "kind": kind, "region": region, "status": status}
+        return pd.DataFrame(about | values)
+
+    named = regions(masks)
+    found = []
+    for region, part in partition(named | {"FOV": fov}).items():
+        if part is None:
+            found.append(rows("part", region, "not annotated"))
+        else:
+            area = (part * fov).sum(dtype=np.float64) / fov.sum()
+            found.append(rows("part", region, lit, area=area, heat=(share * part).sum((1, 2))))
+    for region, mask in named.items():
+        if mask is None:
+            found.append(rows("mask", region, "not annotated"))
+        elif not (mask * fov).any():
+            found.append(rows("mask", region, np.where(total > 0, "empty mask", "no heat"), area=0.0))
+        else:
+            near = _within((mask > 0) & fov, tolerance * len(fov)) & fov
+            values = {
+                "area": (mask * fov).sum(dtype=np.float64) / fov.sum(),
+                "heat": (share * mask).sum((1, 2)),
+                "hit": (peaks & near).sum((1, 2)) / peaks.sum((1, 2)),
+                "hit_chance": near.sum() / fov.sum(),
+            }
+            found.append(rows("mask", region, lit, **values))
+    everything = heat.sum((1, 2), dtype=np.float64)
+    outside = (everything - total) / np.where(everything > 0, everything, 1)
+    status = np.where(everything > 0, "measured", "no heat")
+    found.append(rows("field", "outside", status, area=1 - fov.mean(), heat=outside))
+    table = pd.concat(found, ignore_index=True).reindex(columns=COLUMNS)
+    table.loc[table["status"] != "measured", ["heat", "hit", "hit_chance"]] = np.nan
+    return table
 
 
 def measure(
@@ -162,7 +216,7 @@ def measure(
 
     Args:
         explained: The maps.
-        masks_of: Gives the masks of an image_id, square, at the size to measure at (the image store's).
+        masks_of: Gives the masks of an image_id, square, at the size to measure at; see :func:`masks_of`.
         tolerance: As :func:`measure_eye`.
 
     Returns:
@@ -173,9 +227,8 @@ def measure(
     tables = []
     for row, image_id in enumerate(explained.image_ids):
         masks = masks_of(image_id)
-        heat = np.concatenate(
-            [upsample(explained.maps(layer)[row][None], len(masks["FOV"])) for layer in explained.layers]
-        )
+        small = [explained.maps(layer)[row : row + 1] for layer in explained.layers]
+        heat = np.concatenate([upsample(map_, len(masks["FOV"])) for map_ in small])
         table = measure_eye(heat, masks, tolerance)
         table.insert(0, "image_id", image_id)
         table.insert(1, "layer", table.pop("map").map(dict(enumerate(explained.layers))))
@@ -195,7 +248,7 @@ def summarise(
     Args:
         table: Rows of :func:`measure`.
         patients: image_id to patient_id; both eyes of a patient are drawn together.
-        resamples: Of the bootstrap; layers, regions and groups of the same patients share their draws.
+        resamples: Of the bootstrap; cells of the same patients share their draws.
         seed: Of the draws.
         groups: image_id to a group, such as ``right`` and ``wrong``; ``None`` is one group, ``all``. Eyes
             without a group are left out.
@@ -203,30 +256,28 @@ def summarise(
     Returns:
         One row a layer, kind, region and group, in the order of their first appearance: ``eyes`` measured and
         their ``patients``; the counts ``empty_mask``, ``no_heat`` and ``not_annotated``; and with ``_lo`` and
-        ``_hi`` each: ``heat`` (mean share), ``enrichment`` (mean share over mean area share: 1 is chance),
+        ``_hi``
+        each: ``heat`` (mean share), ``enrichment`` (mean share over mean area share: 1 is chance),
         ``difference`` (mean share less mean area share: 0 is chance), ``hit`` (pointing game). ``area`` and
         ``hit_chance`` are what chance gives on the same eyes. No number where no eye was measured, no
         interval below :data:`FEWEST_PATIENTS` patients.
+
+    Raises:
+        ValueError: If an eye has no patient.
     """
-    table = table.assign(
-        group=table["image_id"].map(groups) if groups is not None else "all",
-        patient=table["image_id"].map(patients),
-    )
+    group = "all" if groups is None else table["image_id"].map(groups)
+    table = table.assign(group=group, patient=table["image_id"].map(patients))
     if table["patient"].isna().any():
         missing = table.loc[table["patient"].isna(), "image_id"].unique()
         raise ValueError(
-            f"{len(missing)} eyes have no patient_id, the first is {missing[0]}: pass patients for all eyes."
+            f"{len(missing)} eyes have no patient_id, {missing[0]} for one: pass patients for all eyes."
         )
     rows = []
-    for key, cell in table.dropna(subset="group").groupby(["layer", "kind", "region", "group"], sort=False):
+    by = ["layer", "kind", "region", "group"]
+    for key, cell in table.dropna(subset="group").groupby(by, sort=False):
         used = cell[cell["status"] == "measured"]
-        states = cell["status"].value_counts()
-        counted = {
-            name: int(states.get(name.replace("_", " "), 0))
-            for name in ("empty_mask", "no_heat", "not_annotated")
-        }
-        row = dict(zip(("layer", "kind", "region", "group"), key))
-        row |= {"eyes": len(used), "patients": used["patient"].nunique()} | counted
+        row = dict(zip(by, key)) | {"eyes": len(used), "patients": used["patient"].nunique()}
+        row |= {status.replace(" ", "_"): int((cell["status"] == status).sum()) for status in NOT_MEASURED}
         rows.append(row | _means(used, resamples, seed))
     return pd.DataFrame(rows)
 
@@ -234,44 +285,34 @@ def summarise(
 def _means(used: pd.DataFrame, resamples: int, seed: int) -> dict[str, float]:
     """Point values and intervals of one cell of :func:`summarise`."""
     values = used[["heat", "area", "hit", "hit_chance"]].to_numpy(float)
-    quantities = {
-        "heat": lambda heat, area, hit, chance: heat,
-        "area": lambda heat, area, hit, chance: area,
-        "enrichment": lambda heat, area, hit, chance: heat / np.where(area > 0, area, np.nan),
-        "difference": lambda heat, area, hit, chance: heat - area,
-        "hit": lambda heat, area, hit, chance: hit,
-        "hit_chance": lambda heat, area, hit, chance: chance,
-    }
-    point = values.mean(0) if len(values) else np.full(4, np.nan)
-    few = used["patient"].nunique() < FEWEST_PATIENTS
-    draws = (
-        np.full((1, 4), np.nan)
-        if few
-        else _resampled_means(values, used["patient"].to_numpy(), resamples, seed)
-    )
-    found = {}
-    for name, of in quantities.items():
-        found[name] = float(of(*point))
-        if name not in ("area", "hit_chance"):
-            valid = of(*draws.T)
-            valid = valid[np.isfinite(valid)]
-            lo, hi = np.percentile(valid, TAILS) if len(valid) else (np.nan, np.nan)
-            found |= {f"{name}_lo": float(lo), f"{name}_hi": float(hi)}
+    points = values.mean(0, keepdims=True) if len(values) else np.full((1, 4), np.nan)
+    names, patient = np.unique(used["patient"].to_numpy(str), return_inverse=True)
+    draws = np.full((1, 4), np.nan)
+    if len(names) >= FEWEST_PATIENTS:
+        weights = statistics.resample_counts(names, resamples, seed)[:, patient].astype(float)
+        draws = weights @ values / weights.sum(1, keepdims=True)
+    found = {"area": float(points[0, 1]), "hit_chance": float(points[0, 3])}
+    for name, value, drawn in zip(
+        ("heat", "enrichment", "difference", "hit"), _derived(points), _derived(draws)
+    ):
+        valid = drawn[np.isfinite(drawn)]
+        low, high = np.percentile(valid, TAILS) if len(valid) else (np.nan, np.nan)
+        found |= {name: float(value[0]), f"{name}_lo": float(low), f"{name}_hi": float(high)}
     return found
 
 
-def _resampled_means(values: np.ndarray, patients: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means over eyes, (resamples, columns), each of another draw of patients."""
-    names, index = np.unique(patients, return_inverse=True)
-    weights = statistics.resample_counts(names, resamples, seed)[:, index].astype(float)
-    return weights @ values / weights.sum(1, keepdims=True)
+def _derived(means: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Heat, enrichment, difference and hit of (n, 4) means of heat, area, hit and hit_chance."""
+    heat, area, hit, _ = means.T
+    return heat, heat / np.where(area > 0, area, np.nan), heat - area, hit
 
 
-def _row(map_: int, kind: str, region: str, status: str, area: float = np.nan) -> dict[str, object]:
-    return {
-        "map": map_, "kind": kind, "region": region, "status": status,
-        "area": area, "heat": np.nan, "hit": np.nan, "hit_chance": np.nan,
-    }  # fmt: skip
+def _ring(disc: np.ndarray) -> np.ndarray:
+    """What lies up to half a disc diameter from the edge of the disc."""
+    if not disc.any():
+        return disc
+    diameter = 2 * np.sqrt(disc.sum() / np.pi)
+    return (_within(disc > 0, diameter / 2) & (disc == 0)).astype(np.float32)
 
 
 def _within(mask: np.ndarray, pixels: float) -> np.ndarray:
@@ -280,22 +321,3 @@ def _within(mask: np.ndarray, pixels: float) -> np.ndarray:
 
     distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return distance <= pixels
-
-
-def annotated_codes(manifest: pd.DataFrame) -> dict[str, set[str]]:
-    """Which structures each source annotates: those for which at least one of its images has a mask file.
-
-    An eye of such a source without a file has none of the structure (IDRiD ships no file then); in any other
-    source nothing is known.
-
-    Args:
-        manifest: Columns ``source`` and ``mask_<CODE>`` (empty where there is no file).
-
-    Returns:
-        Source to codes.
-    """
-    columns = [name for name in manifest.columns if name.startswith("mask_")]
-    return {
-        source: {name.removeprefix("mask_") for name in columns if (rows[name].fillna("") != "").any()}
-        for source, rows in manifest.groupby("source")
-    }
