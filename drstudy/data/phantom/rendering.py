@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from . import planning
-from .anatomy import ARTERY, Eye, Vessel, make_eye
+from .anatomy import ARTERY, STEP, Eye, Vessel, make_eye
 from .camera import CAMERAS, Camera, Capture, add_disc, draw_capture, draw_dust, fov_alpha, soften, spot_map
 from .grading import ANATOMY_CODES, LESION_CODES, QUADRANTS, grade_from_lesions
 from .lesions import Lesion, sample_lesions
@@ -37,6 +37,9 @@ painted reddish."""
 
 NET_REACH = 0.03
 """Half width, in DD, by which strands of NV and IRMA are widened to the patch that makes up their mask."""
+
+BEAD_SPACING = 0.15
+"""Distance from bead to bead of a beaded vein, DD."""
 
 BLOOD_ARTERY = np.array([0.27, 0.85, 0.72], np.float32)
 BLOOD = np.array([0.42, 1.05, 0.85], np.float32)
@@ -142,25 +145,29 @@ def _runs(radius: np.ndarray, scale: float) -> list[tuple[int, int, int]]:
     return [(a, b, int(thick[a])) for a, b in itertools.pairwise(edges) if b > a]
 
 
-def _beaded(vessel: Vessel, beads: list[Lesion]) -> np.ndarray:
-    """Returns the radius of a vessel with its beads."""
-    radius = vessel.radius
-    for bead in beads:
-        if bead.vessel is vessel:
-            radius = radius.copy() if radius is vessel.radius else radius
-            at = np.arange(bead.last - bead.first + 1)
-            radius[bead.first : bead.last + 1] *= 1.08 + bead.amplitude * np.sin(
-                2 * np.pi * at * 0.07 / 0.16 + bead.phase
-            )
-    return radius
+def _bead(bead: Lesion) -> tuple[np.ndarray, np.ndarray]:
+    """Returns centre line and radius of a beaded stretch of a vein, finely sampled."""
+    stretch = slice(bead.first, bead.last + 1)
+    points, radius = bead.vessel.points[stretch], bead.vessel.radius[stretch]
+    whole = np.arange(len(points))
+    at = np.linspace(0, len(points) - 1, 4 * (len(points) - 1) + 1)
+    wave = 1.06 + bead.amplitude * np.sin(2 * np.pi * at * STEP / BEAD_SPACING + bead.phase)
+    fine = np.column_stack([np.interp(at, whole, points[:, 0]), np.interp(at, whole, points[:, 1])])
+    return fine, np.interp(at, whole, radius) * wave
 
 
-def _refine(points: np.ndarray, radius: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
-    at = np.linspace(0, len(points) - 1, (len(points) - 1) * times + 1)
-    i = np.arange(len(points))
-    return np.column_stack([np.interp(at, i, points[:, 0]), np.interp(at, i, points[:, 1])]), np.interp(
-        at, i, radius
-    )
+def _pieces(vessel: Vessel, beads: list[Lesion]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns centre lines and radii that make up a vessel: itself, or its beaded and plain stretches."""
+    own = sorted((bead for bead in beads if bead.vessel is vessel), key=lambda bead: bead.first)
+    pieces, start = [], 0
+    for bead in own:
+        if bead.first > start:
+            pieces.append((vessel.points[start : bead.first + 1], vessel.radius[start : bead.first + 1]))
+        pieces.append(_bead(bead))
+        start = bead.last
+    if start < len(vessel.points) - 1:
+        pieces.append((vessel.points[start:], vessel.radius[start:]))
+    return pieces
 
 
 def paint_vessels(
@@ -181,12 +188,10 @@ def paint_vessels(
         for vessel in eye.vessels:
             if vessel.kind != kind:
                 continue
-            points, radius = vessel.points, vessel.radius
-            if any(bead.vessel is vessel for bead in beads):
-                points, radius = _refine(points, _beaded(vessel, beads), 3)
-            fixed = painter.fixed(points)
-            for first, last, thick in _runs(radius, fine):
-                groups.setdefault(thick, []).append(fixed[first : last + 1])
+            for points, radius in _pieces(vessel, beads):
+                fixed = painter.fixed(points)
+                for first, last, thick in _runs(radius, fine):
+                    groups.setdefault(thick, []).append(fixed[first : last + 1])
         canvas = painter.canvas()
         for share, level in ((1.0, 0.55), (0.74, 0.84), (0.44, 1.0)):
             for thick in sorted(groups):
@@ -234,10 +239,10 @@ def _cover(
 
 def _mask(painter: Painter, cover: np.ndarray, lesions: list[Lesion], threshold: float) -> np.ndarray:
     mask = cover >= threshold
-    for one in lesions:  # a lesion smaller than a pixel still owns one, that of its largest part
-        if one.blobs and (one.radius * painter.scale <= 2.5 or one.code == "EX"):
-            largest = max(one.blobs, key=lambda outline: float(np.ptp(outline, axis=0).sum()))
-            mask[painter.pixel(*largest.mean(0))] = True
+    for one in lesions:  # parts smaller than a pixel or two own the pixel that they darken or brighten most
+        for outline in one.blobs:
+            if float(np.ptp(outline, axis=0).max()) * painter.scale < 2.0:
+                mask[painter.pixel(*outline.mean(0))] = True
     return mask
 
 
@@ -518,6 +523,11 @@ def _paint(
         if by_code[code]:
             opacity, masks[code], _ = _cover(painter, by_code[code])
             opacity = soften(opacity, (0.016 if code == "HE" else 0.005) * scale)
+            if code == "HE":  # clots are denser in places
+                clot = _noise(
+                    planning.stream(config, planning.STREAM_TEXTURE, *key, 1), 90, size, cubic=False
+                )
+                opacity = opacity * np.clip(0.88 + 0.22 * clot, 0.45, 1.25)
             for c in range(3):
                 density[c] = density[c] + (0.95 if code == "HE" else 1.0) * BLOOD[c] * opacity
     if by_code["IRMA"]:
@@ -542,10 +552,9 @@ def _paint(
     if by_code["VB"]:
         canvas = painter.canvas()
         for one in by_code["VB"]:
-            points, radius = _refine(one.vessel.points, _beaded(one.vessel, by_code["VB"]), 3)
-            part = slice(3 * one.first, 3 * one.last + 1)
-            fixed = painter.fixed(points[part])
-            for first, last, thick in _runs(radius[part], scale * painter.ss):
+            points, radius = _bead(one)
+            fixed = painter.fixed(points)
+            for first, last, thick in _runs(radius, scale * painter.ss):
                 cv2.polylines(canvas, [fixed[first : last + 1]], False, 255, thick, cv2.LINE_8, 4)
         masks["VB"] = painter.down(canvas) >= MASK_COVERAGE
         for one in by_code["VB"]:  # veins below a pixel: the pixels of the centre line

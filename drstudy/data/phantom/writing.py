@@ -40,11 +40,19 @@ MASK_COLOURS = {
 """Outline colour (RGB) of each lesion on a contact sheet."""
 
 
+POOL_PIXELS = 24 * 384**2
+"""Below this amount of work starting processes costs more than it saves."""
+
+
 def _replace_bytes(path: Path, data: bytes) -> None:
-    """Writes a file so that no reader ever sees a part of it."""
+    """Writes a file so that no reader ever sees a part of it, also where writing fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _encode(image: Image.Image, kind: str, **options) -> bytes:
@@ -152,10 +160,9 @@ def _settle(config: PhantomConfig, root: Path) -> bool:
                 "give another root, delete this one, or use its configuration"
             )
         return name == "phantom.json"
-    if root.exists() and any(root.iterdir()):
+    if root.exists() and any(path.is_file() for path in root.rglob("*")):
         raise ValueError(f"{root} is not empty and holds no phantom study: give a new or empty folder")
-    for folder in ("images", "masks", "eyes"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     _replace_bytes(root / ".phantom-unfinished.json", json.dumps(wanted).encode())
     return False
 
@@ -209,7 +216,7 @@ def write(
         if progress:
             progress(len(codes), total)
 
-    if workers > 1 and len(todo) * config.size**2 > 24 * 384**2:
+    if workers > 1 and len(todo) * config.size**2 > POOL_PIXELS:
         batch = max(1, min(8, len(todo) // (4 * workers)))
         batches = [todo[i : i + batch] for i in range(0, len(todo), batch)]
         context = multiprocessing.get_context("spawn")
