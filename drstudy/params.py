@@ -113,7 +113,7 @@ class DataAudit(Parameters):
     image_size: Annotated[int, Field(ge=32, le=2048)] = 128
     split_by: Literal["patient", "image"] = "patient"
     fractions: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] = 2
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] = 6
     max_megapixels: Annotated[float, Field(gt=0)] = 120.0
     workers: Annotated[int, Field(ge=0)] = 0
     n_patients: Positive = 40

@@ -170,7 +170,7 @@ def prepare(
     reduce = decoding.reduction(head, need)
     while True:
         pixels = decoding.pixels(content, head, reduce)
-        if pixels.max() <= BLACK:
+        if measures.brightest_channel(pixels).max() <= BLACK:
             raise BadImage("all black")
         field = measures.find_field(pixels)
         if field is None or field.side >= need or reduce == 1:
@@ -262,7 +262,7 @@ def build(
     key = store_key(manifest, image_size, max_megapixels)
     target = (Path(folder) if folder else paths.data() / "images") / key
     target.mkdir(parents=True, exist_ok=True)
-    with _locked(target / "lock"):
+    with locked(target / "lock"):
         if not (target / "store.json").is_file():
             _fill(target, manifest, image_size, workers or os.cpu_count() or 1, max_megapixels)
     return open_store(target)
@@ -442,8 +442,9 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the system releases the lock of a process that dies."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file. One process at a time; the system releases the lock of a process that dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

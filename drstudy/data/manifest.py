@@ -12,6 +12,8 @@ GRADES = (0, 1, 2, 3, 4)
 """International clinical DR scale: none, mild, moderate, severe non-proliferative, proliferative."""
 
 COLUMNS = ("image_id", "path", "patient_id", "eye", "grade", "source")
+WHOLE = ("grade", "true_grade", "gradable")
+"""Columns of whole numbers; the last two only a phantom has: the grade before label noise, and whether it can be graded."""
 PROBLEM_COLUMNS = ("file", "problem", "action")
 EXCLUDED = "excluded"
 """How the action of a problem begins when the image is left out; every other action begins with ``used``."""
@@ -30,6 +32,8 @@ SCHEMA = pa.DataFrameSchema(
         "grade": pa.Column("Int64", [pa.Check.isin(GRADES)], nullable=True),
         "source": pa.Column(str, [pa.Check.str_length(min_value=1)]),
         r"^mask_[A-Z]+$": pa.Column(str, regex=True, required=False),
+        "true_grade": pa.Column("Int64", [pa.Check.isin(GRADES)], required=False),
+        "gradable": pa.Column("Int64", [pa.Check.isin([0, 1])], required=False),
         r"^lesion_[A-Z]+$": pa.Column(
             "Int64", [pa.Check.isin([0, 1])], regex=True, required=False, nullable=True
         ),
@@ -61,7 +65,8 @@ def build(rows: Iterable[dict] | pd.DataFrame) -> pd.DataFrame:
             frame[name] = default
     text = [name for name in frame if name in COLUMNS and name != "grade" or name.startswith("mask_")]
     frame[text] = frame[text].fillna("").astype(str)
-    for name in ["grade", *(name for name in frame if name.startswith("lesion_"))]:
+    whole = [name for name in frame if name in WHOLE or name.startswith("lesion_")]
+    for name in whole:
         frame[name] = pd.to_numeric(frame[name].replace("", pd.NA)).astype("Int64")
     masks = sorted(name for name in frame if name.startswith("mask_"))
     lesions = sorted(name for name in frame if name.startswith("lesion_"))

@@ -84,6 +84,12 @@ def fov_mask(image: np.ndarray) -> np.ndarray:
     return cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
+def brightest_channel(pixels: np.ndarray) -> np.ndarray:
+    """The largest of the three channels, (h, w) uint8."""
+    red, green, blue = cv2.split(pixels)
+    return cv2.max(cv2.max(red, green), blue)
+
+
 def _shrunk(pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
     factor = SEARCH_SIDE / max(height, width)
@@ -94,7 +100,7 @@ def _shrunk(pixels: np.ndarray) -> np.ndarray:
 
 
 def _field_mask(small: np.ndarray) -> np.ndarray | None:
-    value = small.max(axis=2)
+    value = brightest_channel(small)
     if min(value.shape) >= 5:
         value = cv2.medianBlur(value, 5)
     k = max(1, round(0.04 * min(value.shape)))
@@ -118,7 +124,8 @@ def _field_mask(small: np.ndarray) -> np.ndarray | None:
     if region.mean() < SMALLEST_FIELD:
         return None
     mask = np.zeros_like(region)
-    cv2.fillConvexPoly(mask, cv2.convexHull(cv2.findNonZero(region)), 1)
+    outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.concatenate(outlines)), 1)
     return mask
 
 

@@ -6,7 +6,9 @@ Nothing is decoded here; the pictures themselves are judged where they are read 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import os
 import re
 from collections import defaultdict
@@ -136,8 +138,13 @@ def load(source: str, root: str | os.PathLike[str]) -> Source:
 
 
 def prepare_phantom(parameters: DataAudit) -> Path:
-    """The folder of the phantom that these parameters describe, rendered under ``data/phantom/`` where it is missing."""
+    """The phantom that these parameters describe, rendered under ``data/phantom/`` where it is missing.
+
+    Returns:
+        Its folder, which is named by what makes it.
+    """
     from drstudy.data import phantom
+    from drstudy.data.images import locked
 
     config = phantom.PhantomConfig(
         n_patients=parameters.n_patients,
@@ -147,7 +154,11 @@ def prepare_phantom(parameters: DataAudit) -> Path:
         difficulty=parameters.difficulty,
         label_noise=parameters.label_noise,
     )
-    return phantom.write(config, paths.data() / "phantom" / phantom_key(config), parameters.workers)
+    made_by = json.dumps({"format": phantom.writing.FORMAT, "config": config.to_dict()}, sort_keys=True)
+    key = hashlib.sha256(made_by.encode()).hexdigest()[:12]
+    folder = paths.data() / "phantom" / f"{config.n_patients}x{config.size}-{key}"
+    with locked(folder.with_suffix(".lock")):
+        return phantom.write(config, folder, parameters.workers or os.cpu_count() or 1)
 
 
 # --- readers, one a layout ------------------------------------------------------------------------------------------

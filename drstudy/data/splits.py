@@ -16,6 +16,12 @@ FINEST = 40
 """A share of a split is met to the nearest fraction with at most this denominator (and at most the number of groups)."""
 
 
+MOST_TRIES = 20
+TRIED_GROUPS = 5000
+"""Of a small data set several shuffles are made and the one whose grades come nearest to the wanted shares is kept: at
+most 20, and fewer the more groups there are (5000 groups and more: one, which is near enough then)."""
+
+
 class LeakError(ValueError):
     """A patient, or a duplicate of an image, stands on two sides of a split."""
 
@@ -91,13 +97,25 @@ def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd
         fraction = Fraction(1, n_groups)
     if fraction in (0, 1):
         return frame.index if fraction else frame.index[:0]
-    folds = StratifiedGroupKFold(fraction.denominator, shuffle=True, random_state=seed % 2**32)
     grades = frame["grade"].astype(int).to_numpy()
-    with warnings.catch_warnings():
-        # a grade with fewer images than folds; `gaps` says so in the study's own terms
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        taken = [held for _, held in folds.split(grades, grades, groups.to_numpy())][: fraction.numerator]
-    return frame.index[np.sort(np.concatenate(taken))]
+    wanted = share * np.bincount(grades, minlength=len(GRADES))
+    best, least = None, np.inf
+    for attempt in range(max(1, min(MOST_TRIES, TRIED_GROUPS // n_groups))):
+        folds = StratifiedGroupKFold(
+            fraction.denominator, shuffle=True, random_state=(seed + attempt) % 2**32
+        )
+        with warnings.catch_warnings():
+            # a grade with fewer images than folds; `gaps` says so in the study's own terms
+            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+            held = [fold for _, fold in folds.split(grades, grades, groups.to_numpy())]
+        taken = np.concatenate(held[: fraction.numerator])
+        counts = np.bincount(grades[taken], minlength=len(GRADES))
+        off = ((counts - wanted) ** 2 / np.maximum(wanted, 1)).sum() + (
+            counts.sum() - wanted.sum()
+        ) ** 2 / max(1, wanted.sum())
+        if off < least:
+            best, least = taken, off
+    return frame.index[np.sort(best)]
 
 
 def join(frame: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> pd.Series:
