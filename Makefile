@@ -1,0 +1,38 @@
+# `make reproduce` and `make test` are the two commands of the README; `make help` lists all.
+PROFILE ?= demo
+CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test lab lint check-notebooks clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...' && exit 1)
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo 'installing the exact versions of constraints.txt into $(VENV) (once)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## make .venv with the exact versions
+
+reproduce: $(VENV)/.installed ## run the study: PROFILE=demo (default), eyepacs_mini, idrid_mini, paper; CORES=n
+	@$(BIN)/drstudy reproduce --profile $(PROFILE) --cores $(CORES)
+
+test: $(VENV)/.installed ## all tests, the notebooks included
+	@$(BIN)/python -m pytest -n 2 --dist loadscope tests
+	@$(BIN)/python tests/run_nbval.py
+
+lab: $(VENV)/.installed ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_audit.ipynb
+
+lint: $(VENV)/.installed ## style and notebook structure
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest -q tests/notebooks/test_structure.py
+
+clean: ## remove results and caches of this clone, not data sets
+	rm -rf results data/phantom data/images data/features .pytest_cache .ruff_cache

@@ -1,0 +1,315 @@
+"""The stages of a profile: which notebook runs with which parameters, and how one of them is run truthfully.
+
+``Snakefile`` orders the stages; each is run by :func:`run` through papermill.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+import traceback
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from drstudy import params, paths, records
+
+AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS = params.BY_NOTEBOOK
+
+
+class Profile(BaseModel):
+    """``params/<profile>/profile.yaml``: what a profile runs.
+
+    Attributes:
+        description: One sentence for ``drstudy reproduce --help`` and the report.
+        notebooks: Those that the profile runs.
+        backbones, seeds: Notebooks 03 and 05 run once for each pair.
+        models_from: The profile whose trained networks notebook 05 explains; empty means this one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    description: str
+    notebooks: tuple[str, ...] = (AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS)
+    backbones: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    models_from: str = ""
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """``<backbone>-seed<seed>`` of every network."""
+        return tuple(f"{backbone}-seed{seed}" for backbone in self.backbones for seed in self.seeds)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of one notebook.
+
+    Attributes:
+        notebook, profile, variant: As in ``results/<profile>/<notebook>[/<variant>]``.
+        overrides: Parameters that follow from the profile, over those of its files.
+        needs: Result folders that must be finished first.
+    """
+
+    notebook: str
+    profile: str
+    variant: str = ""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """As parameters write it."""
+        return "/".join(part for part in ("results", self.profile, self.notebook, self.variant) if part)
+
+    @property
+    def name(self) -> str:
+        """Short, for log lines: ``03 densenet121-seed0``."""
+        return f"{self.notebook[:2]} {self.variant}".strip()
+
+    @property
+    def files(self) -> list[Path]:
+        """The parameter files, later ones winning; the smoke profile has none: it is the notebooks' own defaults."""
+        base = paths.root() / "params" / self.profile
+        return [path for path in (base / "common.yaml", base / f"{self.notebook}.yaml") if path.is_file()]
+
+    def parameters(self) -> params.Parameters:
+        """All parameters, checked."""
+        return params.from_files(self.notebook, self.files, self.overrides)
+
+
+def profiles() -> list[str]:
+    """Names of all profiles."""
+    return sorted(path.parent.name for path in (paths.root() / "params").glob("*/profile.yaml"))
+
+
+def profile(name: str) -> Profile:
+    """Read a profile.
+
+    Raises:
+        KeyError: If there is none of that name, with those that exist.
+        params.ParameterError: If its file is not valid.
+    """
+    file = paths.root() / "params" / name / "profile.yaml"
+    if not file.is_file():
+        raise KeyError(f"There is no profile {name!r}; there are {', '.join(profiles())}. A profile is a folder params/<name> with a profile.yaml.")
+    try:
+        return Profile(name=name, **(yaml.safe_load(file.read_text()) or {}))
+    except (ValidationError, TypeError) as error:
+        raise params.ParameterError(f"{paths.show(file)} is not a valid profile: {error}") from error
+
+
+def plan(name: str) -> list[Stage]:
+    """All stages of a profile, in an order in which they can run."""
+    chosen = profile(name)
+    audit = f"results/{name}/{AUDIT}"
+    trained = [f"results/{name}/{TRAINING}/{variant}" for variant in chosen.variants]
+    models = [f"results/{chosen.models_from or name}/{TRAINING}/{variant}" for variant in chosen.variants]
+    common = {"PROFILE": name}
+    stages = [
+        Stage(AUDIT, name, overrides=common),
+        Stage(OVERSAMPLING, name, overrides=common | {"AUDIT": audit}, needs=(audit,)),
+    ]
+    pairs = [(backbone, seed) for backbone in chosen.backbones for seed in chosen.seeds]
+    for variant, (backbone, seed) in zip(chosen.variants, pairs):
+        own = common | {"AUDIT": audit, "VARIANT": variant, "BACKBONE": backbone, "SEED": seed}
+        stages.append(Stage(TRAINING, name, variant, own, (audit,)))
+    stages.append(Stage(COMPARISON, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
+    for variant, model in zip(chosen.variants, models):
+        own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model}
+        stages.append(Stage(HEATMAPS, name, variant, own, (audit, model)))
+    return [stage for stage in stages if stage.notebook in chosen.notebooks]
+
+
+def stage(notebook: str, profile_name: str, variant: str = "") -> Stage:
+    """One stage of a profile; the notebook may be given by its number.
+
+    Raises:
+        KeyError: If the profile has no such stage, with those that it has.
+    """
+    stages = plan(profile_name)
+    fits = [s for s in stages if s.notebook.startswith(notebook) and (not variant or s.variant == variant)]
+    if len(fits) != 1:
+        which = "no stage" if not fits else f"{len(fits)} stages"
+        known = "\n".join(f"  {s.notebook} {'--variant ' + s.variant if s.variant else ''}".rstrip() for s in stages)
+        raise KeyError(f"The profile {profile_name!r} has {which} {' '.join((notebook, variant)).strip()!r}. It has:\n{known}")
+    return fits[0]
+
+
+class StageError(RuntimeError):
+    """A notebook failed, or ended without a finished record."""
+
+
+class _Lines(io.TextIOBase):
+    """Writes whole lines with the stage's name in front, so that parallel stages stay readable in a terminal and a log."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix, self.rest = prefix, ""
+
+    def write(self, text: str) -> int:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            if line.strip():
+                print(f"[{self.prefix}]   {line.rstrip()}", flush=True)
+        return len(text)
+
+
+def _heading(nb: Any, index: int) -> str:
+    """The nearest heading above a cell."""
+    for cell in reversed(nb.cells[: index + 1]):
+        if cell.cell_type == "markdown":
+            for line in cell.source.splitlines():
+                if line.startswith("#"):
+                    return line.lstrip("# ").strip()
+    return ""
+
+
+def _engine(name: str) -> str:
+    """Register papermill's engine with a progress line a heading; returns the engine's name."""
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+            start, began, told = nb_man.cell_start, time.monotonic(), [""]
+            total = len(nb_man.nb.cells)
+
+            def cell_start(cell, cell_index=None, **more):
+                heading = _heading(nb_man.nb, cell_index)
+                if cell.cell_type == "code" and heading != told[0]:
+                    told[0] = heading
+                    print(f"[{name}] cell {cell_index + 1}/{total}, {time.monotonic() - began:.0f} s: {heading}", flush=True)
+                return start(cell, cell_index, **more)
+
+            nb_man.cell_start = cell_start
+            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+    papermill_engines.register("drstudy", Engine)
+    return "drstudy"
+
+
+def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record:
+    """Run one stage: check its parameters, execute its notebook, and believe only its record.
+
+    Args:
+        stage: Of :func:`plan`.
+        overrides: Further UPPER_CASE parameters, over all others.
+
+    Returns:
+        The finished record.
+
+    Raises:
+        params.ParameterError: Before a kernel starts.
+        StageError: If a cell failed, the kernel died, or no finished record of this very run was left; ``failure.json`` then
+            holds the parameters and the traceback.
+    """
+    import papermill
+
+    checked = params.from_files(stage.notebook, stage.files, {**stage.overrides, **(overrides or {})})
+    folder = checked.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").unlink(missing_ok=True)
+    os.environ[records.RUN_ID] = run_id = uuid.uuid4().hex
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("PYTHONHASHSEED", "0")
+    if getattr(checked, "threads", 0):
+        os.environ["OMP_NUM_THREADS"] = str(checked.threads)
+    began = time.monotonic()
+    print(f"[{stage.name}] starts: {paths.show(folder)}", flush=True)
+    try:
+        papermill.execute_notebook(
+            paths.root() / "notebooks" / f"{stage.notebook}.ipynb",
+            folder / "executed.ipynb",
+            parameters=checked.upper(),
+            engine_name=_engine(stage.name),
+            kernel_name="python3",
+            cwd=paths.root() / "notebooks",
+            progress_bar=False,
+            stdout_file=_Lines(stage.name),
+        )
+        record = records.load(folder)
+        if record.data["run_id"] != run_id:
+            raise StageError(f"{stage.name}: the record in {paths.show(folder)} is of another run. Run it again.")
+    except BaseException as error:
+        _write_failure(stage, checked, error)
+        if not isinstance(error, Exception) or isinstance(error, StageError):
+            raise
+        raise StageError(_reason(stage, folder, error)) from error
+    print(f"[{stage.name}] finished in {time.monotonic() - began:.0f} s, peak memory {record.data['peak_rss_mb']:.0f} MiB", flush=True)
+    return record
+
+
+def _reason(stage: Stage, folder: Path, error: Exception) -> str:
+    what = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
+    return (
+        f"{stage.name} failed. {what}\n"
+        f"The notebook up to the failure: {paths.show(folder / 'executed.ipynb')}; parameters and traceback: {paths.show(folder / 'failure.json')}.\n"
+        f"Run it again with `drstudy run {' '.join(records._stage_of(folder))}`, or open the executed notebook in JupyterLab with `make lab`."
+    )
+
+
+def _write_failure(stage: Stage, checked: params.Parameters, error: BaseException) -> None:
+    executed = checked.folder / "executed.ipynb"
+    content = {
+        "notebook": stage.notebook,
+        "params": checked.upper(),
+        "error": type(error).__name__,
+        "message": str(error),
+        "traceback": traceback.format_exc().splitlines(),
+        "executed": paths.show(executed) if executed.exists() else None,
+        "peak_rss_mb": records.peak_rss_mb(),
+    }
+    records.write_json(content, checked.folder / "failure.json")
+
+
+def snakemake(profile_name: str, cores: int, until: str = "", dry_run: bool = False) -> int:
+    """Run a profile's unfinished stages and its report under Snakemake; returns its exit status.
+
+    A lock that dies with this process keeps two runs of a profile apart, so that nothing needs unlocking after a kill.
+    """
+    import fcntl
+    import subprocess
+
+    base = paths.results() / profile_name
+    base.mkdir(parents=True, exist_ok=True)
+    with open(base / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StageError(f"Another `drstudy reproduce` is working on results/{profile_name}. Wait for it or stop it.") from None
+        targets = [s.folder for s in plan(profile_name) if s.notebook.startswith(until)] if until else []
+        command = [
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")),
+            *("--directory", str(base), "--cores", str(cores), "--nolock", "--rerun-incomplete", "--keep-going"),
+            *("--rerun-triggers", "mtime", "input", "code", "--quiet", "rules", "progress", "host"),
+            *("--config", f"profile={profile_name}"),
+            *(["--dry-run"] if dry_run else []),
+            *(["--", *(str(paths.resolve(target) / "run.json") for target in targets)] if targets else []),
+        ]
+        return subprocess.run(command).returncode
+
+
+def waiting(profile_name: str) -> list[Stage]:
+    """Stages of a profile that have no finished record yet."""
+    unfinished = []
+    for stage in plan(profile_name):
+        try:
+            records.load(stage.folder)
+        except records.RecordError:
+            unfinished.append(stage)
+    return unfinished
+
+
+def summary(profile_name: str) -> dict[str, Any]:
+    """Every finished stage's metrics, by stage; also written to ``results/<profile>/summary.json``."""
+    found = {record.name: record.metrics for record in records.find(profile_name)}
+    path = paths.results() / profile_name / "summary.json"
+    records.write_json(found, path)
+    return json.loads(path.read_text())
