@@ -6,11 +6,20 @@ take fixed colours of the Okabe-Ito set, everywhere the same.
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+
+from drstudy import metrics
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from drstudy.tables import ComparedRun
 
 GRADE_NAMES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR")
 """Names of the grades 0 to 4 of diabetic retinopathy (N)PDR: (non-)proliferative."""
@@ -38,9 +47,16 @@ _WEIGHTS = {"none": "no pretraining", "imagenet": "ImageNet", "bundled": "ImageN
 NEUTRAL = "#6f6f6f"
 """Chance lines, baselines, and whatever is not a backbone or a grade."""
 
+SERIES_COLOURS = ("#9E9E9E", "#56B4E9", "#E69F00", "#332288", "#117733", "#882255")
+"""For what is neither, such as samplers, in order."""
+
+CHANCE = {"qwk": 0.0, "balanced_accuracy": 0.2, "macro_auc": 0.5, "sensitivity_macro": 0.2} | {
+    f"auc_ge{cut}": 0.5 for cut in metrics.CUTS
+}
+"""What guessing scores, where that does not depend on how often each grade occurs."""
+
 DPI = 72
-"""Of figures inside notebooks; files are written by :meth:`drstudy.records.Run.figure` at its own
-resolution."""
+"""Of figures inside notebooks; :meth:`drstudy.records.Run.figure` writes files at its own resolution."""
 
 
 def backbone_colour(name: str) -> str:
@@ -64,11 +80,14 @@ def backbone_label(name: str, weights_used: str) -> str:
     return f"{BACKBONE_NAMES.get(name, name)} ({weights})"
 
 
-def new_figure(rows: int = 1, columns: int = 1, width: float = 6.0, height: float = 4.0, **options):
-    """A figure and its axes, sized in inches, in the study's style; a notebook shows it once, when it is
-    returned.
+def new_figure(
+    rows: int = 1, columns: int = 1, width: float = 6.0, height: float = 4.0, **options
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes in the study's style; a notebook shows it once, where it is returned.
 
     Args:
+        rows, columns: Of axes.
+        width, height: Of the figure, inches.
         options: For :func:`matplotlib.pyplot.subplots`, such as ``sharex``.
 
     Returns:
@@ -81,8 +100,6 @@ def new_figure(rows: int = 1, columns: int = 1, width: float = 6.0, height: floa
         "axes.titlesize": 11,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "legend.frameon": False,
-        "legend.fontsize": 9,
     }
     with plt.rc_context(style):
         figure, axes = plt.subplots(
@@ -90,3 +107,241 @@ def new_figure(rows: int = 1, columns: int = 1, width: float = 6.0, height: floa
         )
         plt.close(figure)
     return figure, axes
+
+
+def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> Figure:
+    """Confusion matrices side by side: counts, and the share of each true grade as colour and percentage.
+
+    Args:
+        matrices: Title to (5, 5) counts, true grades in rows.
+        columns: Matrices in a row of the figure.
+    """
+    columns = min(columns, len(matrices))
+    rows = -(-len(matrices) // columns)
+    figure, axes = new_figure(rows, columns, 3.6 * columns + 0.6, 3.6 * rows)
+    for ax, (title, counts) in zip(axes.flat, matrices.items()):
+        counts = np.asarray(counts)
+        true = counts.sum(axis=1, keepdims=True)
+        share = np.divide(100 * counts, true, out=np.zeros(counts.shape), where=true > 0)
+        image = ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        for (i, j), percent in np.ndenumerate(share):
+            text = f"{counts[i, j]}\n{percent:.0f} %" if true[i] else "–"
+            ax.text(
+                j, i, text, ha="center", va="center", fontsize=8, color="white" if percent > 70 else "black"
+            )
+        ax.set(
+            title=textwrap.fill(title, 30),
+            xlabel="predicted grade",
+            ylabel="true grade",
+            xticks=range(5),
+            yticks=range(5),
+        )
+        ax.spines[:].set_visible(False)
+    for ax in axes.flat[len(matrices) :]:
+        ax.set_axis_off()
+    figure.colorbar(image, ax=axes, label="share of the true grade, %", shrink=0.7)
+    return figure
+
+
+def roc_curves(
+    runs: Sequence[ComparedRun], scores: pd.DataFrame, paper: pd.DataFrame | None = None
+) -> Figure:
+    """ROC curves of the four cuts, one panel each, with AUC and its 95 % interval in the legend.
+
+    A filled marker is the decision that the tables count (the grade of greatest probability), which need not
+    lie on the curve. Runs of one backbone share its colour and differ in line style.
+
+    Args:
+        runs: What was compared.
+        scores: Of :func:`drstudy.tables.scores`.
+        paper: :data:`drstudy.tables.PAPER_TABLE2`, drawn in every panel, as the paper does not say to which
+            it belongs.
+    """
+    from matplotlib.lines import Line2D
+    from sklearn.metrics import roc_curve
+
+    figure, axes = new_figure(2, 2, 8.5, 9.5)
+    value = scores.set_index(["run", "metric"])
+    lines = {}
+    for ax, cut in zip(axes.flat, metrics.CUTS):
+        ax.plot([0, 100], [0, 100], ":", color=NEUTRAL, label="0.50 (chance)")
+        for run, style in zip(runs, _line_styles([run.backbone for run in runs])):
+            grade, p, _ = metrics.arrays(run.predictions)
+            positive, score = metrics.binary_problems(grade, p)[f"ge{cut}"]
+            if positive.all() or not positive.any():
+                continue
+            fpr, tpr, _ = roc_curve(positive, score, drop_intermediate=False)
+            auc = value.loc[(run.name, f"auc_ge{cut}")]
+            colour = backbone_colour(run.backbone)
+            label = f"{auc['value']:.2f} [{auc['lo']:.2f}, {auc['hi']:.2f}]"
+            (line,) = ax.plot(100 * fpr, 100 * tpr, color=colour, linestyle=style, label=label)
+            lines[run.label] = line
+            sensitivity, specificity = (
+                value.loc[(run.name, f"{q}_ge{cut}"), "value"] for q in ("sensitivity", "specificity")
+            )
+            ax.plot(100 * (1 - specificity), 100 * sensitivity, "o", color=colour, markeredgecolor="white")
+        for row in () if paper is None else paper.itertuples():
+            colour = backbone_colour(row.backbone)
+            ax.plot(
+                100 * (1 - row.specificity), 100 * row.sensitivity, "D", color=colour, markerfacecolor="none"
+            )
+        share = 100 * np.mean(positive)
+        ax.set(
+            title=f"grade ≥ {cut} ({share:.1f} % of images)", aspect="equal", xlim=(-2, 102), ylim=(-2, 102)
+        )
+        ax.set(xlabel="1 − specificity, %", ylabel="sensitivity, %")
+        if 0 < share < 100:
+            ax.legend(
+                loc="lower right", fontsize=8, title="AUC [95 % interval]", title_fontsize=8, frameon=False
+            )
+        else:
+            ax.text(50, 60, "undefined: one class only", ha="center")
+    lines["decision counted in the tables"] = Line2D([], [], color=NEUTRAL, marker="o", linestyle="")
+    if paper is not None:
+        hollow = {"marker": "D", "linestyle": "", "markerfacecolor": "none"}
+        lines["printed by the paper, cut not stated"] = Line2D([], [], color=NEUTRAL, **hollow)
+    figure.legend(
+        lines.values(), lines.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False
+    )
+    return figure
+
+
+def metric_dots(
+    scores: pd.DataFrame, columns: Mapping[str, str], paper: pd.DataFrame | None = None, per_row: int = 3
+) -> Figure:
+    """Metrics by run as dots with 95 % intervals, one panel a metric; hollow diamonds are the paper's values.
+
+    Args:
+        scores: Long: ``label, backbone, metric, value, lo, hi``; a run without backbone is a baseline.
+        columns: Metrics and their headings.
+        paper: Long: ``backbone, metric, value``; drawn in the rows of that backbone.
+        per_row: Panels in a row of the figure.
+    """
+    runs = scores[["label", "backbone"]].drop_duplicates(ignore_index=True)
+    per_row = min(per_row, len(columns))
+    rows = -(-len(columns) // per_row)
+    size = {"width": 2.9 * per_row + 2.6, "height": rows * (0.34 * len(runs) + 1.1)}
+    figure, axes = new_figure(rows, per_row, **size, sharey=True)
+    for ax, (metric, heading) in zip(axes.flat, columns.items()):
+        of_metric = scores[scores["metric"] == metric].set_index("label")
+        if metric in CHANCE:
+            ax.axvline(CHANCE[metric], linestyle=":", color=NEUTRAL)
+        for y, run in runs.iterrows():
+            row = of_metric.loc[run["label"]]
+            colour = backbone_colour(run["backbone"]) if run["backbone"] else NEUTRAL
+            ax.plot([row["lo"], row["hi"]], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+            ax.plot(row["value"], y, "o", color=colour)
+            if paper is not None:
+                printed = paper[(paper["backbone"] == run["backbone"]) & (paper["metric"] == metric)]["value"]
+                ax.plot(printed, [y] * len(printed), "D", color=colour, markerfacecolor="none", markersize=8)
+        ax.set(
+            xlabel=heading, yticks=range(len(runs)), yticklabels=runs["label"], ylim=(len(runs) - 0.5, -0.5)
+        )
+        ax.grid(axis="x", alpha=0.3)
+    for ax in axes.flat[len(columns) :]:
+        ax.set_axis_off()
+    notes = ["··· chance"] if CHANCE.keys() & columns.keys() else []
+    notes += ["◇ printed by the paper"] if paper is not None else []
+    figure.supxlabel("   ".join(["● this study, 95 % interval", *notes]), fontsize=9)
+    return figure
+
+
+def loss_curves(
+    histories: Mapping[str, pd.DataFrame], colours: Sequence[str], smoothing: float = 0.9
+) -> Figure:
+    """Loss at every training step, raw (light) and smoothed (dark), and after each epoch on validation.
+
+    As the paper's figures 1 to 3. Smoothing is TensorBoard's: an exponential moving average without bias at
+    the start.
+
+    Args:
+        histories: Title to a ``history.csv``: ``epoch, step, loss, val_loss``; ``val_loss`` in the last row
+            of an epoch.
+        colours: One a history.
+        smoothing: Weight of the past, 0 to below 1.
+    """
+    figure, axes = new_figure(1, len(histories), 4.2 * len(histories) + 0.6, 3.4, sharey=True)
+    for ax, (title, history), colour in zip(axes.flat, histories.items(), colours):
+        ax.plot(
+            history["step"], history["loss"], color=colour, alpha=0.3, linewidth=0.8, label="training, raw"
+        )
+        smooth = smoothed(history["loss"], smoothing)
+        ax.plot(history["step"], smooth, color=colour, linewidth=1.8, label="training, smoothed")
+        ends = history.dropna(subset="val_loss")
+        ax.plot(ends["step"], ends["val_loss"], "k.--", linewidth=1, label="validation, each epoch")
+        ax.axhline(np.log(5), linestyle=":", color=NEUTRAL, label="equal probabilities (ln 5)")
+        ax.set(title=textwrap.fill(title, 34), xlabel="training step (batch)", ylim=(0, None))
+    axes[0, 0].set_ylabel("cross-entropy, nats")
+    handles = axes[0, 0].get_legend_handles_labels()
+    columns = 2 if len(histories) == 1 else 4
+    figure.legend(*handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+    return figure
+
+
+def smoothed(values: pd.Series, smoothing: float) -> pd.Series:
+    """TensorBoard's smoothing: s_i = sum_j w^(i-j) x_j / sum_j w^(i-j), with w the weight of the past."""
+    return values.ewm(alpha=1 - smoothing, adjust=True).mean()
+
+
+def recall_by_grade(scores: pd.DataFrame) -> Figure:
+    """Recall of each grade as grouped bars with 95 % intervals, one group member a label.
+
+    Args:
+        scores: Long: ``label, metric, value, lo, hi``, of which ``recall_grade0`` to ``recall_grade4`` are
+            drawn. With a column ``backbone`` bars take its colour, further runs of one backbone hatched; else
+            :data:`SERIES_COLOURS` in order.
+    """
+    labels = list(scores["label"].unique())
+    if "backbone" in scores:
+        backbones = list(scores.drop_duplicates("label")["backbone"])
+        colours = [backbone_colour(name) if name else NEUTRAL for name in backbones]
+    else:
+        backbones, colours = labels, SERIES_COLOURS
+    width = 0.84 / len(labels)
+    figure, axes = new_figure(1, 1, 8.5, 3.8)
+    ax = axes[0, 0]
+    for i, label in enumerate(labels):
+        rows = scores[scores["label"] == label].set_index("metric")
+        recall = 100 * rows.loc[[f"recall_grade{g}" for g in metrics.GRADES], ["value", "lo", "hi"]].astype(
+            float
+        )
+        x = np.arange(5) + (i - (len(labels) - 1) / 2) * width
+        style = {
+            "color": colours[i % len(colours)],
+            "hatch": ("", "//", "..", "xx")[backbones[:i].count(backbones[i]) % 4],
+        }
+        ax.bar(x, recall["value"], 0.92 * width, edgecolor="white", label=label, **style)
+        ax.vlines(x, recall["lo"], recall["hi"], color="black", linewidth=1)
+        for at in x[recall["value"].isna()]:
+            ax.text(at, 1, "–", ha="center")
+    ax.set_xticks(range(5), [f"{g}\n{name}" for g, name in enumerate(GRADE_NAMES)])
+    ax.set(xlabel="true grade", ylabel="recall, % (95 % interval)", ylim=(0, 103))
+    figure.legend(loc="outside upper center", ncols=min(2, len(labels)), fontsize=9, frameon=False)
+    return figure
+
+
+def class_shares(shares: pd.DataFrame) -> Figure:
+    """Shares of the grades among an epoch's draws, by sampler: bars as drawn, black ticks as expected.
+
+    Args:
+        shares: Long: ``sampler, grade, expected, drawn``, shares 0 to 1.
+    """
+    samplers = list(shares["sampler"].unique())
+    figure, axes = new_figure(1, len(samplers), 2.4 * len(samplers) + 0.8, 3.0, sharey=True)
+    for ax, sampler in zip(axes.flat, samplers):
+        rows = shares[shares["sampler"] == sampler].sort_values("grade")
+        ax.bar(rows["grade"], 100 * rows["drawn"], color=GRADE_COLOURS, label="drawn")
+        ax.hlines(
+            100 * rows["expected"], rows["grade"] - 0.45, rows["grade"] + 0.45, color="black", linewidth=2
+        )
+        ax.axhline(20, linestyle=":", color=NEUTRAL)
+        ax.set(title=f"sampler: {sampler}", xlabel="grade", xticks=range(5))
+    axes[0, 0].set_ylabel("share of draws, %")
+    figure.supxlabel("▇ drawn   ━ expected   ··· equal shares (20 %)", fontsize=9)
+    return figure
+
+
+def _line_styles(backbones: Sequence[str]) -> list[str | tuple]:
+    """Solid for the first run of a backbone, other styles for further ones."""
+    styles = ("-", "--", "-.", (0, (1, 1)))
+    return [styles[backbones[:i].count(name) % len(styles)] for i, name in enumerate(backbones)]

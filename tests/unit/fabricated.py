@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from drstudy import params, records
+
 EYEPACS_SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)
 
 
@@ -34,3 +36,40 @@ def graded(images: pd.DataFrame, skill: float = 1.2, seed: int = 1, tied: bool =
         p = np.round(4 * p)
     p /= p.sum(axis=1, keepdims=True)
     return images.assign(**{f"p{grade}": p[:, grade] for grade in range(5)})
+
+
+def fine_tuning(
+    predictions: pd.DataFrame, backbone: str, weights_used: str = "none", **changes
+) -> records.Record:
+    """A finished result folder of notebook 03 under ``paths.results()``, with a falling loss and made-up costs.
+
+    Args:
+        changes: Parameters that differ from the notebook's defaults, such as ``seed``.
+    """
+    seed = changes.get("seed", 0)
+    changes = {"variant": f"{backbone}-seed{seed}", "weights": weights_used, **changes}
+    run = records.start(params.FineTuning(backbone=backbone, **changes))
+    validation = predictions.assign(split="validation", image_id=predictions["image_id"] + "_v")
+    pd.concat([predictions, validation]).to_csv(run.path("predictions.csv"), index=False)
+    history(seed).to_csv(run.path("history.csv"), index=False)
+    run.metric(parameters_total=7_000_000, parameters_trainable=1_000_000, weights_used=weights_used)
+    run.metric(seconds_trunk=12.5, seconds_per_epoch=3.25, best_epoch=2)
+    run.finish()
+    return records.load(run.folder)
+
+
+def history(seed: int = 0, epochs: int = 20, steps: int = 15) -> pd.DataFrame:
+    """A training history as notebook 03 writes it."""
+    random = np.random.default_rng(seed)
+    step = np.arange(1, epochs * steps + 1)
+    loss = 0.3 + 1.3 * np.exp(-step / 60) + random.normal(0, 0.12, len(step))
+    last = step % steps == 0
+    return pd.DataFrame(
+        {
+            "epoch": (step - 1) // steps + 1,
+            "step": step,
+            "loss": loss,
+            "val_loss": np.where(last, 0.7 + 0.9 * np.exp(-step / 80), np.nan),
+            "val_qwk": np.where(last, 0.6 - 0.5 * np.exp(-step / 80), np.nan),
+        }
+    )
