@@ -41,7 +41,7 @@ def graded(images: pd.DataFrame, skill: float = 1.2, seed: int = 1, tied: bool =
 def fine_tuning(
     predictions: pd.DataFrame, backbone: str, weights_used: str = "none", **changes
 ) -> records.Record:
-    """A finished result folder of notebook 03 under ``paths.results()``, with a falling loss and made-up costs.
+    """A finished result folder of notebook 03 under ``paths.results()``, with made-up losses and costs.
 
     Args:
         changes: Parameters that differ from the notebook's defaults, such as ``seed``.
