@@ -2,11 +2,14 @@
 # `drstudy reproduce` calls this; by hand: snakemake --cores all --config profile=demo
 # On a cluster, Snakemake's own executors take it as it is (for example --executor slurm).
 
+import sys
+
 from drstudy import paths, pipeline
 
 profile = config.get("profile", "demo")
 RESULTS = str(paths.results())
 ROOT = paths.root()
+DRSTUDY = f'"{sys.executable}" -m drstudy.cli'
 CHOSEN = pipeline.plan(profile)
 
 
@@ -53,7 +56,7 @@ rule data_audit:
         RESULTS + "/{profile}/01_data_audit/run.json",
     threads: workflow.cores
     shell:
-        "drstudy run 01_data_audit --profile {wildcards.profile}"
+        DRSTUDY + " run 01_data_audit --profile {wildcards.profile}"
 
 
 rule oversampling:
@@ -63,7 +66,7 @@ rule oversampling:
     output:
         RESULTS + "/{profile}/02_oversampling/run.json",
     shell:
-        "drstudy run 02_oversampling --profile {wildcards.profile}"
+        DRSTUDY + " run 02_oversampling --profile {wildcards.profile}"
 
 
 rule fine_tuning:
@@ -73,7 +76,7 @@ rule fine_tuning:
     output:
         RESULTS + "/{profile}/03_fine_tuning/{variant}/run.json",
     shell:
-        "drstudy run 03_fine_tuning --profile {wildcards.profile} --variant {wildcards.variant}"
+        DRSTUDY + " run 03_fine_tuning --profile {wildcards.profile} --variant {wildcards.variant}"
 
 
 rule backbone_comparison:
@@ -83,7 +86,7 @@ rule backbone_comparison:
     output:
         RESULTS + "/{profile}/04_backbone_comparison/run.json",
     shell:
-        "drstudy run 04_backbone_comparison --profile {wildcards.profile}"
+        DRSTUDY + " run 04_backbone_comparison --profile {wildcards.profile}"
 
 
 rule heatmap_analysis:
@@ -93,7 +96,7 @@ rule heatmap_analysis:
     output:
         RESULTS + "/{profile}/05_heatmap_analysis/{variant}/run.json",
     shell:
-        "drstudy run 05_heatmap_analysis --profile {wildcards.profile} --variant {wildcards.variant}"
+        DRSTUDY + " run 05_heatmap_analysis --profile {wildcards.profile} --variant {wildcards.variant}"
 
 
 rule report:
@@ -104,4 +107,4 @@ rule report:
     output:
         f"{RESULTS}/{profile}/report/index.html",
     shell:
-        f"drstudy report --profile {profile}"
+        DRSTUDY + f" report --profile {profile}"

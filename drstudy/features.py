@@ -38,7 +38,7 @@ class Features:
     Attributes:
         train: Rows of the training split; draws are positions in it.
         clean: Rows of validation and test, in this order; never augmented.
-        seconds: Time spent on the trunk so far.
+        seconds: Time that the trunk took, decoding and augmentation left out.
     """
 
     def __init__(self, net: GradingNet, data: Dataset, p: Training, compute: Compute) -> None:
@@ -138,6 +138,7 @@ class Stored(Features):
         self.folder = paths.data() / "features" / self._key()
         if not (self.folder / "store.json").is_file():
             self._write(live)
+        self.seconds = json.loads((self.folder / "store.json").read_text())["seconds"]
         self._train = np.load(self.folder / "train.npy", mmap_mode="r")
         self._clean = np.load(self.folder / "clean.npy", mmap_mode="r")
 
@@ -150,7 +151,7 @@ class Stored(Features):
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         digest.update(pd.concat([self.train, self.clean])[["image_id", "row"]].to_csv().encode())
         p = self.p
-        described = (self.data.key, p.backbone, p.input_size, p.views, p.seed, self.compute.precision, transforms.VERSION)
+        described = (p.notebook, self.data.key, p.backbone, p.input_size, p.views, p.seed, self.compute.precision, transforms.VERSION)
         digest.update(repr(described).encode())
         return f"{p.backbone}-{digest.hexdigest()[:16]}"
 
@@ -175,12 +176,11 @@ class Stored(Features):
         try:
             for name, todo in (("train", pairs), ("clean", clean)):
                 self._fill(temporary / f"{name}.npy", live, todo, probe, name)
-            records.write_json({"views": self.p.views, "bytes": need}, temporary / "store.json")
+            records.write_json({"views": self.p.views, "bytes": need, "seconds": live.seconds}, temporary / "store.json")
             with contextlib.suppress(OSError):  # another process was faster with the same bytes
                 temporary.rename(self.folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self.seconds = live.seconds
 
     def _fill(self, path: Path, live: Live, pairs: list[tuple[int, int]], probe: Tensor, name: str) -> None:
         shape = (len(pairs), *probe.shape[1:])

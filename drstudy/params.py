@@ -145,7 +145,8 @@ class Training(Computing):
         views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time.
         feature_store: Cache the frozen trunk's output for all views.
         input_size: Side of the network's input, pixels. The paper: 224.
-        select_by: Which validation number chooses the epoch: ``qwk`` or ``loss``.
+        select_by: Which validation number chooses the epoch: ``qwk`` or ``loss``; ``last`` keeps the last epoch (the paper states
+            no choice).
     """
 
     audit: str = "results/smoke/01_data_audit"
@@ -163,7 +164,7 @@ class Training(Computing):
     views: Annotated[int, Field(ge=0, le=1000)] = 2
     feature_store: bool = True
     input_size: Annotated[int, Field(ge=32, le=2048)] = 96
-    select_by: Literal["qwk", "loss"] = "qwk"
+    select_by: Literal["qwk", "loss", "last"] = "qwk"
 
     @model_validator(mode="after")
     def _store_is_exact(self) -> Self:
@@ -181,11 +182,12 @@ class Oversampling(Training):
     """Notebook 02: the recipe of the short fine-tunes, one a sampler.
 
     Attributes:
-        samplers: Those compared.
+        samplers: Those compared; they take the place of ``sampler``.
         resamples: Of the patient bootstrap.
     """
 
     notebook: ClassVar[str] = "02_oversampling"
+    select_by: Literal["qwk", "loss", "last"] = "last"
     samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
     resamples: Positive = 200
 

@@ -116,9 +116,7 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> 
         matrices: Title to (5, 5) counts, true grades in rows.
         columns: Matrices in a row of the figure.
     """
-    columns = min(columns, len(matrices))
-    rows = -(-len(matrices) // columns)
-    figure, axes = new_figure(rows, columns, 3.6 * columns + 0.6, 3.6 * rows)
+    figure, axes = _panels(len(matrices), columns, 3.6, 3.6)
     for ax, (title, counts) in zip(axes.flat, matrices.items()):
         counts = np.asarray(counts)
         true = counts.sum(axis=1, keepdims=True)
@@ -137,8 +135,6 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> 
             yticks=range(5),
         )
         ax.spines[:].set_visible(False)
-    for ax in axes.flat[len(matrices) :]:
-        ax.set_axis_off()
     figure.colorbar(image, ax=axes, label="share of the true grade, %", shrink=0.7)
     return figure
 
@@ -218,10 +214,7 @@ def metric_dots(
         per_row: Panels in a row of the figure.
     """
     runs = scores[["label", "backbone"]].drop_duplicates(ignore_index=True)
-    per_row = min(per_row, len(columns))
-    rows = -(-len(columns) // per_row)
-    size = {"width": 2.9 * per_row + 2.6, "height": rows * (0.34 * len(runs) + 1.1)}
-    figure, axes = new_figure(rows, per_row, **size, sharey=True)
+    figure, axes = _panels(len(columns), per_row, 2.9, 0.34 * len(runs) + 1.1, extra=2.6, sharey=True)
     for ax, (metric, heading) in zip(axes.flat, columns.items()):
         of_metric = scores[scores["metric"] == metric].set_index("label")
         if metric in CHANCE:
@@ -238,8 +231,6 @@ def metric_dots(
             xlabel=heading, yticks=range(len(runs)), yticklabels=runs["label"], ylim=(len(runs) - 0.5, -0.5)
         )
         ax.grid(axis="x", alpha=0.3)
-    for ax in axes.flat[len(columns) :]:
-        ax.set_axis_off()
     notes = ["··· chance"] if CHANCE.keys() & columns.keys() else []
     notes += ["◇ printed by the paper"] if paper is not None else []
     figure.supxlabel("   ".join(["● this study, 95 % interval", *notes]), fontsize=9)
@@ -247,7 +238,7 @@ def metric_dots(
 
 
 def loss_curves(
-    histories: Mapping[str, pd.DataFrame], colours: Sequence[str], smoothing: float = 0.9
+    histories: Mapping[str, pd.DataFrame], colours: Sequence[str], smoothing: float = 0.9, columns: int = 3
 ) -> Figure:
     """Loss at every training step, raw (light) and smoothed (dark), and after each epoch on validation.
 
@@ -259,8 +250,9 @@ def loss_curves(
             of an epoch.
         colours: One a history.
         smoothing: Weight of the past, 0 to below 1.
+        columns: Panels in a row of the figure.
     """
-    figure, axes = new_figure(1, len(histories), 4.2 * len(histories) + 0.6, 3.4, sharey=True)
+    figure, axes = _panels(len(histories), columns, 4.2, 3.2, sharey=True)
     for ax, (title, history), colour in zip(axes.flat, histories.items(), colours):
         ax.plot(
             history["step"], history["loss"], color=colour, alpha=0.3, linewidth=0.8, label="training, raw"
@@ -271,10 +263,12 @@ def loss_curves(
         ax.plot(ends["step"], ends["val_loss"], "k.--", linewidth=1, label="validation, each epoch")
         ax.axhline(np.log(5), linestyle=":", color=NEUTRAL, label="equal probabilities (ln 5)")
         ax.set(title=textwrap.fill(title, 34), xlabel="training step (batch)", ylim=(0, None))
-    axes[0, 0].set_ylabel("cross-entropy, nats")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("cross-entropy, nats")
     handles = axes[0, 0].get_legend_handles_labels()
-    columns = 2 if len(histories) == 1 else 4
-    figure.legend(*handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+    figure.legend(
+        *handles, loc="outside lower center", ncols=2 * min(2, len(histories)), fontsize=9, frameon=False
+    )
     return figure
 
 
@@ -341,7 +335,31 @@ def class_shares(shares: pd.DataFrame) -> Figure:
     return figure
 
 
+def _panels(
+    count: int, columns: int, width: float, height: float, extra: float = 0.6, **options
+) -> tuple[Figure, np.ndarray]:
+    """A figure of equal panels in rows of ``columns``, each of a size in inches; blank where none is left."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, axes = new_figure(rows, columns, width * columns + extra, height * rows, **options)
+    for ax in axes.flat[count:]:
+        ax.set_axis_off()
+    return figure, axes
+
+
 def _line_styles(backbones: Sequence[str]) -> list[str | tuple]:
     """Solid for the first run of a backbone, other styles for further ones."""
     styles = ("-", "--", "-.", (0, (1, 1)))
     return [styles[backbones[:i].count(name) % len(styles)] for i, name in enumerate(backbones)]
+
+
+def augmentations(images: Mapping[str, np.ndarray]) -> Figure:
+    """One eye under each augmentation, by name; images (S, S, 3) uint8."""
+    columns = 4
+    figure, axes = new_figure(-(-len(images) // columns), columns, 8.4, 2.3 * -(-len(images) // columns))
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (title, image) in zip(axes.flat, images.items()):
+        ax.imshow(image)
+        ax.set_title(title, fontsize=9)
+    return figure

@@ -52,6 +52,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return torch.from_numpy(np.asarray(logits, dtype=np.float64)).softmax(1).numpy()
 
 
+def table(net: GradingNet, features: Features, split: str, compute: Compute) -> pd.DataFrame:
+    """Predictions of one split (validation or test) from its features; see :func:`frame`."""
+    part = features.clean[features.clean["split"] == split]
+    return frame(part, softmax(from_features(net, features, split, compute)))
+
+
 def frame(part: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     """Predictions as ``predictions.csv`` holds them: ``image_id, patient_id, split, grade, p0..p4``."""
     columns = {f"p{k}": probabilities[:, k] for k in range(probabilities.shape[1])}

@@ -39,7 +39,7 @@ class Fit:
     Attributes:
         history: One row a step: ``epoch, step, loss``; a row that ends an epoch also has ``val_loss, val_qwk``.
         best_epoch: The epoch whose weights the network has now (from 1).
-        seconds_per_epoch: Median over the epochs of this process, validation included; NaN if all were done before.
+        seconds_per_epoch: Median over all epochs, validation included.
         resumed_at: Epochs that a killed run had finished already.
     """
 
@@ -87,25 +87,23 @@ def fit(net: GradingNet, features: Features, p: Training, compute: Compute, fold
     keeper = _Keeper(net, optimiser, scaler, p, features, folder)
     first = keeper.resume()
     writer = _tensorboard(folder, first, keeper.steps)
-    seconds = []
     for epoch in range(first + 1, p.epochs + 1):
         began = time.perf_counter()
         torch.manual_seed(_seed(p.seed, epoch))
         losses = _train_epoch(net, features, optimiser, scaler, loss_of, p, compute, epoch)
         val_loss, val_qwk = validate(net, features, compute)
-        keeper.epoch_done(epoch, losses, val_loss, val_qwk)
-        seconds.append(time.perf_counter() - began)
+        keeper.epoch_done(epoch, losses, val_loss, val_qwk, time.perf_counter() - began)
         _log(writer, keeper, losses, val_loss, val_qwk)
         if epoch % max(1, p.epochs // 20) == 0 or epoch == p.epochs:
             print(
                 f"epoch {epoch}/{p.epochs}: loss {np.mean(losses):.3f}, validation loss {val_loss:.3f}, "
-                f"validation QWK {val_qwk:.3f}, {seconds[-1]:.1f} s",
+                f"validation QWK {val_qwk:.3f}, {keeper.seconds[-1]:.1f} s",
                 flush=True,
             )
     if writer:
         writer.close()
     keeper.restore_best()
-    return Fit(keeper.history(), keeper.best_epoch, float(np.median(seconds)) if seconds else float("nan"), first)
+    return Fit(keeper.history(), keeper.best_epoch, float(np.median(keeper.seconds)), first)
 
 
 def _train_epoch(net, features, optimiser, scaler, loss_of, p: Training, compute: Compute, epoch: int) -> list[float]:
@@ -163,6 +161,7 @@ class _Keeper:
         rows = features.train[["image_id", "grade"]].to_csv() + features.clean[["image_id", "split", "grade"]].to_csv()
         self.key = hashlib.sha256((described + rows).encode()).hexdigest()
         self.rows: list[dict] = []
+        self.seconds: list[float] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch, self.best_score = 0, (-np.inf, -np.inf)
 
@@ -178,11 +177,12 @@ class _Keeper:
         learned = {name: q for name, q in self.net.named_parameters() if q.requires_grad}
         return {name: q.detach().cpu().clone() for name, q in (*learned.items(), *self.net.named_buffers())}
 
-    def epoch_done(self, epoch: int, losses: list[float], val_loss: float, val_qwk: float) -> None:
+    def epoch_done(self, epoch: int, losses: list[float], val_loss: float, val_qwk: float, seconds: float) -> None:
         for loss in losses:
             self.rows.append({"epoch": epoch, "step": self.steps + 1, "loss": loss, "val_loss": np.nan, "val_qwk": np.nan})
         self.rows[-1].update(val_loss=val_loss, val_qwk=val_qwk)
-        score = (val_qwk, -val_loss) if self.p.select_by == "qwk" else (-val_loss, val_qwk)
+        self.seconds.append(seconds)
+        score = {"qwk": (val_qwk, -val_loss), "loss": (-val_loss, val_qwk), "last": (epoch, 0.0)}[self.p.select_by]
         state = self.state()
         if score > self.best_score:
             self.best, self.best_epoch, self.best_score = state, epoch, score
@@ -204,6 +204,7 @@ class _Keeper:
             "best_score": self.best_score,
             "scaler": self.scaler.state_dict(),
             "history": self.rows,
+            "seconds": self.seconds,
         }
         with paths.atomic(self.folder / f"{name}.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"drstudy": json.dumps(about)})
@@ -235,8 +236,10 @@ class _Keeper:
                 _, index, field = name.split("/")
                 state.setdefault(int(index), {})[field] = value
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
-        self.scaler.load_state_dict(about["scaler"]) if about["scaler"] else None
-        self.rows = [{k: np.nan if v is None else v for k, v in row.items()} for row in about["history"]]
+        if about["scaler"]:
+            self.scaler.load_state_dict(about["scaler"])
+        self.rows = about["history"]
+        self.seconds = about["seconds"]
         self.best, self.best_epoch, self.best_score = best[1], about["best_epoch"], tuple(about["best_score"])
         print(f"resumed after epoch {about['epoch']} of {self.p.epochs}", flush=True)
         return about["epoch"]
