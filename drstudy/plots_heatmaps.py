@@ -260,28 +260,30 @@ def share_bars(summary: pd.DataFrame, group: str = "all") -> Figure:
         summary: Of :func:`drstudy.explain.localisation.summarise`.
         group: Which group's rows.
     """
-    summary = summary[summary["group"] == group]
+    summary = summary[(summary["group"] == group) & (summary["eyes"] > 0)]
     layers = list(summary["layer"].unique())
     figure, axes = plots.new_figure(1, 2, 10.5, 4)
     parts = summary[(summary["kind"] == "part") & (summary["region"] != "elsewhere")]
-    masks = summary[(summary["kind"] == "mask") & (summary["enrichment"] > 0)]
-    _grouped(axes[0, 0], parts.dropna(subset="heat"), layers, "heat", 100)
+    _grouped(axes[0, 0], parts, layers, "heat", 100)
     axes[0, 0].set(
         ylabel="share of the heat in the field of view, %", title="Heat by structure, 95 % intervals"
     )
-    _grouped(axes[0, 1], masks, layers, "enrichment", 1)
+    _grouped(axes[0, 1], summary[summary["kind"] == "mask"], layers, "enrichment", 1)
     axes[0, 1].axhline(1, color=plots.NEUTRAL, linestyle="dashed", zorder=0)
-    axes[0, 1].set(yscale="log", ylabel="heat share / area share", title="Times chance (1: a uniform map)")
-    _plain_log_ticks(axes[0, 1])
+    axes[0, 1].set(ylabel="heat share / area share", title="Times chance (1: a uniform map)")
+    axes[0, 1].set_ylim(bottom=0)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    if labels:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
 def _grouped(axes: Axes, table: pd.DataFrame, layers: Sequence[str], value: str, scale: float) -> None:
     """Bars (shares) or points (ratios) for each region and layer, with intervals, and chance as a line."""
     regions = list(table["region"].unique())
-    width = 0.8 / len(layers)
+    if not regions:
+        axes.text(0.5, 0.5, "no mask in these eyes", ha="center", va="center", transform=axes.transAxes)
+    width = 0.8 / max(1, len(layers))
     for i, layer in enumerate(layers):
         rows = table[table["layer"] == layer].set_index("region").reindex(regions)
         x = np.arange(len(regions)) + (i - (len(layers) - 1) / 2) * width
@@ -298,14 +300,6 @@ def _grouped(axes: Axes, table: pd.DataFrame, layers: Sequence[str], value: str,
         else:
             axes.errorbar(x, middle, error, fmt="o", color=colour, ecolor=colour, capsize=2)
     axes.set_xticks(range(len(regions)), regions, rotation=30 if len(regions) > 5 else 0)
-
-
-def _plain_log_ticks(axes: Axes) -> None:
-    low, high = axes.get_ylim()
-    ticks = [step * 10.0**power for power in range(-4, 4) for step in (1, 1.5, 2, 3, 5, 7)]
-    axes.set_yticks([tick for tick in ticks if low <= tick <= high])
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.minorticks_off()
 
 
 def _show(axes: Axes, picture: np.ndarray, title: str) -> None:

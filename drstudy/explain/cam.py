@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     from drstudy.devices import Compute
     from drstudy.models.backbones import GradingNet
+
+
+REPORT_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ def explain_images(
             f"{len(rows)} images are to be explained, but there are {given}: give one for each image."
         )
     layers = _layers(net, layers)
+    began = told = time.monotonic()
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     logits, targets = [], []
     for begin in range(0, len(rows), batch_size):
@@ -170,6 +175,10 @@ def explain_images(
             parts[layer].append(maps[layer].raw.cpu().numpy())
         logits.append(maps[layers[0]].logits.cpu().numpy())
         targets.append(maps[layers[0]].target.cpu().numpy())
+        done = min(begin + batch_size, len(rows))
+        if time.monotonic() - told >= REPORT_SECONDS and done < len(rows):
+            told = time.monotonic()
+            print(f"maps: {done} of {len(rows)} eyes, {done / (told - began):.0f} a second", flush=True)
     return Explained(
         {layer: np.concatenate(found) for layer, found in parts.items()},
         np.concatenate(logits),
@@ -226,6 +235,26 @@ def choose_images(part: pd.DataFrame, max_images: int, seed: int) -> pd.DataFram
         keep = turn.sort_values(kind="stable").index[:max_images]
         part = part.loc[part.index.isin(keep)]
     return part.reset_index(drop=True)
+
+
+def targets(part: pd.DataFrame, target: str) -> np.ndarray | None:
+    """The classes to explain, as :func:`explain_images` takes them.
+
+    Args:
+        part: Rows with a column ``grade``.
+        target: ``predicted`` or ``grade``.
+
+    Raises:
+        ValueError: If ``target`` is ``grade`` and an eye has none.
+    """
+    if target == "predicted":
+        return None
+    if part["grade"].isna().any():
+        count = int(part["grade"].isna().sum())
+        raise ValueError(
+            f"TARGET is 'grade', but {count} of {len(part)} eyes have none. Set it to 'predicted'."
+        )
+    return part["grade"].to_numpy(np.int64)
 
 
 def save_maps(explained: Explained, path: str | os.PathLike[str]) -> None:

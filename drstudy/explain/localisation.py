@@ -42,6 +42,8 @@ ANATOMY = {"disc": "DISC", "vessel": "VESSEL", "fovea": "FOVEA"}
 
 PARTITION = ("lesion", *ANATOMY, "elsewhere")
 
+HEADLINES = ("lesion", "vessel", "disc", "beside disc")
+
 TOLERANCE = 0.03
 """Of the pointing game, share of the side: its authors' 15 of about 500 pixels (Zhang et al. 2018)."""
 
@@ -51,6 +53,12 @@ FEWEST_PATIENTS = 5
 COLUMNS = ["map", "kind", "region", "status", "area", "heat", "hit", "hit_chance"]
 
 NOT_MEASURED = ("empty mask", "no heat", "not annotated")
+
+SUMMARY_COLUMNS = [
+    *("layer", "kind", "region", "group", "eyes", "patients", "empty_mask", "no_heat", "not_annotated"),
+    *("area", "heat", "heat_lo", "heat_hi", "enrichment", "enrichment_lo", "enrichment_hi"),
+    *("difference", "difference_lo", "difference_hi", "hit", "hit_lo", "hit_hi", "hit_chance"),
+]
 
 TAILS = ((100 - statistics.LEVEL) / 2, (100 + statistics.LEVEL) / 2)
 
@@ -272,14 +280,119 @@ def summarise(
         raise ValueError(
             f"{len(missing)} eyes have no patient_id, {missing[0]} for one: pass patients for all eyes."
         )
-    rows = []
-    by = ["layer", "kind", "region", "group"]
+    rows, by = [], SUMMARY_COLUMNS[:4]
     for key, cell in table.dropna(subset="group").groupby(by, sort=False):
         used = cell[cell["status"] == "measured"]
         row = dict(zip(by, key)) | {"eyes": len(used), "patients": used["patient"].nunique()}
         row |= {status.replace(" ", "_"): int((cell["status"] == status).sum()) for status in NOT_MEASURED}
         rows.append(row | _means(used, resamples, seed))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def outcome(predictions: pd.DataFrame) -> dict[str, str]:
+    """image_id to ``right`` or ``wrong``; eyes without a grade are in neither.
+
+    Args:
+        predictions: ``image_id``, ``grade`` (may be missing), ``p0`` to ``p4``.
+    """
+    graded = predictions.dropna(subset="grade")
+    predicted = graded[[f"p{k}" for k in range(5)]].to_numpy(float).argmax(1)
+    right = graded["grade"].to_numpy(int) == predicted
+    return dict(zip(graded["image_id"], np.where(right, "right", "wrong")))
+
+
+def missed(predictions: pd.DataFrame) -> dict[str, str]:
+    """Severe eyes (grade 3 or 4) that were called normal (0), by image_id: the paper's failure (*spec* A6)."""
+    called = predictions[[f"p{k}" for k in range(5)]].to_numpy(float).argmax(1)
+    severe = (predictions["grade"] >= 3).fillna(False).to_numpy(bool) & (called == 0)
+    return dict.fromkeys(predictions.loc[severe, "image_id"], "severe called normal")
+
+
+def as_metrics(summary: pd.DataFrame) -> dict[str, float]:
+    """Flat metrics of the masks in :data:`HEADLINES`, with intervals: ``heat_lesion_<layer>``, ``..._lo``,
+    ``..._hi``, ...
+
+    Shares are 0..1. ``area_...`` is what chance gives on the same eyes, ``eyes_...`` their number. A mask
+    that is not annotated has no metrics.
+
+    Args:
+        summary: Of :func:`summarise`, one group.
+    """
+    found = {}
+    chosen = summary[(summary["kind"] == "mask") & summary["region"].isin(HEADLINES) & (summary["eyes"] > 0)]
+    for row in chosen.to_dict("records"):
+        name = f"{row['region'].replace(' ', '_')}_{row['layer']}"
+        found |= {f"area_{name}": row["area"], f"eyes_{name}": row["eyes"]}
+        for quantity in ("heat", "enrichment", "hit"):
+            found |= {f"{quantity}_{name}{end}": row[f"{quantity}{end}"] for end in ("", "_lo", "_hi")}
+    return found
+
+
+def readable(summary: pd.DataFrame, kind: str = "mask", regions: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A summary for readers: percentages with intervals, and words where there is no number.
+
+    Args:
+        summary: Of :func:`summarise`.
+        kind: ``part``, ``mask`` or ``field``.
+        regions: Only these; empty is all that are annotated in some eye.
+    """
+    rows = summary[summary["kind"] == kind]
+    known = rows["eyes"] + rows["empty_mask"] + rows["no_heat"] > 0
+    rows = rows[rows["region"].isin(regions) if regions else known]
+    table = rows[["layer", "region", "group", "eyes", "empty_mask", "no_heat"]].reset_index(drop=True)
+    found = rows.to_dict("records")
+    table["heat, %"] = [_with_interval(row, "heat", 100) for row in found]
+    table["area, %"] = [f"{100 * row['area']:.1f}" if row["eyes"] else "-" for row in found]
+    table["times chance"] = [_with_interval(row, "enrichment", 1) for row in found]
+    if kind == "mask":
+        table["hit, %"] = [_with_interval(row, "hit", 100, 0) for row in found]
+        table["hit by chance, %"] = [
+            f"{100 * row['hit_chance']:.0f}" if row["eyes"] else "-" for row in found
+        ]
+    return table.rename(columns={"empty_mask": "empty mask", "no_heat": "no heat"})
+
+
+def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_miss: pd.DataFrame) -> list[str]:
+    """What the paper reads off its maps (*spec* A6), each with what is measured here; computed, never typed.
+
+    Args:
+        summary: Of :func:`summarise` over all eyes.
+        layer: At which layer.
+        by_outcome, by_miss: Of :func:`summarise` with :func:`outcome` and :func:`missed` as groups; may be
+            empty.
+    """
+
+    def measured(table: pd.DataFrame, region: str, group: str) -> str:
+        where = (table["kind"] == "mask") & (table["layer"] == layer)
+        rows = table[where & (table["region"] == region) & (table["group"] == group)].to_dict("records")
+        if not rows:
+            return f"there is no eye of the group '{group}'"
+        row = rows[0]
+        if not row["eyes"]:
+            return (
+                f"in the group '{group}' no eye could be measured ({row['not_annotated']} without annotation)"
+            )
+        heat, times = _with_interval(row, "heat", 100), _with_interval(row, "enrichment", 1)
+        area = 100 * row["area"]
+        return f"{heat} % of the heat on {area:.1f} % of the area, {times} times chance (group '{group}', {row['eyes']} eyes)"
+
+    return [
+        f"Paper: the heat covers lesions only partly. Here: {measured(summary, 'lesion', 'all')}.",
+        f"Paper: it lies beside the disc. Here, beside the disc: {measured(summary, 'beside disc', 'all')}; "
+        f"on the disc: {measured(summary, 'disc', 'all')}.",
+        "Paper: vessels are used where severe disease is called normal. Here, on vessels: "
+        f"{measured(by_miss, 'vessel', 'severe called normal')}; beside {measured(by_outcome, 'vessel', 'right')}.",
+    ]
+
+
+def _with_interval(row: Mapping[str, float], name: str, scale: float, digits: int = 1) -> str:
+    """``3.5 (2.0 to 5.1)``; without an interval where there is none, ``-`` where there is no number."""
+    value, low, high = (scale * row[f"{name}{end}"] for end in ("", "_lo", "_hi"))
+    if np.isnan(value):
+        return "not annotated" if row["not_annotated"] and not row["eyes"] else "-"
+    digits = digits + 1 if scale == 1 else digits
+    interval = "" if np.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:.{digits}f}{interval}"
 
 
 def _means(used: pd.DataFrame, resamples: int, seed: int) -> dict[str, float]:

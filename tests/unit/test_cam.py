@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from drstudy import devices, transforms
 from drstudy.explain import cam
 from drstudy.models import backbones, compat  # noqa: F401  (before grad-cam, which imports torchvision)
 
@@ -257,6 +258,38 @@ def test_upsample_keeps_pixel_centres():
     y, x = np.indices(big.shape)
     centre = (y * big).sum() / big.sum(), (x * big).sum() / big.sum()
     np.testing.assert_allclose(centre, (24.5, 54.5), rtol=1e-5)  # the middle of cell (2, 5), float32
+
+
+def test_many_images_equal_one_batch():
+    net = network("resnet18")
+    stored = np.random.default_rng(0).integers(0, 256, (7, 80, 80, 3), dtype=np.uint8)
+    rows = np.array([6, 0, 3, 4, 2])
+    compute = devices.Compute("cpu", "fp32")
+    found = cam.explain_images(net, stored, list("vwxyz"), 64, compute, rows, batch_size=2)
+    x = transforms.to_input(stored[rows], 64, net.mean, net.std)
+    expected = explain(net, x, None)["layer4"]
+    assert found.layers == ["layer4"]
+    assert list(found.image_ids) == list("vwxyz")
+    assert found.raw["layer4"].dtype == np.float32
+    np.testing.assert_array_equal(found.target, expected.target)
+    close(found.raw["layer4"], expected.raw)
+    close(found.logits, expected.logits)
+    aimed = cam.explain_images(
+        net, stored, list("vwxyz"), 64, compute, rows, np.array([0, 1, 2, 3, 4]), batch_size=2
+    )
+    close(aimed.raw["layer4"], explain(net, x, torch.arange(5))["layer4"].raw)
+    with pytest.raises(
+        ValueError, match="7 images are to be explained, but there are 2 image_ids and no targets"
+    ):
+        cam.explain_images(net, stored, ["a", "b"], 64, compute)
+
+
+def test_the_true_grade_as_target_needs_grades():
+    graded = pd.DataFrame({"grade": pd.array([0, 4], dtype="Int64")})
+    assert cam.targets(graded, "predicted") is None
+    assert cam.targets(graded, "grade").tolist() == [0, 4]
+    with pytest.raises(ValueError, match="1 of 3 eyes have none"):
+        cam.targets(pd.DataFrame({"grade": pd.array([0, 4, pd.NA], dtype="Int64")}), "grade")
 
 
 def split_frame():

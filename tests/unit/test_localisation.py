@@ -306,6 +306,67 @@ def test_summary_by_group_and_without_numbers():
         localisation.summarise(table, {}, 50, 0)
 
 
+def predictions():
+    p = np.eye(5)[[0, 3, 0, 0, 1]]
+    grades = pd.array([0, 3, 4, 2, pd.NA], dtype="Int64")
+    return pd.DataFrame(p, columns=[f"p{k}" for k in range(5)]).assign(image_id=list("abcde"), grade=grades)
+
+
+def test_outcomes_of_eyes_with_a_grade():
+    assert localisation.outcome(predictions()) == {"a": "right", "b": "right", "c": "wrong", "d": "wrong"}
+    assert localisation.missed(predictions()) == {"c": "severe called normal"}
+    ungraded = predictions().assign(grade=pd.array([pd.NA] * 5, dtype="Int64"))
+    assert localisation.outcome(ungraded) == localisation.missed(ungraded) == {}
+
+
+def summary(groups=None):
+    """Every kind of row: measured, empty and not annotated masks, with intervals and (wrong) without."""
+    tables = []
+    for i in range(12):
+        shift = np.roll(disc(20, 20, 4).astype(np.float32), i, axis=1)[None]
+        table = localisation.measure_eye(shift + 0.1, eye(EX=np.zeros((SIZE, SIZE)), FOVEA=None))
+        tables.append(table.drop(columns="map").assign(image_id=f"{i:02d}", layer="x"))
+    table = pd.concat(tables, ignore_index=True)
+    return localisation.summarise(table, {f"{i:02d}": f"{i:02d}" for i in range(12)}, 100, 0, groups)
+
+
+def test_metrics_are_flat_and_say_what_they_are():
+    whole = summary()
+    found = localisation.as_metrics(whole)
+    row = whole[(whole["kind"] == "mask") & (whole["region"] == "lesion")].iloc[0]
+    assert found["heat_lesion_x"] == row["heat"]
+    assert found["enrichment_lesion_x_lo"] == row["enrichment_lo"]
+    assert found["area_lesion_x"] == row["area"]
+    assert found["eyes_beside_disc_x"] == 12
+    assert not any("fovea" in name for name in found)
+    assert len(found) == 4 * 11
+
+
+def test_readers_see_words_where_there_is_no_number():
+    table = localisation.readable(summary(), regions=("lesion", "fovea", "EX")).set_index("region")
+    assert table.loc["fovea", "heat, %"] == "not annotated"
+    assert table.loc["EX", ["eyes", "empty mask", "heat, %", "area, %"]].tolist() == [0, 12, "-", "-"]
+    row = summary().query("kind == 'mask' and region == 'lesion'").iloc[0]
+    expected = f"{100 * row['heat']:.1f} ({100 * row['heat_lo']:.1f} to {100 * row['heat_hi']:.1f})"
+    assert table.loc["lesion", "heat, %"] == expected
+    assert "fovea" not in set(localisation.readable(summary())["region"])
+    assert localisation.readable(summary({})).empty
+    few = localisation.readable(summary({"01": "wrong"}), regions=("lesion",))
+    assert " to " not in few.loc[0, "heat, %"]
+
+
+def test_findings_name_the_paper_and_what_is_measured():
+    groups = {f"{i:02d}": "right" for i in range(6)}
+    lines = localisation.findings(summary(), "x", summary(groups), summary({}))
+    lesion = localisation.readable(summary(), regions=("lesion",)).loc[0]
+    assert lines[0].startswith(
+        f"Paper: the heat covers lesions only partly. Here: {lesion['heat, %']} % of the heat"
+    )
+    assert f"{lesion['times chance']} times chance (group 'all', 12 eyes)" in lines[0]
+    assert "no eye of the group 'severe called normal'" in lines[2]
+    assert "(group 'right', 6 eyes)" in lines[2]
+
+
 @pytest.fixture
 def audit(tmp_path):
     """An audited source of three photographs, of which two have masks of some kinds."""

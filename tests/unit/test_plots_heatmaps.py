@@ -137,7 +137,7 @@ def summary():
                 "enrichment": 2.0,
                 "enrichment_lo": np.nan,
             }
-            about = {"layer": layer, "kind": kind, "region": region, "group": "all", "area": area}
+            about = {"layer": layer, "kind": kind, "region": region, "group": "all", "area": area, "eyes": 9}
             rows.append(about | values | {"enrichment_hi": np.nan})
     return pd.DataFrame(rows)
 
@@ -155,6 +155,7 @@ def test_every_figure_is_drawn(tmp_path, given):
             three[0], {"x": three[1], "y": three[1]}, three[2], ["a", "b", "c"]
         ),
         "bars": plots_heatmaps.share_bars(summary()),
+        "bars, no masks": plots_heatmaps.share_bars(summary().assign(eyes=0)),
     }
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
