@@ -264,8 +264,7 @@ def summarise(
     Returns:
         One row a layer, kind, region and group, in the order of their first appearance: ``eyes`` measured and
         their ``patients``; the counts ``empty_mask``, ``no_heat`` and ``not_annotated``; and with ``_lo`` and
-        ``_hi``
-        each: ``heat`` (mean share), ``enrichment`` (mean share over mean area share: 1 is chance),
+        ``_hi`` each: ``heat`` (mean share), ``enrichment`` (mean share over mean area share: 1 is chance),
         ``difference`` (mean share less mean area share: 0 is chance), ``hit`` (pointing game). ``area`` and
         ``hit_chance`` are what chance gives on the same eyes. No number where no eye was measured, no
         interval below :data:`FEWEST_PATIENTS` patients.
@@ -309,8 +308,7 @@ def missed(predictions: pd.DataFrame) -> dict[str, str]:
 
 
 def as_metrics(summary: pd.DataFrame) -> dict[str, float]:
-    """Flat metrics of the masks in :data:`HEADLINES`, with intervals: ``heat_lesion_<layer>``, ``..._lo``,
-    ``..._hi``, ...
+    """Flat metrics of the masks in :data:`HEADLINES`: ``heat_lesion_<layer>``, ``..._lo``, ``..._hi``, ...
 
     Shares are 0..1. ``area_...`` is what chance gives on the same eyes, ``eyes_...`` their number. A mask
     that is not annotated has no metrics.
@@ -368,20 +366,21 @@ def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_mis
         if not rows:
             return f"there is no eye of the group '{group}'"
         row = rows[0]
+        about = f"group '{group}', {row['eyes']} eyes"
         if not row["eyes"]:
-            return (
-                f"in the group '{group}' no eye could be measured ({row['not_annotated']} without annotation)"
-            )
+            return f"nothing could be measured ({about}, {row['not_annotated']} without annotation)"
         heat, times = _with_interval(row, "heat", 100), _with_interval(row, "enrichment", 1)
-        area = 100 * row["area"]
-        return f"{heat} % of the heat on {area:.1f} % of the area, {times} times chance (group '{group}', {row['eyes']} eyes)"
+        return (
+            f"{heat} % of the heat on {100 * row['area']:.1f} % of the area, {times} times chance ({about})"
+        )
 
+    lesion, disc, beside = (measured(summary, region, "all") for region in ("lesion", "disc", "beside disc"))
+    miss, right = measured(by_miss, "vessel", "severe called normal"), measured(by_outcome, "vessel", "right")
     return [
-        f"Paper: the heat covers lesions only partly. Here: {measured(summary, 'lesion', 'all')}.",
-        f"Paper: it lies beside the disc. Here, beside the disc: {measured(summary, 'beside disc', 'all')}; "
-        f"on the disc: {measured(summary, 'disc', 'all')}.",
-        "Paper: vessels are used where severe disease is called normal. Here, on vessels: "
-        f"{measured(by_miss, 'vessel', 'severe called normal')}; beside {measured(by_outcome, 'vessel', 'right')}.",
+        f"Paper: the heat covers lesions only partly. Here: {lesion}.",
+        f"Paper: it lies beside the disc. Here, beside the disc: {beside}; on the disc: {disc}.",
+        "Paper: vessels are used where severe disease is called normal. "
+        f"Here, on vessels: {miss}; and for comparison {right}.",
     ]
 
 
