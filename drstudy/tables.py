@@ -273,7 +273,7 @@ def paper_arithmetic() -> pd.DataFrame:
         A row a network: ``implied`` share of positives, its range from the rounding of print (``lo``,
         ``hi``), and for each cut K ``sd_geK``, the distance of that range from the cut's share in the paper's
         data in standard deviations of a random test set (0 inside the range), and ``accuracy_geK``, the
-        accuracy that its sensitivity and specificity imply there.
+        accuracy that its sensitivity and specificity imply there. ``nearest`` is the cut of least distance.
     """
     shares = np.cumsum(PAPER_GRADE_COUNTS[::-1])[::-1] / sum(PAPER_GRADE_COUNTS)
     rows = []
@@ -288,6 +288,9 @@ def paper_arithmetic() -> pd.DataFrame:
             sd = np.sqrt(p * (1 - p) / PAPER_TEST_IMAGES)
             found[f"sd_ge{cut}"] = max(found["lo"] - p, p - found["hi"], 0) / sd
             found[f"accuracy_ge{cut}"] = p * row.sensitivity + (1 - p) * row.specificity
+        found["nearest"] = POSITIVE[
+            min((f"ge{cut}" for cut in metrics.CUTS), key=lambda key: found[f"sd_{key}"])
+        ]
         rows.append(found)
     return pd.DataFrame(rows)
 
@@ -302,10 +305,15 @@ def paper_at(cut: int) -> pd.DataFrame:
 
 
 def flat(table: pd.DataFrame) -> dict[str, float]:
-    """A long table as metrics of a record: ``<run>_<metric>``, ``..._lo``, ``..._hi``."""
+    """A long table as metrics of a record: ``<run>_<metric>``, ``..._lo``, ``..._hi``.
+
+    A table without the column ``run``, as of :func:`drstudy.statistics.bootstrap`, gives names without that
+    prefix.
+    """
+    prefixes = table["run"] + "_" if "run" in table else [""] * len(table)
     return {
-        f"{row.run}_{row.metric}{end}": value
-        for row in table.itertuples()
+        f"{prefix}{row.metric}{end}": value
+        for prefix, row in zip(prefixes, table.itertuples())
         for end, value in (("", row.value), ("_lo", row.lo), ("_hi", row.hi))
     }
 

@@ -63,6 +63,11 @@ def test_the_papers_arithmetic():
     assert found["sd_ge2"].to_dict() == pytest.approx(
         {"resnet101": 0.9, "vgg16": 8.0, "densenet121": 0.2}, abs=0.06
     )
+    assert found["nearest"].to_dict() == {
+        "resnet101": "grade ≥ 2",
+        "vgg16": "grade ≥ 1",  # its range is above every rate of grade >= 2 and below that of grade >= 1
+        "densenet121": "grade ≥ 2",
+    }
     order = ["resnet101", "vgg16", "densenet121"]
     assert list(100 * found.loc[order, "accuracy_ge1"]) == pytest.approx([73.1, 72.1, 87.5], abs=0.06)
     assert list(100 * found.loc[order, "accuracy_ge2"]) == pytest.approx([77.3, 78.4, 88.5], abs=0.06)
