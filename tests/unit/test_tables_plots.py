@@ -236,6 +236,12 @@ def test_seed_spread(runs, scores):
 def test_flat_metrics(scores):
     flat = tables.flat(scores[scores["metric"] == "qwk"])
     assert len(flat) == 3 * 5
+    of_one_run = scores[(scores["metric"] == "qwk") & (scores["run"] == "densenet121_seed0")].drop(
+        columns="run"
+    )
+    assert tables.flat(of_one_run) == {
+        f"qwk{end}": flat[f"densenet121_seed0_qwk{end}"] for end in ("", "_lo", "_hi")
+    }
     assert (
         flat["densenet121_seed0_qwk_lo"] <= flat["densenet121_seed0_qwk"] <= flat["densenet121_seed0_qwk_hi"]
     )
