@@ -1,6 +1,8 @@
-"""What is there, and what is wrong with it, before anything is trained: quality, duplicates, fellow eyes, and the check.
+"""What is there, and what is wrong with it, before anything is trained: quality, duplicates, fellow eyes, and
+the check.
 
-None of this replaces a reader of photographs: the flags are a screening rule with its thresholds in plain sight.
+None of this replaces a reader of photographs: the flags are a screening rule with its thresholds in plain
+sight.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from drstudy import paths
-from drstudy.data import decoding, measures, sources
+from drstudy import paths, records
+from drstudy.data import decoding, measures, sources, splits
 from drstudy.data import manifest as manifests
 from drstudy.data.decoding import BadImage
 from drstudy.data.images import ImageStore, prepare
@@ -27,7 +29,8 @@ MOST_SHADOW = 0.35
 MOST_GLARE = 0.12
 """Share of the field above level 240 above which it is flagged ``glare``."""
 LEAST_SHARPNESS = 1.0
-"""Fine detail of the green channel, in % of its mean, below which it is flagged ``blurred`` (blur or haze)."""
+"""Fine detail of the green channel, in % of its mean, below which it is flagged ``blurred`` (blur or
+haze)."""
 
 FLAGS = {
     "dark": ("brightness", "below", DARKEST),
@@ -35,20 +38,21 @@ FLAGS = {
     "glare": ("white_share", "above", MOST_GLARE),
     "blurred": ("sharpness", "below", LEAST_SHARPNESS),
 }
-"""Flag: (measurement, side, threshold). The thresholds were set by eye on photographs of the Kaggle set and of ODIR, so
-that what lies beyond them could hardly be graded; they are not fitted to any label."""
+"""Flag: (measurement, side, threshold). The thresholds were set by eye on photographs of the Kaggle set and
+of ODIR, so that what lies beyond them could hardly be graded; they are not fitted to any label."""
 
 DETAIL_SIDE = 64
 DETAIL_SIGMA = 4.0
 NEAR_CORRELATION = 0.93
-"""Two crops are near duplicates if their fine detail correlates at least this much. Among real photographs of different
-eyes 0.91 was the most that was seen (two with the same glare); copies made lighter, smaller or more compressed had 0.88 to 1."""
+"""Two crops are near duplicates if their fine detail correlates at least this much. Among real photographs of
+different eyes 0.91 was the most that was seen (two with the same glare); copies made lighter, smaller or more
+compressed had 0.88 to 1."""
 HASH_BLOCK = 512
 
 DUPLICATE_COLUMNS = ("image_id_a", "image_id_b", "distance", "correlation", "kind")
 
 
-# --- one table an audit ----------------------------------------------------------------------------------------------
+# --- one table an audit ---------------------------------------------------------------------------
 
 
 def usable(manifest: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
@@ -57,12 +61,25 @@ def usable(manifest: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
 
 
 def quarantine(source: sources.Source, store: ImageStore) -> pd.DataFrame:
-    """All problems, those of labels and files first, then those of decoding: columns file, problem, action."""
+    """All problems, those of labels and files first, then those of decoding: columns file, problem,
+    action."""
     return pd.concat([source.problems, store.problems], ignore_index=True)
 
 
+def problem_counts(problems: pd.DataFrame) -> pd.DataFrame:
+    """Problems by kind and action: columns problem, action, files. Numbers and names are taken out of the
+    problem's text."""
+    kinds = problems.assign(problem=_kind(problems["problem"]))
+    return kinds.groupby(["problem", "action"], sort=False).size().reset_index(name="files")
+
+
+def _kind(problem: pd.Series) -> pd.Series:
+    return problem.str.replace(r"\s*[\d'(].*", "", regex=True).str.strip(" :,")
+
+
 def table(store: ImageStore) -> pd.DataFrame:
-    """The store's measurements with the column ``flags``: names joined by ``;``, empty where there are none."""
+    """The store's measurements with the column ``flags``: names joined by ``;``, empty where there are
+    none."""
     flags = pd.DataFrame({name: _flagged(store.measures, *rule) for name, rule in FLAGS.items()})
     joined = [";".join(flags.columns[row]) for row in flags.to_numpy()]
     return store.measures.assign(flags=joined)
@@ -88,8 +105,14 @@ def flag_counts(audit: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_counts(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Images by grade: columns grade, images, share (of the graded ones), patients (with at least one such eye)."""
+    """Images by grade.
+
+    Returns:
+        Columns grade, images, share (of the graded images), share_from_here (of those with this grade or a
+        higher one), patients (with at least one such eye); shares are NaN without graded images.
+    """
     graded = manifests.graded(manifest)
+    at_or_above = {0: 1.0 if len(graded) else float("nan"), **prevalence(manifest)}
     rows = []
     for grade in GRADES:
         part = graded[graded["grade"] == grade]
@@ -98,13 +121,20 @@ def class_counts(manifest: pd.DataFrame) -> pd.DataFrame:
                 "grade": grade,
                 "images": len(part),
                 "share": len(part) / len(graded) if len(graded) else float("nan"),
+                "share_from_here": at_or_above[grade],
                 "patients": part["patient_id"].nunique(),
             }
         )
     return pd.DataFrame(rows)
 
 
-# --- fellow eyes -----------------------------------------------------------------------------------------------------
+def prevalence(manifest: pd.DataFrame) -> dict[int, float]:
+    """Share of the graded images at or above each grade 1 to 4; NaN without graded images."""
+    grades = manifests.graded(manifest)["grade"]
+    return {cut: float((grades >= cut).mean()) if len(grades) else float("nan") for cut in GRADES[1:]}
+
+
+# --- fellow eyes ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -114,8 +144,10 @@ class FellowEyes:
     Attributes:
         table: (5, 5) counts, rows the left eye's grade, columns the right's.
         pairs: Number of patients with one graded image of each eye.
-        kappa: Quadratic weighted kappa of left against right; ``None`` where there are too few pairs or one grade only.
-        same, within_one: Shares of pairs with equal grades, and with grades at most one apart; ``None`` without pairs.
+        kappa: Quadratic weighted kappa of left against right; ``None`` where there are too few pairs or one
+            grade only.
+        same, within_one: Shares of pairs with equal grades, and with grades at most one apart; ``None``
+            without pairs.
     """
 
     table: pd.DataFrame
@@ -150,24 +182,25 @@ def fellow_eyes(manifest: pd.DataFrame) -> FellowEyes:
     return FellowEyes(counts, len(both), kappa, float((apart == 0).mean()), float((apart <= 1).mean()))
 
 
-# --- duplicates ------------------------------------------------------------------------------------------------------
+# --- duplicates -----------------------------------------------------------------------------------
 
 
 def duplicates(store: ImageStore, bits: int) -> pd.DataFrame:
     """Exact and near duplicates, whoever's they are.
 
-    Exact: the same file bytes, or the same stored pixels. Near: perceptual hashes (64-bit DCT) at most ``bits`` apart,
-    *and* fine detail that correlates at :data:`NEAR_CORRELATION` or more; the hash alone collides often, as all fundus
-    photographs look alike. Hashes are compared all with all, in blocks of packed bits (35,000 images: 6e8 comparisons).
-    A copy that is turned, mirrored or cut differently is not found.
+    Exact: the same file bytes, or the same stored pixels. Near: perceptual hashes (64-bit DCT) at most
+    ``bits`` apart, *and* fine detail that correlates at :data:`NEAR_CORRELATION` or more; the hash alone
+    collides often, as all fundus photographs look alike. Hashes are compared all with all, in blocks of
+    packed bits (35,000 images: 6e8 comparisons). A copy that is turned, mirrored or cut differently is not
+    found.
 
     Args:
         store: The image store.
         bits: Greatest Hamming distance, 0 to 64.
 
     Returns:
-        ``image_id_a, image_id_b, distance, correlation, kind`` (``exact`` or ``near``), one row a pair; of more than
-        two equal images each is paired with the first.
+        ``image_id_a, image_id_b, distance, correlation, kind`` (``exact`` or ``near``), one row a pair; of
+        more than two equal images each is paired with the first.
     """
     ids = store.index["image_id"].to_numpy()
     exact = _equal_pairs(store.measures)
@@ -207,7 +240,8 @@ def _close_pairs(hashes: np.ndarray, bits: int):
 
 
 def detail(crop: np.ndarray) -> np.ndarray:
-    """Fine detail of a stored crop, for correlation: grey, 64 x 64, without its smooth part, inside the field.
+    """Fine detail of a stored crop, for correlation: grey, 64 x 64, without its smooth part, inside the
+    field.
 
     Args:
         crop: (S, S, 3) uint8 RGB.
@@ -230,7 +264,8 @@ def detail(crop: np.ndarray) -> np.ndarray:
 
 
 def annotate(pairs: pd.DataFrame, manifest: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """Say of each duplicate pair whether patient, split and grade are the same; an unknown grade equals none."""
+    """Say of each duplicate pair whether patient, split and grade are the same; an unknown grade equals
+    none."""
     by_id = manifest.set_index("image_id")
     side = split.set_index("image_id")["split"]
     a, b = pairs["image_id_a"], pairs["image_id_b"]
@@ -242,7 +277,69 @@ def annotate(pairs: pd.DataFrame, manifest: pd.DataFrame, split: pd.DataFrame) -
     )
 
 
-# --- the check -------------------------------------------------------------------------------------------------------
+def save(
+    run: records.Run,
+    manifest: pd.DataFrame,
+    problems: pd.DataFrame,
+    audit: pd.DataFrame,
+    pairs: pd.DataFrame,
+    split: pd.DataFrame,
+    store: ImageStore,
+) -> None:
+    """Write what later notebooks read: ``manifest.csv``, ``quarantine.csv``, ``audit.csv``,
+    ``duplicates.csv``, ``split.csv``, and ``images.json``, which says where the image store is and what it
+    holds."""
+    frames = {
+        "manifest": manifest,
+        "quarantine": problems,
+        "audit": audit,
+        "duplicates": pairs,
+        "split": split,
+    }
+    for name, frame in frames.items():
+        with paths.atomic(run.path(f"{name}.csv")) as temporary:
+            frame.to_csv(temporary, index=False, lineterminator="\n")
+    pixels = store.info["sha256"]
+    where = {"store": paths.show(store.folder), "image_size": store.image_size, "sha256": pixels}
+    records.write_json(where, run.path("images.json"))
+
+
+def metrics(
+    manifest: pd.DataFrame,
+    problems: pd.DataFrame,
+    audit: pd.DataFrame,
+    pairs: pd.DataFrame,
+    split: pd.DataFrame,
+    fellows: FellowEyes,
+    leak: dict[str, float],
+) -> dict[str, float | int | None]:
+    """The numbers of the audit under the names that the record has; NaN or ``None`` where the data have
+    none."""
+    counts = class_counts(manifest)["images"]
+    parts = split["split"].value_counts()
+    return {
+        "n_images": len(manifest),
+        "n_patients": manifest["patient_id"].nunique(),
+        "n_graded": int(counts.sum()),
+        **{f"n_grade{grade}": int(count) for grade, count in zip(GRADES, counts)},
+        **{f"n_{name}": int(parts.get(name, 0)) for name in splits.SPLITS},
+        **{f"prevalence_ge{cut}": share for cut, share in prevalence(manifest).items()},
+        "n_quarantined": int((problems["action"] == EXCLUDED).sum()),
+        "n_noted": int((problems["action"] != EXCLUDED).sum()),
+        "n_flagged": int((audit["flags"] != "").sum()),
+        "n_exact_duplicates": int((pairs["kind"] == "exact").sum()),
+        "n_near_duplicates": int((pairs["kind"] == "near").sum()),
+        "n_duplicates_across_patients": int((~pairs["same_patient"]).sum()),
+        "n_duplicates_across_splits": int((~pairs["same_split"]).sum()),
+        "fellow_eye_pairs": fellows.pairs,
+        "fellow_eye_kappa": fellows.kappa,
+        "fellow_eye_same_grade": fellows.same,
+        "leaked_share_by_image": leak["expected"],
+        "leaked_share": splits.leaked(split),
+    }
+
+
+# --- the check ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -286,8 +383,8 @@ def check(
     Args:
         source: phantom, eyepacs, aptos, idrid or folder.
         root: Its folder.
-        decode: Images that are decoded in full, spread evenly over the manifest; 0 decodes all. Of the others only
-            presence and size on disk are looked at.
+        decode: Images that are decoded in full, spread evenly over the manifest; 0 decodes all. Of the others
+            only presence and size on disk are looked at.
         max_megapixels: Larger pictures would be left out.
         image_size: Of the store whose size is told.
         listed: Examples of a problem that the text names.
@@ -303,7 +400,9 @@ def check(
     if decode and decode < len(manifest):
         places = np.unique(np.linspace(0, len(manifest) - 1, decode).round().astype(int))
     found, sizes, unreadable = _examine(manifest.iloc[places], max_megapixels)
-    problems = pd.concat([read.problems, found], ignore_index=True)
+    empty = [path for path in manifest["path"].drop(places) if not paths.resolve(path).stat().st_size]
+    found_empty = manifests.problems((path, "empty file", EXCLUDED) for path in empty)
+    problems = pd.concat([read.problems, found, found_empty], ignore_index=True)
     errors = _errors(manifest, len(places), unreadable)
     lines = _describe(read, manifest, image_size, len(places), sizes)
     lines += _list(problems, listed)
@@ -338,7 +437,8 @@ def _errors(manifest: pd.DataFrame, examined: int, unreadable: int) -> list[str]
         errors.append(f"None of the {examined} images that were opened can be decoded.")
     elif unreadable > 0.5 * examined:
         errors.append(
-            f"{unreadable} of the {examined} images that were opened cannot be decoded: is the download complete?"
+            f"{unreadable} of the {examined} images that were opened cannot be decoded: is the download "
+            "complete?"
         )
     graded = manifests.graded(manifest)
     if len(graded) and graded["grade"].nunique() == 1:
@@ -354,12 +454,13 @@ def _describe(
     graded = manifests.graded(manifest)
     counts = [int((graded["grade"] == grade).sum()) for grade in GRADES]
     both = manifest[manifest["eye"] != ""].groupby("patient_id")["eye"].nunique()
+    ungraded = len(manifest) - len(graded)
     stored = len(manifest) * image_size**2 * 3
     lines = [
         f"{source.name} in {paths.show(source.root)}",
         f"  images that can be used   {len(manifest)} of {manifest['patient_id'].nunique()} patients, "
         f"{int((both == 2).sum())} of them with both eyes",
-        f"  grades 0 to 4             {', '.join(map(str, counts))}; without a grade {len(manifest) - len(graded)}",
+        f"  grades 0 to 4             {', '.join(map(str, counts))}; without a grade {ungraded}",
     ]
     masks = {name[5:]: int((manifest[name] != "").sum()) for name in manifest if name.startswith("mask_")}
     if masks:
@@ -371,15 +472,14 @@ def _describe(
     lines.append(
         f"  opened and decoded        {examined} of {len(manifest)}: {common or 'none could be'}{more}"
     )
-    lines.append(
-        f"  image store at {image_size:<4}       {stored / 1e9:.2f} GB in {paths.show(paths.data() / 'images')}"
-    )
+    folder = paths.show(paths.data() / "images")
+    lines.append(f"  image store at {image_size:<4}       {stored / 1e9:.2f} GB in {folder}")
     return lines + [f"  note: {note}" for note in source.notes]
 
 
 def _list(problems: pd.DataFrame, listed: int) -> list[str]:
     lines = []
-    kinds = problems.assign(kind=problems["problem"].str.replace(r"['\d].*", "", regex=True).str.strip())
+    kinds = problems.assign(kind=_kind(problems["problem"]))
     for (kind, action), found in kinds.groupby(["kind", "action"], sort=False):
         lines.append(f"  problem: {kind}: {len(found)} ({action})")
         lines += [f"    {row.file}: {row.problem}" for row in found.head(listed).itertuples()]

@@ -1,4 +1,5 @@
-"""One file to RGB pixels: whatever its mode, depth or rotation, and a plain reason where that cannot be done."""
+"""One file to RGB pixels: whatever its mode, depth or rotation, and a plain reason where that cannot be
+done."""
 
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp",),
 }
+KINDS = {"L": "greyscale", "1": "black and white", "P": "palette", "RGBA": "RGB with transparency"}
+"""Modes as the quarantine names them; others by Pillow's name."""
 TWELVE_BITS = 4095
 ORIENTATION = 0x0112
 SWAPS_SIDES = (5, 6, 7, 8)
@@ -86,7 +89,8 @@ def header(content: bytes, suffix: str, max_megapixels: float) -> Header:
         width, height = image.size
         if width * height > max_megapixels * 1e6:
             raise BadImage(
-                f"{width}x{height} is {width * height / 1e6:.0f} megapixels, more than MAX_MEGAPIXELS {max_megapixels:g}"
+                f"{width}x{height} is {width * height / 1e6:.0f} megapixels, more than MAX_MEGAPIXELS "
+                f"{max_megapixels:g}"
             )
         bits = _bits(image, content)
         if image.mode in ("I", "F") and bits > 16:
@@ -101,7 +105,8 @@ def header(content: bytes, suffix: str, max_megapixels: float) -> Header:
         if image.format in SUFFIXES and suffix.lower() not in SUFFIXES[image.format]:
             notes.append((f"a {image.format} file named {suffix}", f"used: read as {image.format}"))
         if image.mode != "RGB" and bits != 16:
-            notes.append((f"mode {image.mode}, not RGB", "used: converted to RGB"))
+            kind = KINDS.get(image.mode, f"mode {image.mode}")
+            notes.append((f"{kind}, not RGB", f"used: converted {kind} to RGB"))
         if bits == 16:
             notes.append(("16 bits a channel", "used: scaled to 8 bits"))
         if orientation != 1:
@@ -114,7 +119,8 @@ def header(content: bytes, suffix: str, max_megapixels: float) -> Header:
 
 
 def reduction(head: Header, at_least: float) -> int:
-    """The strongest reduction (1, 2, 4 or 8) at which the shorter side still has ``at_least`` pixels; JPEG only."""
+    """The strongest reduction (1, 2, 4 or 8) at which the shorter side still has ``at_least`` pixels; JPEG
+    only."""
     if head.format not in ("JPEG", "MPO"):
         return 1
     return next((scale for scale in REDUCTIONS if min(head.width, head.height) // scale >= at_least), 1)
@@ -126,7 +132,8 @@ def pixels(content: bytes, head: Header, reduce: int = 1) -> np.ndarray:
     Args:
         content: The whole file.
         head: Of :func:`header`.
-        reduce: 1, 2, 4 or 8: each pixel then stands for ``reduce`` x ``reduce`` of the file (the JPEG decoder's own scaling).
+        reduce: 1, 2, 4 or 8: each pixel then stands for ``reduce`` x ``reduce`` of the file (the JPEG
+            decoder's own scaling).
 
     Raises:
         BadImage: If the file breaks off or cannot be decoded.

@@ -1,8 +1,9 @@
 """The image store: field-of-view crops of a whole data set in one memory-mapped array, written once.
 
-Each file is decoded once; what the audit measures is measured on that occasion. Work is done in blocks by processes that
-write their rows themselves, so memory does not grow with the number of images, and the result does not depend on how many
-processes there are. A killed run goes on where it was: each block's rows are noted after their pixels are on disk.
+Each file is decoded once; what the audit measures is measured on that occasion. Work is done in blocks by
+processes that write their rows themselves, so memory does not grow with the number of images, and the result
+does not depend on how many processes there are. A killed run goes on where it was: each block's rows are
+noted after their pixels are on disk.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class StoreError(RuntimeError):
 
 @dataclass(frozen=True)
 class Crop:
-    """A square around the field of view, in pixels of the upright full-size picture; it may reach beyond the edges.
+    """A square around the field of view, in pixels of the upright full-size picture; it may reach beyond the
+    edges.
 
     Attributes:
         x0, y0: Its left and upper corner (may be negative).
@@ -86,7 +88,8 @@ class Crop:
             size: Side of the result.
 
         Returns:
-            (size, size[, 3]); each pixel the mean of the area it covers where this shrinks, else interpolated.
+            (size, size[, 3]); each pixel the mean of the area it covers where this shrinks, else
+            interpolated.
         """
         fx, fy = array.shape[1] / self.width, array.shape[0] / self.height
         x0, y0 = round(self.x0 * fx), round(self.y0 * fy)
@@ -110,9 +113,9 @@ class ImageStore:
     Attributes:
         folder: ``data/images/<key>``.
         images: (N, S, S, 3) uint8 RGB, memory-mapped, read only.
-        index: One row an image: ``row`` (its place in ``images``), ``image_id``, ``path``, and the geometry ``x0, y0,
-            side`` (the square in pixels of the upright full-size picture), ``width, height`` (of that picture) and ``reduce`` (the
-            decoder's scale).
+        index: One row an image: ``row`` (its place in ``images``), ``image_id``, ``path``, and the geometry
+            ``x0, y0, side`` (the square in pixels of the upright full-size picture), ``width, height`` (of
+            that picture) and ``reduce`` (the decoder's scale).
         measures: One row an image, in the same order: file facts, field of view, quality, perceptual hash.
         problems: Columns file, problem, action: what decoding had to leave out or convert.
         info: Content of ``store.json``.
@@ -148,7 +151,7 @@ class ImageStore:
         return Crop(*(int(found[name]) for name in ("x0", "y0", "side", "width", "height")))
 
 
-# --- one image -------------------------------------------------------------------------------------------------------
+# --- one image ------------------------------------------------------------------------------------
 
 
 def prepare(
@@ -156,8 +159,9 @@ def prepare(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Decode a file, find its field of view, cut and measure it.
 
-    The JPEG decoder's own reduction is used as far as the crop keeps at least ``image_size`` (and the measuring side)
-    pixels; where the field turns out smaller than the picture promised, the file is decoded again at a finer scale.
+    The JPEG decoder's own reduction is used as far as the crop keeps at least ``image_size`` (and the
+    measuring side) pixels; where the field turns out smaller than the picture promised, the file is decoded
+    again at a finer scale.
 
     Returns:
         The (S, S, 3) uint8 RGB crop, and one flat record: geometry, file facts, measurements, ``notes``.
@@ -216,7 +220,8 @@ def prepare(
 def _do_block(
     array: Path, block: list[tuple[int, str, str]], image_size: int, max_megapixels: float
 ) -> list[dict[str, Any]]:
-    """Prepare a block of (row, image_id, path), write the pixels of those that can be used, say what became of each."""
+    """Prepare a block of (row, image_id, path), write the pixels of those that can be used, say what became
+    of each."""
     cv2.setNumThreads(1)
     store = np.load(array, mmap_mode="r+")
     records = []
@@ -233,7 +238,7 @@ def _do_block(
     return records
 
 
-# --- the store -------------------------------------------------------------------------------------------------------
+# --- the store ------------------------------------------------------------------------------------
 
 
 def build(
@@ -269,7 +274,8 @@ def build(
 
 
 def store_key(manifest: pd.DataFrame, image_size: int, max_megapixels: float) -> str:
-    """What makes a store, as 16 hexadecimal digits: ids, paths, sizes and times of all files, the crop size, the code's version."""
+    """What makes a store, as 16 hexadecimal digits: ids, paths, sizes and times of all files, the crop size,
+    the code's version."""
     digest = hashlib.sha256(f"{VERSION} {image_size} {max_megapixels:g}\n".encode())
     for image_id, path in zip(manifest["image_id"], manifest["path"], strict=True):
         try:
@@ -345,8 +351,8 @@ def _run(
                 yield future.result()
     except BrokenProcessPool:
         raise StoreError(
-            "A process that decodes images was killed, probably for want of memory. What was done is kept: run it again, "
-            "with fewer WORKERS or a smaller MAX_MEGAPIXELS."
+            "A process that decodes images was killed, probably for want of memory. What was done is kept: "
+            "run it again, with fewer WORKERS or a smaller MAX_MEGAPIXELS."
         ) from None
 
 
@@ -365,8 +371,9 @@ def _reserve(array: Path, journal: Path, shape: tuple[int, ...]) -> None:
         )
     if needed + SPARE_BYTES > free:
         raise StoreError(
-            f"The image store of {shape[0]} images of side {shape[1]} needs {needed / 1e9:.2f} GB in {paths.show(array.parent)}, where "
-            f"{free / 1e9:.2f} GB are free. Free some space, set DRSTUDY_DATA to a larger disk, or lower IMAGE_SIZE."
+            f"The image store of {shape[0]} images of side {shape[1]} needs {needed / 1e9:.2f} GB in "
+            f"{paths.show(array.parent)}, where {free / 1e9:.2f} GB are free. Free some space, set "
+            "DRSTUDY_DATA to a larger disk, or lower IMAGE_SIZE."
         )
     np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape).flush()
     if hasattr(os, "posix_fallocate"):
@@ -472,7 +479,7 @@ class _Progress:
             self.last = now
 
 
-# --- masks -----------------------------------------------------------------------------------------------------------
+# --- masks ----------------------------------------------------------------------------------------
 
 
 def load_masks(
@@ -488,8 +495,8 @@ def load_masks(
         coverage: Return the share of each pixel that the mask covers instead of whether it touches it.
 
     Returns:
-        By code: (S, S) bool, true where the mask covers any part of the pixel, so that a microaneurysm smaller than a
-        pixel is not lost; or float32 coverage, 0 to 1.
+        By code: (S, S) bool, true where the mask covers any part of the pixel, so that a microaneurysm
+            smaller than a pixel is not lost; or float32 coverage, 0 to 1.
 
     Raises:
         BadImage: If a mask cannot be read or has not the picture's proportions.
@@ -503,7 +510,8 @@ def load_masks(
         head = decoding.header(content, Path(path).suffix, np.inf)
         if abs(head.width / crop.width - head.height / crop.height) > 0.01:
             raise BadImage(
-                f"mask {path} is {head.width}x{head.height}, not of the proportions of its image ({crop.width}x{crop.height})"
+                f"mask {path} is {head.width}x{head.height}, not of the proportions of its image "
+                f"({crop.width}x{crop.height})"
             )
         mask = (decoding.pixels(content, head).max(axis=2) > 0).astype(np.float32)
         share = crop.cut(mask, image_size)

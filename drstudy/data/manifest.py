@@ -13,7 +13,8 @@ GRADES = (0, 1, 2, 3, 4)
 
 COLUMNS = ("image_id", "path", "patient_id", "eye", "grade", "source")
 WHOLE = ("grade", "true_grade", "gradable")
-"""Columns of whole numbers; the last two only a phantom has: the grade before label noise, and whether it can be graded."""
+"""Columns of whole numbers; the last two only a phantom has: the grade before label noise, and whether it can
+be graded."""
 PROBLEM_COLUMNS = ("file", "problem", "action")
 EXCLUDED = "excluded"
 """How the action of a problem begins when the image is left out; every other action begins with ``used``."""
@@ -46,8 +47,8 @@ def build(rows: Iterable[dict] | pd.DataFrame) -> pd.DataFrame:
     """Order, type and check the rows of a manifest.
 
     Args:
-        rows: With at least ``image_id`` and ``path``; a missing ``patient_id`` is the image id, a missing ``eye`` is
-            ``""``, a missing ``grade`` is ``<NA>``.
+        rows: With at least ``image_id`` and ``path``; a missing ``patient_id`` is the image id, a missing
+            ``eye`` is ``""``, a missing ``grade`` is ``<NA>``.
 
     Returns:
         Sorted by ``image_id``, index 0..N-1; columns :data:`COLUMNS`, then ``mask_*`` (path or ``""``),
@@ -63,7 +64,7 @@ def build(rows: Iterable[dict] | pd.DataFrame) -> pd.DataFrame:
     for name, default in (("patient_id", frame["image_id"]), ("eye", ""), ("grade", pd.NA), ("source", "")):
         if name not in frame:
             frame[name] = default
-    text = [name for name in frame if name in COLUMNS and name != "grade" or name.startswith("mask_")]
+    text = [name for name in frame if (name in COLUMNS and name != "grade") or name.startswith("mask_")]
     frame[text] = frame[text].fillna("").astype(str)
     whole = [name for name in frame if name in WHOLE or name.startswith("lesion_")]
     for name in whole:

@@ -11,15 +11,17 @@ SEARCH_SIDE = 384
 """Longer side, in pixels, of the copy in which the field of view is looked for."""
 BACKGROUND_MARGIN = 5.0
 BACKGROUND_SHARE = 0.08
-"""A pixel belongs to the field if it is this much brighter than the corners: at least 5 of 255 levels (noise of JPEG in
-black), and at least 8 % of the way to the bright parts (glow and scanner haze around a bright field)."""
+"""A pixel belongs to the field if it is this much brighter than the corners: at least 5 of 255 levels (noise
+of JPEG in black), and at least 8 % of the way to the bright parts (glow and scanner haze around a bright
+field)."""
 BACKGROUND_HIGHEST = 30.0
 """Corners brighter than this are retina, not background: then the whole picture is the field."""
 SMALLEST_FIELD = 0.02
 """A field of less than this share of the picture is not one."""
 
 MEASURE_SIDE = 256
-"""Brightness, contrast, sharpness and the perceptual hash are taken at this side of the crop, so that they compare."""
+"""Brightness, contrast, sharpness and the perceptual hash are taken at this side of the crop, so that they
+compare."""
 DARK_LEVEL = 25
 WHITE_LEVEL = 240
 FINE_SIGMA = 2.0
@@ -51,8 +53,9 @@ class Field:
 def find_field(pixels: np.ndarray) -> Field | None:
     """Find the lit disc, or what the camera left of it.
 
-    The threshold follows the corners and the bright parts of each picture, the largest connected region is opened (thin
-    marks at the rim fall away) and its convex hull is the field, so shadows inside it do not count as background.
+    The threshold follows the corners and the bright parts of each picture, the largest connected region is
+    opened (thin marks at the rim fall away) and its convex hull is the field, so shadows inside it do not
+    count as background.
 
     Args:
         pixels: (h, w, 3) uint8 RGB.
@@ -137,8 +140,9 @@ def quality(crop: np.ndarray) -> dict[str, float]:
 
     Returns:
         ``brightness`` mean luminance, 0 to 255; ``contrast`` its standard deviation; ``dark_share`` and
-        ``white_share`` of the field below level 25 and above level 240; ``sharpness`` standard deviation of the fine
-        detail of the green channel, in % of its mean, over the inner field (the rim would count as detail).
+        ``white_share`` of the field below level 25 and above level 240; ``sharpness`` standard deviation of
+        the fine detail of the green channel, in % of its mean, over the inner field (the rim would count as
+        detail).
     """
     field = fov_mask(crop).astype(np.uint8)
     luminance = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)

@@ -1,4 +1,5 @@
-"""Sources: from a data set as it is distributed to the manifest, with every file or line that had to be left out.
+"""Sources: from a data set as it is distributed to the manifest, with every file or line that had to be left
+out.
 
 Nothing is decoded here; the pictures themselves are judged where they are read (:mod:`drstudy.data.images`).
 """
@@ -48,7 +49,8 @@ ALIASES = {
     "patient": ("patient_id", "patient", "patientid", "subject", "subject_id"),
     "eye": ("eye", "laterality", "side"),
 }
-"""Column names of the `folder` source, in order of preference; compared in lower case, blanks as underscores."""
+"""Column names of the `folder` source, in order of preference; compared in lower case, blanks as
+underscores."""
 
 GRADE_FOLDERS = {
     "nodr": 0,
@@ -63,7 +65,8 @@ GRADE_FOLDERS = {
     "proliferativedr": 4,
     "pdr": 4,
 }
-"""Names of folders that hold one grade each, letters only and in lower case; digits (``0`` or ``0_...``) also count."""
+"""Names of folders that hold one grade each, letters only and in lower case; digits (``0`` or ``0_...``) also
+count."""
 
 EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right", "": ""}
 
@@ -118,8 +121,8 @@ def load(source: str, root: str | os.PathLike[str]) -> Source:
         root: Its folder, as a parameter writes it (:func:`drstudy.paths.resolve`).
 
     Returns:
-        The manifest and all problems. Two rows with one id: equal labels keep the first; different labels leave out
-        both, as nothing says which is right.
+        The manifest and all problems. Two rows with one id: equal labels keep the first; different labels
+        leave out both, as nothing says which is right.
 
     Raises:
         SourceError: If the source is unknown, the folder is missing, or it has not the source's layout.
@@ -135,6 +138,17 @@ def load(source: str, root: str | os.PathLike[str]) -> Source:
     return Source(
         source, folder, manifests.build(rows), manifests.problems(reading.problems), tuple(reading.notes)
     )
+
+
+def of(parameters: DataAudit) -> Source:
+    """The data set that the parameters name; a phantom without a folder of its own is rendered first.
+
+    Raises:
+        SourceError: As :func:`load`.
+    """
+    if parameters.source == "phantom" and not parameters.data_root:
+        return load("phantom", prepare_phantom(parameters))
+    return load(parameters.source, parameters.data_root)
 
 
 def prepare_phantom(parameters: DataAudit) -> Path:
@@ -161,7 +175,7 @@ def prepare_phantom(parameters: DataAudit) -> Path:
         return phantom.write(config, folder, parameters.workers or os.cpu_count() or 1)
 
 
-# --- readers, one a layout ------------------------------------------------------------------------------------------
+# --- readers, one a layout ------------------------------------------------------------------------
 
 
 def _phantom(reading: _Reading) -> None:
@@ -197,7 +211,8 @@ def _aptos(reading: _Reading) -> None:
     _needs_columns(reading, table, "train.csv", "id_code", "diagnosis")
     files = scan(reading, "train_images")
     reading.notes.append(
-        "APTOS names no patients: each image counts as its own patient, so a split cannot keep fellow eyes together."
+        "APTOS names no patients: each image counts as its own patient, so a split cannot keep fellow eyes "
+        "together."
     )
     for row in table.to_dict("records"):
         _add(reading, files, row["id_code"], row["diagnosis"])
@@ -211,7 +226,8 @@ def _idrid(reading: _Reading) -> None:
     segmentation, grading = reading.root / "A. Segmentation", reading.root / "B. Disease Grading"
     if not segmentation.is_dir() and not grading.is_dir():
         raise SourceError(
-            f"{paths.show(reading.root)} holds neither 'A. Segmentation' nor 'B. Disease Grading'. {LAYOUTS['idrid']}"
+            f"{paths.show(reading.root)} holds neither 'A. Segmentation' nor 'B. Disease Grading'. "
+            f"{LAYOUTS['idrid']}"
         )
     reading.notes.append("IDRiD names no patients: each image counts as its own patient.")
     if segmentation.is_dir():
@@ -274,7 +290,8 @@ def _folder(reading: _Reading) -> None:
     if len(candidates) > 1:
         listed = ", ".join(path.name for path, *_ in candidates)
         raise SourceError(
-            f"{paths.show(reading.root)} holds {len(candidates)} label files ({listed}): leave only one there."
+            f"{paths.show(reading.root)} holds {len(candidates)} label files ({listed}): leave only one "
+            "there."
         )
     if candidates:
         _folder_with_csv(reading, *candidates[0])
@@ -291,7 +308,8 @@ def _folder_with_csv(
     reading.notes.append(f"Read {path.name}: {used}.")
     if not names["patient"]:
         reading.notes.append(
-            "No patient column: the patient is read from names like 12_left, else each image is its own patient."
+            "No patient column: the patient is read from names like 12_left, else each image is its own "
+            "patient."
         )
     files = scan(reading, "")
     for row in table.to_dict("records"):
@@ -312,7 +330,8 @@ def _folder_a_grade(reading: _Reading, tables: list[str]) -> None:
     if not grades:
         seen = f" Its CSV files ({', '.join(tables)}) have no image and grade columns." if tables else ""
         raise SourceError(
-            f"{paths.show(reading.root)} has neither a label file nor one folder a grade.{seen} {LAYOUTS['folder']}"
+            f"{paths.show(reading.root)} has neither a label file nor one folder a grade.{seen} "
+            f"{LAYOUTS['folder']}"
         )
     reading.notes.append(
         "Grades from folders: " + ", ".join(f"{name!r} is {grade}" for name, grade in grades.items()) + "."
@@ -349,19 +368,23 @@ READERS: dict[str, Callable[[_Reading], None]] = {
 
 LAYOUTS = {
     "phantom": "A phantom has labels.csv, images/ and masks/; leave DATA_ROOT empty to have one made.",
-    "eyepacs": "The Kaggle set (EyePACS) has trainLabels.csv (image,level) and train/<patient>_<left|right>.jpeg, unpacked.",
+    "eyepacs": "The Kaggle set (EyePACS) has trainLabels.csv (image,level) and "
+    "train/<patient>_<left|right>.jpeg, unpacked.",
     "aptos": "APTOS 2019 has train.csv (id_code,diagnosis) and train_images/<id>.png, unpacked.",
-    "idrid": "IDRiD has 'A. Segmentation' with '1. Original Images' and '2. All Segmentation Groundtruths', and 'B. Disease Grading'.",
-    "folder": "A folder has one CSV with an image and a grade column, or one folder a grade (0 to 4, or No_DR, Mild, Moderate, Severe, Proliferate_DR).",
+    "idrid": "IDRiD has 'A. Segmentation' with '1. Original Images' and '2. All Segmentation Groundtruths', "
+    "and 'B. Disease Grading'.",
+    "folder": "A folder has one CSV with an image and a grade column, or one folder a grade (0 to 4, or "
+    "No_DR, Mild, Moderate, Severe, Proliferate_DR).",
 }
 
 
-# --- helpers ---------------------------------------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------
 
 
 @dataclass
 class Files:
-    """Image files below a folder, by stem and by path relative to it (lower case); ``used`` grows as labels claim them."""
+    """Image files below a folder, by stem and by path relative to it (lower case); ``used`` grows as labels
+    claim them."""
 
     folder: str
     by_stem: dict[str, list[str]]
@@ -369,7 +392,8 @@ class Files:
     used: set[str] = field(default_factory=set)
 
     def find(self, name: str) -> list[str]:
-        """Files (relative to the data set) that a label's name may mean: the name as it stands, else without its suffix."""
+        """Files (relative to the data set) that a label's name may mean: the name as it stands, else without
+        its suffix."""
         name = name.replace("\\", "/").removeprefix("./")
         base = name.rpartition("/")[2]
         exact = [
@@ -382,7 +406,8 @@ class Files:
 
 
 def scan(reading: _Reading, folder: str) -> Files:
-    """List the image files below a folder of the data set, as they stream from the directory; hidden files are skipped.
+    """List the image files below a folder of the data set, as they stream from the directory; hidden files
+    are skipped.
 
     Raises:
         SourceError: If the folder is missing.
@@ -415,7 +440,8 @@ def _add(
     image_id: str = "",
     **extra: Any,
 ) -> None:
-    """Take one label: find its file and read its grade, or say why not. ``grade`` None means that the source has none."""
+    """Take one label: find its file and read its grade, or say why not. ``grade`` None means that the source
+    has none."""
     name = name.strip()
     found = files.find(name)
     files.used.update(found)
@@ -453,7 +479,8 @@ def _add(
 
 
 def read_grade(text: str) -> tuple[int | None, str]:
-    """A grade from a table's cell: ``(grade, "")``, or ``(None, problem)``; ``2`` and ``2.0`` are grades, ``2.5`` is not."""
+    """A grade from a table's cell: ``(grade, "")``, or ``(None, problem)``; ``2`` and ``2.0`` are grades,
+    ``2.5`` is not."""
     text = text.strip()
     if text.lower() in ("", "nan", "na", "n/a", "none", "null"):
         return None, "label missing"
@@ -469,7 +496,8 @@ def read_grade(text: str) -> tuple[int | None, str]:
 
 
 def _settle_repeats(reading: _Reading) -> list[dict[str, Any]]:
-    """One row an id: repeats with the same label and file are dropped, ids with different ones are left out whole."""
+    """One row an id: repeats with the same label and file are dropped, ids with different ones are left out
+    whole."""
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in reading.rows:
         groups[row["image_id"]].append(row)
@@ -509,7 +537,8 @@ def _name_extras(reading: _Reading, files: Files) -> None:
 
 
 def read_csv(path: Path, reading: _Reading) -> pd.DataFrame:
-    """A table of strings, whatever its byte-order mark, encoding and delimiter; lines that do not fit are named.
+    """A table of strings, whatever its byte-order mark, encoding and delimiter; lines that do not fit are
+    named.
 
     Raises:
         SourceError: If it is empty.
@@ -532,11 +561,8 @@ def read_csv(path: Path, reading: _Reading) -> pd.DataFrame:
     header = [cell.strip() for cell in numbered[0][1]]
     rows = []
     for number, line in numbered[1:]:
-        if (
-            len(line) != len(header)
-            and any(cell.strip() for cell in line[len(header) :])
-            or len(line) < len(header)
-        ):
+        overhang = any(cell.strip() for cell in line[len(header) :])
+        if len(line) < len(header) or overhang:
             reading.exclude(
                 f"{name}, line {number}", f"{len(line)} columns where the heading has {len(header)}"
             )

@@ -1,4 +1,5 @@
-"""Train, validation and test: stratified by grade, grouped by patient, seeded; and what a split by image would leak."""
+"""Train, validation and test: stratified by grade, grouped by patient, seeded; and what a split by image
+would leak."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ from drstudy.data.manifest import GRADES
 
 SPLITS = ("train", "validation", "test")
 FINEST = 40
-"""A share of a split is met to the nearest fraction with at most this denominator (and at most the number of groups)."""
+"""A share of a split is met to the nearest fraction with at most this denominator (and at most the number of
+groups)."""
 
 
 MOST_TRIES = 20
 TRIED_GROUPS = 5000
-"""Of a small data set several shuffles are made and the one whose grades come nearest to the wanted shares is kept: at
-most 20, and fewer the more groups there are (5000 groups and more: one, which is near enough then)."""
+"""Of a small data set several shuffles are made and the one whose grades come nearest to the wanted shares is
+kept: at most 20, and fewer the more groups there are (5000 groups and more: one, which is near enough
+then)."""
 
 
 class LeakError(ValueError):
@@ -74,7 +77,8 @@ def make(
         wanted = sum(share > 0 for share in fractions)
         if groups[free].nunique() < wanted:
             raise SplitError(
-                f"{groups[free].nunique()} patient(s) cannot be split into {wanted} parts: more images are needed."
+                f"{groups[free].nunique()} patient(s) cannot be split into {wanted} parts: more images are "
+                "needed."
             )
         test = _take(result.loc[free], groups[free], fractions[2], seed)
         rest = free.difference(test)
@@ -143,7 +147,8 @@ def gaps(split: pd.DataFrame, fractions: Sequence[float] = (1, 1, 1)) -> list[st
     counts = balance(split)
     present = [grade for grade in GRADES if counts[grade].sum()]
     return [
-        f"The {name} split has no image of grade {grade} (the data have {counts[grade].sum()}): numbers for it cannot be had there."
+        f"The {name} split has no image of grade {grade} (the data have {counts[grade].sum()}): numbers for "
+        "it cannot be had there."
         for name, share in zip(SPLITS, fractions)
         if share > 0
         for grade in present
@@ -158,6 +163,16 @@ def balance(split: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(index=list(SPLITS), columns=list(GRADES), fill_value=0)
 
 
+def describe(split: pd.DataFrame, fractions: Sequence[float], by: str) -> str:
+    """Two sentences or more on a split: what it leaks, and which grades a part lacks."""
+    if split["grade"].isna().all():
+        return "No image has a grade, so there is nothing to train on: all are test images."
+    lines = [
+        f"Split by {by}: {leaked(split):.0%} of the test images have another image of their patient in train."
+    ]
+    return "\n".join(lines + (gaps(split, fractions) or ["Every part has every grade that the data have."]))
+
+
 def check(split: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> None:
     """Refuse a split that leaks.
 
@@ -168,7 +183,8 @@ def check(split: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> None:
     torn = sides.index[sides > 1]
     if len(torn):
         raise LeakError(
-            f"{len(torn)} patient(s) have images on two sides of the split, such as {torn[0]!r}. Use SPLIT_BY 'patient'."
+            f"{len(torn)} patient(s) have images on two sides of the split, such as {torn[0]!r}. Use "
+            "SPLIT_BY 'patient'."
         )
     if duplicates is None or duplicates.empty:
         return
@@ -176,8 +192,8 @@ def check(split: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> None:
     if len(pairs):
         first = pairs.iloc[0]
         raise LeakError(
-            f"{len(pairs)} duplicate pair(s) stand on two sides of the split, such as {first['image_id_a']!r} and "
-            f"{first['image_id_b']!r}. Make the split with these duplicates."
+            f"{len(pairs)} duplicate pair(s) stand on two sides of the split, such as "
+            f"{first['image_id_a']!r} and {first['image_id_b']!r}. Make the split with these duplicates."
         )
 
 
@@ -189,10 +205,22 @@ def across(split: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaked(split: pd.DataFrame) -> float:
-    """Share of the test images of which another image of the same patient is in train; NaN without test images."""
+    """Share of the test images of which another image of the same patient is in train; NaN without test
+    images."""
     trained = set(split.loc[split["split"] == "train", "patient_id"])
     test = split[split["split"] == "test"]
     return float(test["patient_id"].isin(trained).mean()) if len(test) else float("nan")
+
+
+def describe_leak(leak: dict[str, float]) -> str:
+    """A sentence on what :func:`leak` found."""
+    if np.isnan(leak["expected"]):
+        return "There are too few graded images to split."
+    return (
+        f"Split image by image, {leak['expected']:.1%} of the test images are expected to have another "
+        "image of "
+        f"their patient in train ({leak['simulated_lo']:.1%} to {leak['simulated_hi']:.1%} in random splits)."
+    )
 
 
 def leak(manifest: pd.DataFrame, fractions: Sequence[float], seed: int, draws: int = 200) -> dict[str, float]:
@@ -205,9 +233,10 @@ def leak(manifest: pd.DataFrame, fractions: Sequence[float], seed: int, draws: i
         draws: How many are simulated.
 
     Returns:
-        ``expected`` for a random split, exact: an image with ``m`` others of its patient escapes with the probability
-        that none of them is among the train images; ``simulated``, ``simulated_lo``, ``simulated_hi``: mean and
-        central 95 % of random splits; ``stratified``: of the split that :func:`make` makes by image.
+        ``expected`` for a random split, exact: an image with ``m`` others of its patient escapes with the
+            probability that none of them is among the train images; ``simulated``, ``simulated_lo``,
+            ``simulated_hi``: mean and central 95 % of random splits; ``stratified``: of the split that
+            :func:`make` makes by image.
     """
     from scipy.stats import hypergeom
 
