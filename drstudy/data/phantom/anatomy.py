@@ -141,8 +141,8 @@ def _trunks(rng: np.random.Generator, fovea: np.ndarray, tortuosity: float) -> l
     for kind in (ARTERY, VEIN):
         scale = (1.0 if kind == VEIN else 0.77) * rng.normal(1.0, 0.06)
         for name, knots, radius in (
-            ("arcade", _ARCADE, 0.042),
-            ("nasal", _NASAL, 0.031),
+            ("arcade", _ARCADE, 0.039),
+            ("nasal", _NASAL, 0.029),
             ("side", _SIDE, 0.017),
             ("macular", _MACULAR, 0.011),
         ):

@@ -77,9 +77,9 @@ CAMERAS = (
         "bump",
         (0.96, 1.03, 1.16),
         0.95,
-        0.35,
-        0.42,
-        (0.62, 0.80, 0.78),
+        0.45,
+        0.6,
+        (0.42, 0.66, 0.66),
         0.016,
         2.6,
         4.0,
@@ -115,7 +115,7 @@ CAMERAS = (
         1.05,
         0.25,
         0.16,
-        (0.70, 0.85, 0.95),
+        (0.52, 0.70, 0.80),
         0.010,
         2.0,
         3.0,
@@ -209,7 +209,7 @@ def draw_capture(rng: np.random.Generator, camera: Camera, difficulty: float, gr
     bad = rng.random(4) < 0.4
     bad[int(rng.integers(4))] = True
     gradable_bad = np.zeros(4, bool) if gradable else bad
-    exposure = float(np.exp(rng.normal(0.0, 0.11 + 0.16 * difficulty)))
+    exposure = float(np.exp(rng.normal(-0.12 * difficulty, 0.12 + 0.26 * difficulty)))
     if gradable_bad[0]:
         exposure *= float(rng.choice([rng.uniform(0.22, 0.4), rng.uniform(1.8, 2.6)]))
     blur = camera.blur * float(np.exp(rng.normal(0.0, 0.3 * poor)))

@@ -27,7 +27,8 @@ class Lesion:
         strength: opacity of the lesion before the camera, 0 to 1.
         blobs: filled outlines, each (n, 2) in DD.
         strands: open curves (n, 2) in DD, each with its full width in DD.
-        vessel, first, last: for VB, the beaded stretch of a vein.
+        vessel, first, last, phase, amplitude: for VB, the beaded stretch of a vein and its beads.
+        fibrosis: for NV, opacity of the whitish tissue that grows with the vessels.
     """
 
     code: str
@@ -44,6 +45,7 @@ class Lesion:
     last: int = 0
     phase: float = 0.0
     amplitude: float = 0.0
+    fibrosis: float = 0.0
 
 
 def blob(
@@ -156,7 +158,7 @@ class LesionMaker:
     def __init__(self, rng: np.random.Generator, eye: Eye, difficulty: float):
         self.rng, self.eye = rng, eye
         self.placer = Placer(rng, eye)
-        self.contrast = 1.12 - 0.85 * difficulty
+        self.contrast = 1.30 - 0.80 * difficulty
         self.lesions: list[Lesion] = []
         weights = rng.dirichlet(np.full(4, 2.0))
         self.weights = dict(zip(QUADRANTS, weights, strict=True))
@@ -184,7 +186,7 @@ class LesionMaker:
         """Red dots, 20 to 70 um in radius, mostly in the posterior pole, some in groups."""
         rng, near = self.rng, None
         for _ in range(count):
-            radius = float(np.clip(rng.lognormal(math.log(0.0175), 0.28), 0.010, 0.032))
+            radius = float(np.clip(rng.lognormal(math.log(0.020), 0.28), 0.010, 0.036))
             if near is None or rng.random() < 0.6:
                 focus = self.eye.fovea if rng.random() < 0.65 else None
                 at = self.placer.place(radius, near=focus, spread=1.15)
@@ -385,10 +387,10 @@ class LesionMaker:
         """Returns a tortuous curve that stays within a circle."""
         rng = self.rng
         step = 0.022
-        points, place, turn = [start], start, 0.0
+        points, place, turn, curl = [start], start, 0.0, 0.4 * wild * rng.normal()
         for _ in range(max(4, int(length / step))):
             turn = 0.8 * turn + wild * rng.normal()
-            heading += turn
+            heading += turn + curl
             away = place - centre
             if away @ away > (0.8 * radius) ** 2:  # turn back
                 inward = math.atan2(-away[1], -away[0])
@@ -421,13 +423,13 @@ class LesionMaker:
     def new_vessels(self, kind: str) -> bool:
         """Neovascularisation: a lacy net of fine vessels, at the ``disc`` or ``elsewhere``."""
         rng, eye = self.rng, self.eye
-        radius = float(rng.uniform(0.28, 0.6))
+        radius = float(rng.uniform(0.32, 0.78))
         if kind == "disc":
             turn = rng.uniform(0, 6.3)
             hub = eye.disc + 0.35 * np.array([math.cos(turn), math.sin(turn)])
             if not eye.inside(hub, 0.32):
                 return False
-            radius = min(radius, 0.42)
+            radius = min(radius, 0.5)
         else:
             found = self.placer.place(
                 radius + 0.05, disc=(1.0 + radius, 99), fovea=(1.1 + radius, 99), free=False, tries=60
@@ -445,7 +447,7 @@ class LesionMaker:
             start = hub + rng.normal(0, 0.12 * radius, 2)
             strands.append(
                 (
-                    self._walk(start, heading, radius * rng.uniform(1.2, 2.8), 0.33, hub, radius),
+                    self._walk(start, heading, radius * rng.uniform(0.9, 2.2), 0.23, hub, radius),
                     float(rng.uniform(0.009, 0.017)),
                 )
             )
@@ -453,14 +455,17 @@ class LesionMaker:
         strands = [(curve, width) for curve, width in strands if len(curve) > 3]
         if not strands:
             return False
-        self.add("NV", kind, hub, radius, self.contrast * rng.uniform(0.65, 1.0), strands=strands)
+        fibrosis = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.4 else 0.0
+        self.add(
+            "NV", kind, hub, radius, self.contrast * rng.uniform(0.7, 1.0), strands=strands, fibrosis=fibrosis
+        )
         return True
 
     def preretinal(self) -> bool:
         """Pre-retinal haemorrhage: a boat with a level surface, or a round puddle; hides what lies behind
         it."""
         rng = self.rng
-        width = rng.uniform(0.28, 0.75)
+        width = rng.uniform(0.35, 0.9)
         at = self.placer.place(0.6 * width, disc=(0.8, 99), fovea=(0.5, 99), free=False, tries=60)
         if at is None:
             return False
@@ -561,7 +566,7 @@ class LesionMaker:
 def _sample(maker: LesionMaker, grade: int, treated: bool) -> None:
     rng = maker.rng
     if grade == 4:
-        wanted = rng.random(3) < (0.4, 0.7, 0.3)
+        wanted = rng.random(3) < (0.45, 0.75, 0.35)
         if not wanted.any():
             wanted[1] = True
         if wanted[2]:
@@ -569,7 +574,7 @@ def _sample(maker: LesionMaker, grade: int, treated: bool) -> None:
         if wanted[0]:
             maker.new_vessels("disc")
         if wanted[1]:
-            for _ in range(int(rng.integers(1, 4))):
+            for _ in range(int(rng.integers(1, 5))):
                 maker.new_vessels("elsewhere")
         if not any(one.code in ("NV", "PRH") for one in maker.lesions):
             _ = maker.new_vessels("elsewhere") or maker.preretinal()
@@ -598,15 +603,15 @@ def _sample(maker: LesionMaker, grade: int, treated: bool) -> None:
         else:
             maker.haemorrhages(int(rng.uniform(12, 60)))
     if grade == 1:
-        maker.microaneurysms(int(np.clip(1 + rng.geometric(0.24), 2, 14)))
+        maker.microaneurysms(int(np.clip(1 + rng.geometric(0.17), 2, 20)))
     elif grade >= 2:
         maker.microaneurysms(int((3 + 24 * busy**1.4) * (1.0 if grade == 2 else 1.25)))
     if grade == 2:
-        signs = rng.random(5) < (0.88, 0.15 + 0.55 * busy, 0.08 + 0.3 * busy, 0.06, 0.08)
+        signs = rng.random(5) < (0.9, 0.22 + 0.5 * busy, 0.08 + 0.3 * busy, 0.06, 0.08)
         if not signs[:2].any():
             signs[0] = True
         if signs[0]:
-            maker.haemorrhages(int(1 + 30 * busy**1.6 * rng.uniform(0.5, 1.2)))
+            maker.haemorrhages(int(2 + 34 * busy**1.2 * rng.uniform(0.4, 1.2)))
         if signs[1]:
             maker.exudates(int(1 + 6 * busy * rng.random()))
         if signs[2]:

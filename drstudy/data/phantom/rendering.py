@@ -32,10 +32,10 @@ belongs to it."""
 
 SOFT_OPACITY = 0.35
 """A pixel belongs to the mask of SE when the spot's relative opacity is at least this; NV and IRMA masks are
-the patch that holds their strands (the strands dilated by ``NET_REACH`` and closed), which is also what is
+the patch that holds their strands (the strands widened by ``NET_REACH``), which is also what is
 painted reddish."""
 
-NET_REACH = 0.03
+NET_REACH = 0.045
 """Half width, in DD, by which strands of NV and IRMA are widened to the patch that makes up their mask."""
 
 BEAD_SPACING = 0.15
@@ -254,10 +254,6 @@ def _net(painter: Painter, lesions: list[Lesion]) -> tuple[np.ndarray, np.ndarra
             painter.stroke(level, curve, width, round(255 * one.strength))
             painter.stroke(patch, curve, width + 2 * NET_REACH)
     cover = painter.down(patch)
-    reach = max(3, 2 * round(0.05 * painter.scale) + 1)
-    cover = cv2.morphologyEx(
-        cover, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-    )
     mask = cover >= MASK_COVERAGE
     for one in lesions:  # nets below a pixel: the pixel in the middle of the first strand
         curve = one.strands[0][0]
@@ -312,10 +308,10 @@ def _draw_look(rng: np.random.Generator) -> _Look:
         pigment=float(rng.beta(1.6, 1.8)),
         tessellated=float(np.clip(rng.gamma(1.1, 0.30), 0, 0.9)),
         youth=float(np.clip(rng.normal(0.25, 0.3), 0, 1)),
-        macula=float(rng.uniform(0.5, 1.15)),
+        macula=float(np.clip(rng.lognormal(-0.05, 0.42), 0.4, 2.2)),
         disc_pallor=float(rng.uniform(0, 1)),
         crescent=float(max(0.0, rng.normal(-0.1, 0.5))),
-        vessels=float(rng.uniform(0.7, 1.08)),
+        vessels=float(rng.uniform(0.58, 1.0)),
     )
 
 
@@ -382,7 +378,7 @@ def _background(
         0.1,
         1.6,
     )
-    bands = np.float32(0.40 * (0.10 + look.tessellated)) * bands * far * patchy
+    bands = np.float32(0.34 * (0.10 + look.tessellated)) * bands * far * patchy
     if look.youth > 0.1:  # nerve-fibre sheen: fine bright striae running out of the disc
         angle = np.arctan2(my - np.float32(eye.disc[1]), mx - np.float32(eye.disc[0]))
         away = np.sqrt((mx - np.float32(eye.disc[0])) ** 2 + (my - np.float32(eye.disc[1])) ** 2)
@@ -390,7 +386,7 @@ def _background(
         line = np.convolve(np.tile(line, 3), np.ones(3) / 2, "same")[256:512].astype(np.float32)
         striae = line[((angle / (2 * np.pi) + 0.5) * 256).astype(int) % 256]
         reach = np.exp(-((away - 1.0) ** 2) / 0.9) * (np.abs(np.sin(angle)) * 0.8 + 0.2)
-        grain = grain - np.float32(0.16 * look.youth) * reach * (1 + 0.35 * striae)
+        grain = grain - np.float32(0.24 * look.youth) * reach * (1 + 0.45 * striae)
     texture = cv2.merge(
         [np.ascontiguousarray(grain * MELANIN[c] - bands * CHOROID[c], np.float32) for c in range(3)]
     )
@@ -411,7 +407,7 @@ def _shade(eye: Eye, camera: Camera, capture: Capture, size: int) -> tuple[np.nd
     light = light * np.exp(capture.tilt[0] * x + capture.tilt[1] * y)
     light = light * np.clip(1 - spot_map(x, y, capture.shadows), 0.03, 1) * capture.exposure
     veil = capture.veil + spot_map(x, y, capture.haze)
-    glow = camera.rim * np.clip((np.sqrt(r2) - 0.72) / 0.3, 0, 1.1) ** 2.2
+    glow = camera.rim * np.clip((np.sqrt(r2) - 0.76) / 0.26, 0, 1.1) ** 2
     if capture.crescent:
         turn, strength = capture.crescent
         lean = x * math.cos(turn) + y * math.sin(turn)
@@ -499,13 +495,13 @@ def _paint(
         np.array([1.06, 0.71, 0.40]) * (1 - look.disc_pallor)
         + np.array([1.08, 0.86, 0.58]) * look.disc_pallor
     )
-    brightness = 0.98 - 0.12 * look.pigment
-    _blend(image, 0.93 * disc, rim_colour * brightness * gain)
+    brightness = 1.0 - 0.12 * look.pigment
+    _blend(image, 0.96 * disc, rim_colour * brightness * gain)
     cup_edge = _ellipse(eye, max(eye.cup, 0.1), x, y, tuple(eye.cup_centre - eye.disc))
     _blend(
         image,
-        0.8 * np.clip(cup_edge / 0.09 + 0.5, 0, 1) * disc,
-        np.array([1.16, 1.02, 0.74]) * brightness * gain,
+        0.8 * np.clip(cup_edge / 0.15 + 0.5, 0, 1) * disc,
+        np.array([1.32, 1.18, 0.86]) * brightness * gain,
     )
 
     artery, vein, reflex, cover = paint_vessels(painter, eye, by_code["VB"])
@@ -543,8 +539,14 @@ def _paint(
         _blend(image, 0.85 * soften(opacity, 0.03 * scale), np.array([0.98, 0.93, 0.80]) * brightness * gain)
     if by_code["NV"]:
         strands, patch, masks["NV"] = _net(painter, by_code["NV"])
+        for one in by_code["NV"]:
+            if one.fibrosis > 0:
+                cover = _net(painter, [one])[1]
+                sheet = one.fibrosis * cover * soften(cover, 0.07 * scale)
+                _blend(image, soften(sheet, 0.02 * scale), np.array([0.92, 0.86, 0.74]) * brightness * gain)
         wash = soften(patch, 0.03 * scale)
-        image *= cv2.exp(-cv2.merge([BLOOD[c] * (0.80 * strands + 0.06 * wash) for c in range(3)]))
+        red = 0.80 * strands + 0.08 * wash
+        image *= cv2.exp(-cv2.merge([np.ascontiguousarray(BLOOD[c] * red, np.float32) for c in range(3)]))
     if by_code["PRH"]:
         opacity, masks["PRH"], _ = _cover(painter, by_code["PRH"])
         opacity = soften(opacity, 0.012 * scale)
@@ -563,7 +565,7 @@ def _paint(
 
     # the eye's own look-alikes: small pigment spots
     rng = planning.stream(config, planning.STREAM_DUST, *key)
-    for _ in range(int(rng.poisson(0.4 + 2.4 * config.difficulty))):
+    for _ in range(int(rng.poisson(0.3 + 1.8 * config.difficulty))):
         at = rng.uniform(-0.85, 0.85, 2) * eye.fov_radius + eye.fov_centre
         level, radius = rng.uniform(0.25, 0.6), rng.uniform(0.012, 0.04)
         colour = image[painter.pixel(*at)] * np.array([0.62, 0.55, 0.55])
@@ -597,7 +599,7 @@ def _paint(
     field = fov_alpha(camera, size, eye.half, eye.fov_centre, eye.fov_radius)
     masks["FOV"] = field >= 0.5
     np.clip(image, 0.0, 1.6, out=image)
-    image = image / (1 + np.maximum(image - 0.75, 0) * 0.9)  # highlights roll off
+    image = image / (1 + np.maximum(image - 0.8, 0) * 0.6)  # highlights roll off
     if camera.gamma != 1.0:
         image = cv2.pow(image, camera.gamma)
     image *= field[..., None]

@@ -26,16 +26,16 @@ FORMAT = 1
 """Raised whenever the same configuration gives other bytes than before."""
 
 MASK_COLOURS = {
-    "MA": (255, 64, 64),
-    "HE": (180, 0, 60),
-    "EX": (255, 230, 0),
+    "MA": (0, 255, 255),
+    "HE": (95, 135, 255),
+    "EX": (255, 235, 0),
     "SE": (255, 255, 255),
-    "VB": (80, 160, 255),
-    "IRMA": (0, 220, 160),
-    "NV": (60, 255, 60),
-    "PRH": (255, 120, 0),
-    "LASER": (200, 140, 255),
-    "DRUSEN": (255, 170, 200),
+    "VB": (205, 160, 255),
+    "IRMA": (0, 215, 150),
+    "NV": (120, 255, 0),
+    "PRH": (255, 0, 255),
+    "LASER": (190, 190, 190),
+    "DRUSEN": (255, 180, 215),
 }
 """Outline colour (RGB) of each lesion on a contact sheet."""
 
