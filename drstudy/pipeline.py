@@ -189,6 +189,7 @@ def _engine(name: str) -> str:
                 return start(cell, cell_index, **more)
 
             nb_man.cell_start = cell_start
+            kwargs["extra_arguments"] = ["--IPKernelApp.log_level=40"]  # its start-up warnings are not about the study
             return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
 
     papermill_engines.register("drstudy", Engine)

@@ -6,6 +6,7 @@ the ranges here are ours: any angle, since a fundus is round; 5 % translation; g
 
 from __future__ import annotations
 
+import copy
 import hashlib
 
 import numpy as np
@@ -35,6 +36,14 @@ _COMBINED = v2.Compose(
         *(AUGMENTATIONS[name] for name in ("horizontal flip", "vertical flip", "random grey", "colour change")),
     ]
 )
+
+
+def always(name: str) -> v2.Transform:
+    """One of :data:`AUGMENTATIONS` with probability 1, to show what it does."""
+    change = copy.copy(AUGMENTATIONS[name])
+    if hasattr(change, "p"):
+        change.p = 1.0
+    return change
 
 
 def resize(images: Tensor, size: int) -> Tensor:

@@ -1,0 +1,185 @@
+"""The whole study of a profile for a reader: one page, made from finished records only."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from drstudy import paths, pipeline, records
+
+TEMPLATE = "report.html"
+MOST_ROWS = 40
+
+
+@dataclass(frozen=True)
+class Section:
+    """One notebook's part of the report: which of its tables and figures are shown, in which order."""
+
+    notebook: str
+    title: str
+    intro: str
+    show: tuple[tuple[str, str, str], ...]
+    """(table or figure, name, caption); what a run did not make is left out."""
+
+
+SECTIONS = (
+    Section(
+        pipeline.COMPARISON,
+        "Backbones",
+        "The paper's Table 2 beside ours, for every positive cut, since the paper does not name its own.",
+        (
+            ("table", "table2_display", "Test split. Sensitivity, specificity and accuracy at each cut, with 95 % intervals; the paper's rows as printed."),
+            ("figure", "table2_ge2", "At grade 2 or more, beside the paper's numbers (hollow), on the assumption that this is its cut."),
+            ("table", "summary", "Agreement with the reference grades."),
+            ("table", "recalls", "Share of eyes of each grade that are called that grade."),
+            ("figure", "confusion_matrices", "Confusion matrices, test split."),
+            ("figure", "roc_curves", "ROC curves for each cut."),
+            ("table", "recipe_deviations", "Where each recipe is not the paper's; = marks agreement."),
+            ("table", "paper_arithmetic", "Which prevalence the paper's rows imply."),
+            ("figure", "loss_curves", "Loss while training: the paper's figures 1 to 3."),
+            ("table", "seed_spread", "Spread over seeds."),
+        ),
+    ),
+    Section(
+        pipeline.HEATMAPS,
+        "Heatmaps",
+        "Where Grad-CAM points, and how much of it lies on lesions, vessels and disc, against what chance would give.",
+        (
+            ("figure", "figure4", "The paper's figure 4: image, heat, overlay as printed, and a legible overlay with lesion outlines."),
+            ("figure", "figure5", "The paper's figure 5: right, borderline and wrong, chosen by a stated rule."),
+            ("figure", "layers", "The same eyes at the candidate layers."),
+            ("table", "heat_display", "Share of heat by region, against the region's share of the field of view."),
+            ("figure", "shares", "Heat by region, with 95 % intervals."),
+        ),
+    ),
+    Section(
+        pipeline.AUDIT,
+        "Data",
+        "What was read, what was left out and why, and how patients were divided.",
+        (
+            ("figure", "examples_by_grade", "Training images drawn at random, by grade."),
+            ("table", "class_counts", "Images by grade."),
+            ("table", "quarantine_counts", "Files and labels that were left out, or used after a conversion."),
+            ("table", "split", "Images by split and grade; both eyes of a patient are on one side."),
+            ("figure", "measurements", "Sizes and image quality."),
+            ("figure", "flagged", "The images that the quality rule flags most."),
+            ("figure", "fellow_eyes", "One eye's grade against the other's."),
+            ("figure", "leak", "What splitting by image would have leaked."),
+        ),
+    ),
+    Section(
+        pipeline.OVERSAMPLING,
+        "Oversampling",
+        "What the paper's sampler draws, and what oversampling does to each grade, on the validation split.",
+        (
+            ("figure", "class_shares", "Shares of the grades among an epoch's draws."),
+            ("figure", "augmentations", "The augmentations that the paper names; the ranges are this study's."),
+            ("figure", "recall_by_grade", "Recall by grade and sampler, short fine-tunes, validation split."),
+        ),
+    ),
+    Section(
+        pipeline.TRAINING,
+        "Fine-tuning",
+        "Each network: loss, test scores, model card.",
+        (
+            ("figure", "loss", "Loss while training, and after each epoch on validation."),
+            ("table", "model_card", ""),
+        ),
+    ),
+)
+
+
+def write(profile_name: str) -> Path:
+    """Write ``results/<profile>/report/index.html``, the notebooks as HTML with and without code, and ``summary.json``.
+
+    Raises:
+        KeyError: If there is no such profile.
+        records.RecordError: If none of its stages is finished.
+    """
+    import jinja2
+
+    profile = pipeline.profile(profile_name)
+    found = records.find(profile_name)
+    if not found:
+        raise records.RecordError(f"Nothing of {profile_name} is finished yet, so there is nothing to report. Run `drstudy reproduce --profile {profile_name}`.")
+    folder = paths.results() / profile_name / "report"
+    building = folder.with_name(".report-building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    context = {
+        "profile": profile,
+        "sections": [section for section in (_section(s, found, building) for s in SECTIONS) if section["parts"]],
+        "missing": [stage.name for stage in pipeline.waiting(profile_name)],
+        "runs": _runs(found).to_html(index=False, border=0),
+        "synthetic": any(r.params.get("SOURCE") == "phantom" for r in found),
+        "untrained": any(r.metrics.get("weights_used") == "none" for r in found),
+    }
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("drstudy"), autoescape=True, undefined=jinja2.StrictUndefined)
+    (building / "index.html").write_text(environment.get_template(TEMPLATE).render(context), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
+    pipeline.summary(profile_name)
+    return folder / "index.html"
+
+
+def _section(section: Section, found: list[records.Record], folder: Path) -> dict[str, Any]:
+    parts = []
+    for record in found:
+        if record.data["notebook"] != section.notebook:
+            continue
+        items = [item for kind, name, caption in section.show if (item := _item(record, kind, name, caption))]
+        reader, code = _notebook(record, folder)
+        relative = f"../{record.name}"
+        parts.append({"heading": record.data["variant"], "items": items, "reader": reader, "code": code, "folder": relative})
+    return {"id": section.notebook, "title": section.title, "intro": section.intro, "parts": parts}
+
+
+def _item(record: records.Record, kind: str, name: str, caption: str) -> dict[str, str] | None:
+    file = record.folder / (f"tables/{name}.csv" if kind == "table" else f"figures/{name}.png")
+    if not file.is_file():
+        return None
+    if kind == "figure":
+        return {"kind": kind, "caption": caption, "src": f"../{record.name}/figures/{name}.png"}
+    frame = pd.read_csv(file)
+    if frame.empty:
+        return None
+    frame = frame.rename(columns=lambda column: "" if str(column).startswith("Unnamed") else column)
+    html = frame.head(MOST_ROWS).to_html(index=False, border=0, na_rep="–", float_format=lambda x: f"{x:.3g}" if abs(x) < 1000 else f"{x:,.0f}")
+    return {"kind": kind, "caption": caption, "html": html}
+
+
+def _notebook(record: records.Record, folder: Path) -> tuple[str, str]:
+    """The executed notebook as HTML, without and with code; file names in the report's folder."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    notebook = nbformat.read(record.path("executed.ipynb"), as_version=4)
+    stem = record.name.replace("/", "_")
+    for suffix, hide in (("", True), ("_code", False)):
+        exporter = HTMLExporter(exclude_input=hide, exclude_input_prompt=True, exclude_output_prompt=True)
+        exporter.require_js_url = exporter.jquery_url = exporter.mathjax_url = ""  # nothing is fetched when the page is read
+        html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": record.name}})
+        (folder / f"{stem}{suffix}.html").write_text(html, encoding="utf-8")
+    return f"{stem}.html", f"{stem}_code.html"
+
+
+def _runs(found: list[records.Record]) -> pd.DataFrame:
+    rows = []
+    for record in found:
+        git = record.data["git"]
+        commit = (git["commit"] or "no repository")[:10] + (" (changed)" if git["dirty"] else "")
+        rows.append(
+            {
+                "run": record.name,
+                "seconds": f"{record.data['seconds']:.0f}",
+                "peak memory, MiB": f"{record.data['peak_rss_mb']:.0f}",
+                "device": record.data["device"],
+                "weights": record.metrics.get("weights_used", ""),
+                "commit": commit,
+            }
+        )
+    return pd.DataFrame(rows)
