@@ -125,7 +125,7 @@ def leak(leaked: dict[str, float], by_patient: float) -> Figure:
     return figure
 
 
-def examples_by_grade(store: ImageStore, split: pd.DataFrame, columns: int = 5) -> Figure:
+def examples_by_grade(store: ImageStore, split: pd.DataFrame, columns: int = 4) -> Figure:
     """Stored crops of train images, one row a grade, drawn at random but the same each time.
 
     Sources without grades show any images.
