@@ -77,13 +77,7 @@ def choose_cases(predictions: pd.DataFrame) -> pd.DataFrame:
     found = {}
     for case, among in (("right", graded[correct]), ("wrong", graded[~correct])):
         among = among.sort_values(order[case], ascending=rising[case], kind="stable")
-        note = "" if len(graded) else "the eyes have no grade"
-        if len(graded) and among.empty:
-            note = f"no eye was graded {'correctly' if case == 'right' else 'wrongly'}"
-        elif len(among) and among["grade"].iloc[0] < SEVERE:
-            note = (
-                f"no severe eye was graded {'correctly' if case == 'right' else 'wrongly'}: the highest grade"
-            )
+        note = _note(case, among, len(graded))
         found[case] = among.head(1).assign(note=note) if len(among) else pd.DataFrame({"note": [note]})
     taken = [row["image_id"].iloc[0] for row in found.values() if "image_id" in row]
     rest = eyes[~eyes["image_id"].isin(taken)].sort_values("margin", kind="stable").head(1)
@@ -93,6 +87,20 @@ def choose_cases(predictions: pd.DataFrame) -> pd.DataFrame:
     table = pd.concat([found[case].assign(case=case) for case in CASES], ignore_index=True)
     table = table.reindex(columns=["case", *eyes.columns, "note"])
     return table.astype({"grade": "Int64", "predicted": "Int64"}).fillna({"image_id": ""})
+
+
+def _note(case: str, among: pd.DataFrame, graded: int) -> str:
+    """Where the rule for a case found nobody, or had to give way."""
+    how = "correctly" if case == "right" else "wrongly"
+    if not graded:
+        return "the eyes have no grade"
+    if among.empty:
+        return f"no eye was graded {how}"
+    first = among.iloc[0]
+    notes = [f"no severe eye was graded {how}"] if first["grade"] < SEVERE else []
+    if case == "wrong" and first["predicted"] > first["grade"]:
+        notes.append("none of its kind was called too low")
+    return "; ".join(notes)
 
 
 def paper_heat(heat: np.ndarray) -> np.ndarray:
@@ -210,7 +218,7 @@ def figure5(
         cases: Rows of :func:`choose_cases` that have an eye.
         images, heats, masks: One for each row, as :func:`figure4` takes them.
     """
-    figure, axes = plots.new_figure(len(cases), 3, 8.2, 2.75 * len(cases) + 0.4)
+    figure, axes = plots.new_figure(len(cases), 3, 7.4, 2.4 * len(cases) + 0.6)
     highest = max(float(heat.max()) for heat in heats)
     drawn = []
     for row, (case, image, heat, mask) in enumerate(zip(cases.to_dict("records"), images, heats, masks)):
@@ -238,7 +246,7 @@ def layers_panel(
         labels: Of the eyes, beside the rows.
     """
     columns = 1 + len(heats)
-    figure, axes = plots.new_figure(len(images), columns, 2.7 * columns, 2.6 * len(images) + 0.6)
+    figure, axes = plots.new_figure(len(images), columns, 2.3 * columns, 2.2 * len(images) + 0.7)
     drawn = []
     for row, (image, label) in enumerate(zip(images, labels)):
         _show(axes[row, 0], image, "photograph" if row == 0 else "")
@@ -299,7 +307,8 @@ def _grouped(axes: Axes, table: pd.DataFrame, layers: Sequence[str], value: str,
             )
         else:
             axes.errorbar(x, middle, error, fmt="o", color=colour, ecolor=colour, capsize=2)
-    axes.set_xticks(range(len(regions)), regions, rotation=30 if len(regions) > 5 else 0)
+    slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(regions) > 5 else {}
+    axes.set_xticks(range(len(regions)), regions, **slanted)
 
 
 def _show(axes: Axes, picture: np.ndarray, title: str) -> None:

@@ -297,11 +297,18 @@ def outcome(predictions: pd.DataFrame) -> dict[str, str]:
     graded = predictions.dropna(subset="grade")
     predicted = graded[[f"p{k}" for k in range(5)]].to_numpy(float).argmax(1)
     right = graded["grade"].to_numpy(int) == predicted
-    return dict(zip(graded["image_id"], np.where(right, "right", "wrong")))
+    return dict(zip(graded["image_id"], np.where(right, "right", "wrong").tolist()))
 
 
 def missed(predictions: pd.DataFrame) -> dict[str, str]:
-    """Severe eyes (grade 3 or 4) that were called normal (0), by image_id: the paper's failure (*spec* A6)."""
+    """Severe eyes (grade 3 or 4) that were called normal (0): the failure that the paper shows (*spec* A6).
+
+    Args:
+        predictions: As :func:`outcome` takes them.
+
+    Returns:
+        image_id to ``severe called normal``, for these eyes only.
+    """
     called = predictions[[f"p{k}" for k in range(5)]].to_numpy(float).argmax(1)
     severe = (predictions["grade"] >= 3).fillna(False).to_numpy(bool) & (called == 0)
     return dict.fromkeys(predictions.loc[severe, "image_id"], "severe called normal")

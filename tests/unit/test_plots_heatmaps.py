@@ -57,8 +57,15 @@ def test_the_rule_does_not_depend_on_the_order_and_ties_go_to_the_first_id():
 def test_without_severe_eyes_it_takes_the_highest_grade_and_says_so():
     cases = chosen([("a", 0, 0, 0.9), ("b", 2, 2, 0.6), ("c", 1, 0, 0.9), ("d", 2, 0, 0.7), ("e", 0, 0, 0.8)])
     assert cases["image_id"].to_dict() == {"right": "b", "borderline": "e", "wrong": "d"}
-    assert cases.loc["right", "note"] == "no severe eye was graded correctly: the highest grade"
-    assert cases.loc["wrong", "note"] == "no severe eye was graded wrongly: the highest grade"
+    assert cases.loc["right", "note"] == "no severe eye was graded correctly"
+    assert cases.loc["wrong", "note"] == "no severe eye was graded wrongly"
+
+
+def test_it_says_when_the_wrong_eye_was_not_called_too_low():
+    assert chosen([("a", 3, 4, 0.9), ("b", 1, 0, 0.8)]).loc["wrong", ["image_id", "note"]].tolist() == [
+        "a",
+        "none of its kind was called too low",
+    ]
 
 
 def test_it_says_when_a_case_does_not_exist():
