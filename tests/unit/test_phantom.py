@@ -319,10 +319,10 @@ def test_difficulty_lowers_contrast_and_changes_nothing_else():
     contrast = []
     for difficulty in (0.0, 0.5, 1.0):
         config = PhantomConfig(
-            n_patients=4, size=128, ungradable=0.0, difficulty=difficulty, distribution=(0, 0, 1, 1, 0)
+            n_patients=3, size=96, ungradable=0.0, difficulty=difficulty, distribution=(0, 0, 1, 1, 0)
         )
         found = []
-        for index in range(8):
+        for index in range(6):
             phantom, bare = render(config, index), render(config, index, without=("HE", "MA"))
             mask = phantom.masks["HE"] | phantom.masks["MA"]
             found.append((bare.image[..., 1].astype(float) - phantom.image[..., 1])[mask].mean())

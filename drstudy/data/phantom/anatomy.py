@@ -292,8 +292,8 @@ def make_eye(rng: np.random.Generator, patient: np.random.Generator, camera: Cam
     fov_dd = camera.fov_dd * rng.normal(1.0, 0.03)
     half = fov_dd / 2 / camera.scale
     kind = rng.random()
-    if kind < 0.86:  # centred between fovea and disc, as protocols ask
-        centre = np.array([-gap * rng.uniform(0.5, 0.95), fovea[1] * 0.6])
+    if kind < 0.89:  # centred between fovea and disc, as protocols ask
+        centre = np.array([-gap * rng.uniform(0.6, 1.0), fovea[1] * 0.6])
     elif kind < 0.95:  # disc in the centre
         centre = np.array([rng.normal(-0.3, 0.3), 0.0])
     else:
@@ -307,8 +307,11 @@ def make_eye(rng: np.random.Generator, patient: np.random.Generator, camera: Cam
     def to_field(points: np.ndarray) -> np.ndarray:
         return (np.asarray(points) - centre) @ spin
 
+    seen = []
     for vessel in vessels:
         vessel.points = to_field(vessel.points)
+        if (np.abs(vessel.points).max(1) < half + 0.1).any():
+            seen.append(vessel)
     off = rng.normal(0, camera.off_centre * fov_dd / 2, 2)
     return Eye(
         half=half,
@@ -322,5 +325,5 @@ def make_eye(rng: np.random.Generator, patient: np.random.Generator, camera: Cam
         cup_centre=to_field(np.array([-0.04, 0.0]) + rng.normal(0, 0.02, 2)),
         fovea=to_field(fovea),
         nasal=nasal,
-        vessels=vessels,
+        vessels=seen,
     )

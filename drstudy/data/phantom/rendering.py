@@ -9,7 +9,6 @@ smooth layers are computed on coarser grids. Cost is linear in the number of pix
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -137,12 +136,29 @@ def _noise(rng: np.random.Generator, cells: int, size: int, cubic: bool = True) 
     return cv2.resize(lattice, (size, size), interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR)
 
 
-def _runs(radius: np.ndarray, scale: float) -> list[tuple[int, int, int]]:
-    """Splits a vessel into stretches of equal drawn thickness: (first, last, thickness in fine pixels)."""
-    thick = np.maximum(1, np.round(2 * radius * scale)).astype(int)
-    cuts = np.flatnonzero(np.diff(thick)) + 1
-    edges = [0, *cuts.tolist(), len(thick) - 1]
-    return [(a, b, int(thick[a])) for a, b in itertools.pairwise(edges) if b > a]
+def _thickness(radius: np.ndarray, scale: float) -> np.ndarray:
+    """Returns the drawn thickness in fine pixels (integer, at least 1) of radii in DD."""
+    return np.maximum(1, np.round(2 * radius * scale)).astype(int)
+
+
+def _runs(thick: np.ndarray, ends: np.ndarray) -> list[tuple[int, int, int]]:
+    """Splits curves, joined end to end, into stretches of equal thickness.
+
+    Args:
+        thick: thickness of every point.
+        ends: for each curve, the index after its last point.
+
+    Returns:
+        (first, last, thickness) for each stretch; last is included and shared with the next stretch.
+    """
+    cuts = np.union1d(np.flatnonzero(np.diff(thick)) + 1, ends[:-1])
+    starts = np.concatenate([[0], cuts]).astype(int)
+    stops = np.concatenate([cuts, [ends[-1] - 1]]).astype(int)
+    final = np.isin(stops, ends[:-1])  # a curve does not run on into the next one
+    stops = stops - final
+    widths = thick[starts]
+    keep = stops > starts
+    return list(zip(starts[keep].tolist(), stops[keep].tolist(), widths[keep].tolist(), strict=True))
 
 
 def _bead(bead: Lesion) -> tuple[np.ndarray, np.ndarray]:
@@ -185,13 +201,13 @@ def paint_vessels(
     reflex = painter.canvas()
     for kind in (0, 1):
         groups: dict[int, list[np.ndarray]] = {}
-        for vessel in eye.vessels:
-            if vessel.kind != kind:
-                continue
-            for points, radius in _pieces(vessel, beads):
-                fixed = painter.fixed(points)
-                for first, last, thick in _runs(radius, fine):
-                    groups.setdefault(thick, []).append(fixed[first : last + 1])
+        pieces = [piece for vessel in eye.vessels if vessel.kind == kind for piece in _pieces(vessel, beads)]
+        if pieces:
+            fixed = painter.fixed(np.concatenate([points for points, _ in pieces]))
+            ends = np.cumsum([len(points) for points, _ in pieces])
+            thick = _thickness(np.concatenate([radius for _, radius in pieces]), fine)
+            for first, last, width in _runs(thick, ends):
+                groups.setdefault(width, []).append(fixed[first : last + 1])
         canvas = painter.canvas()
         for share, level in ((1.0, 0.55), (0.74, 0.84), (0.44, 1.0)):
             for thick in sorted(groups):
@@ -556,8 +572,8 @@ def _paint(
         for one in by_code["VB"]:
             points, radius = _bead(one)
             fixed = painter.fixed(points)
-            for first, last, thick in _runs(radius, scale * painter.ss):
-                cv2.polylines(canvas, [fixed[first : last + 1]], False, 255, thick, cv2.LINE_8, 4)
+            for first, last, width in _runs(_thickness(radius, scale * painter.ss), np.array([len(radius)])):
+                cv2.polylines(canvas, [fixed[first : last + 1]], False, 255, width, cv2.LINE_8, 4)
         masks["VB"] = painter.down(canvas) >= MASK_COVERAGE
         for one in by_code["VB"]:  # veins below a pixel: the pixels of the centre line
             for point in one.vessel.points[one.first : one.last + 1]:
