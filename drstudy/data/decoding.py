@@ -26,7 +26,7 @@ SUFFIXES = {
 KINDS = {"L": "greyscale", "1": "black and white", "P": "palette", "RGBA": "RGB with transparency"}
 """Modes as the quarantine names them; others by Pillow's name."""
 TWELVE_BITS = 4095
-ORIENTATION = 0x0112
+ORIENTATION, BITS_PER_SAMPLE = 0x0112, 0x0102
 SWAPS_SIDES = (5, 6, 7, 8)
 
 
@@ -164,29 +164,16 @@ def _opened(content: bytes) -> Image.Image:
         except Image.DecompressionBombError as error:
             raise BadImage(f"far too large ({error})") from None
         except UnidentifiedImageError:
-            head = _opencv(content)
-            if head is None:
-                raise BadImage("not an image, or its beginning is damaged") from None
-            return head
+            raise BadImage("not an image, or its beginning is damaged") from None
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise BadImage(f"cannot be opened as an image ({error})") from None
-
-
-def _opencv(content: bytes) -> Image.Image | None:
-    """What Pillow does not know (16-bit RGB TIFF), with the mode that marks it for :func:`_sixteen_bits`."""
-    if content[:4] not in (b"II*\x00", b"MM\x00*"):
-        return None
-    array = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.dtype != np.uint16:
-        return None
-    image = Image.new("I;16", array.shape[1::-1])
-    image.format = "TIFF"
-    return image
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
     if image.format == "PNG" and len(content) > 24:
         return content[24]  # IHDR: bit depth
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
     if image.mode.startswith("I;16"):
         return 16
     return 32 if image.mode in ("I", "F") else 1 if image.mode == "1" else 8

@@ -311,6 +311,7 @@ def _fill(target: Path, manifest: pd.DataFrame, image_size: int, workers: int, m
     shape = (len(manifest), image_size, image_size, 3)
     array, journal = target / "images.part.npy", target / "rows.jsonl"
     _reserve(array, journal, shape)
+    _drop_torn_line(journal)
     done = {record["row"] for record in _records(journal)}
     todo = [
         (row, image_id, path)
@@ -389,12 +390,17 @@ def _has_shape(array: Path, shape: tuple[int, ...]) -> bool:
         return False
 
 
+def _drop_torn_line(journal: Path) -> None:
+    """Cut off a last line that a kill left without its end."""
+    with open(journal, "r+b") as file:
+        whole = sum(len(line) for line in file if line.endswith(b"\n"))
+        file.truncate(whole)
+
+
 def _records(journal: Path) -> Iterator[dict[str, Any]]:
-    """The journal's records; a last line that a kill cut short does not count."""
     with open(journal, "rb") as file:
         for line in file:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
+            yield json.loads(line)
 
 
 def _finish(target: Path, array: Path, journal: Path, shape: tuple[int, ...]) -> None:
