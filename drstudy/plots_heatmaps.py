@@ -35,19 +35,20 @@ OUTLINES = {
 HEAT_COLOURS = "inferno"
 LAYER_COLOURS = ("#E69F00", "#56B4E9", "#555555", "#009E73")
 
-CASES = ("right", "borderline", "wrong")
 SEVERE = 3
 """Grades from here on are severe: the paper's own line between eyes whose vision is at risk and others."""
 
 
 def choose_cases(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The three eyes of figure 5, by a rule and never by hand.
+    """The eyes of figure 5, by a rule and never by hand.
 
     - ``right``: of the eyes graded correctly, a severe one (grade 3 or 4; failing that, of the highest
       grade), the one with the highest confidence.
     - ``wrong``: of the eyes graded wrongly, a severe one (failing that, of the highest grade) that was called
       the lowest grade, the one with the highest confidence: severe disease missed, the paper's failure.
     - ``borderline``: of the others, the eye with the smallest margin between its two most probable grades.
+    - ``certain``: only where no eye has a grade, and so none is right or wrong: the eye with the highest
+      confidence.
 
     Ties go to the first ``image_id``. The order of the rows does not matter.
 
@@ -55,9 +56,9 @@ def choose_cases(predictions: pd.DataFrame) -> pd.DataFrame:
         predictions: One row an eye: ``image_id``, ``grade`` (may be missing), ``p0`` to ``p4``.
 
     Returns:
-        One row a case, in the order of :data:`CASES`: ``case``, ``image_id`` (empty where there is no such
-        eye), ``grade``, ``predicted``, ``confidence``, ``margin`` and ``note``: why there is none, or that no
-        severe eye was.
+        One row a case, in the order right, borderline, wrong, certain: ``case``, ``image_id`` (empty where
+        there is no such eye), ``grade``, ``predicted``, ``confidence``, ``margin`` and ``note``: why there is
+        none, or where the rule gave way.
     """
     eyes = predictions.sort_values("image_id", ignore_index=True)
     ranked = np.sort(eyes[[f"p{k}" for k in range(5)]].to_numpy(float), axis=1)
@@ -72,33 +73,35 @@ def choose_cases(predictions: pd.DataFrame) -> pd.DataFrame:
     )
     graded = eyes.dropna(subset="grade").assign(severity=lambda t: t["grade"].clip(upper=SEVERE))
     correct = graded["grade"] == graded["predicted"]
-    order = {"right": ["severity", "confidence"], "wrong": ["severity", "predicted", "confidence"]}
-    rising = {"right": [False, False], "wrong": [False, True, False]}
-    found = {}
-    for case, among in (("right", graded[correct]), ("wrong", graded[~correct])):
-        among = among.sort_values(order[case], ascending=rising[case], kind="stable")
-        note = _note(case, among, len(graded))
-        found[case] = among.head(1).assign(note=note) if len(among) else pd.DataFrame({"note": [note]})
-    taken = [row["image_id"].iloc[0] for row in found.values() if "image_id" in row]
-    rest = eyes[~eyes["image_id"].isin(taken)].sort_values("margin", kind="stable").head(1)
-    found["borderline"] = (
-        rest.assign(note="") if len(rest) else pd.DataFrame({"note": ["no other eye is left"]})
-    )
-    table = pd.concat([found[case].assign(case=case) for case in CASES], ignore_index=True)
+    orders = {
+        "right": (graded[correct], {"severity": False, "confidence": False}),
+        "wrong": (graded[~correct], {"severity": False, "predicted": True, "confidence": False}),
+        "borderline": (eyes, {"margin": True}),
+    }
+    if graded.empty:
+        orders["certain"] = (eyes, {"confidence": False})
+    rows: dict[str, dict] = {}
+    for case, (among, order) in orders.items():
+        among = among.sort_values(list(order), ascending=list(order.values()), kind="stable")
+        taken = [row["image_id"] for row in rows.values()]
+        first = among[~among["image_id"].isin(taken)].head(1).to_dict("records") or [{"image_id": ""}]
+        rows[case] = {"case": case, **first[0], "note": _note(case, first[0], len(graded))}
+    table = pd.DataFrame([rows.pop("right"), rows.pop("borderline"), *rows.values()])
     table = table.reindex(columns=["case", *eyes.columns, "note"])
-    return table.astype({"grade": "Int64", "predicted": "Int64"}).fillna({"image_id": ""})
+    return table.astype({"grade": "Int64", "predicted": "Int64"})
 
 
-def _note(case: str, among: pd.DataFrame, graded: int) -> str:
+def _note(case: str, eye: Mapping[str, object], graded: int) -> str:
     """Where the rule for a case found nobody, or had to give way."""
-    how = "correctly" if case == "right" else "wrongly"
+    if case in ("borderline", "certain"):
+        return "" if eye["image_id"] else "no other eye is left"
     if not graded:
         return "the eyes have no grade"
-    if among.empty:
+    how = "correctly" if case == "right" else "wrongly"
+    if not eye["image_id"]:
         return f"no eye was graded {how}"
-    first = among.iloc[0]
-    notes = [f"no severe eye was graded {how}"] if first["grade"] < SEVERE else []
-    if case == "wrong" and first["predicted"] > first["grade"]:
+    notes = [f"no severe eye was graded {how}"] if eye["grade"] < SEVERE else []
+    if case == "wrong" and eye["predicted"] > eye["grade"]:
         notes.append("none of its kind was called too low")
     return "; ".join(notes)
 
@@ -291,7 +294,9 @@ def _grouped(axes: Axes, table: pd.DataFrame, layers: Sequence[str], value: str,
     regions = list(table["region"].unique())
     if not regions:
         axes.text(0.5, 0.5, "no mask in these eyes", ha="center", va="center", transform=axes.transAxes)
-    width = 0.8 / max(1, len(layers))
+        axes.set_yticks([])
+        return
+    width = 0.8 / len(layers)
     for i, layer in enumerate(layers):
         rows = table[table["layer"] == layer].set_index("region").reindex(regions)
         x = np.arange(len(regions)) + (i - (len(layers) - 1) / 2) * width

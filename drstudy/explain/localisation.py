@@ -20,7 +20,7 @@ Policies, each of which is counted in the tables:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -315,33 +315,37 @@ def missed(predictions: pd.DataFrame) -> dict[str, str]:
 
 
 def as_metrics(summary: pd.DataFrame) -> dict[str, float]:
-    """Flat metrics of the masks in :data:`HEADLINES`: ``heat_lesion_<layer>``, ``..._lo``, ``..._hi``, ...
-
-    Shares are 0..1. ``area_...`` is what chance gives on the same eyes, ``eyes_...`` their number. A mask
-    that is not annotated has no metrics.
+    """Flat metrics of the masks in :data:`HEADLINES` and of what lies outside the field of view.
 
     Args:
         summary: Of :func:`summarise`, one group.
+
+    Returns:
+        ``heat_lesion_<layer>`` with ``..._lo`` and ``..._hi``, so too ``enrichment`` and ``hit``;
+        ``area_...`` is what chance gives on the same eyes, ``eyes_...`` their number. Shares are 0..1. What
+        is not annotated has no metrics.
     """
     found = {}
-    chosen = summary[(summary["kind"] == "mask") & summary["region"].isin(HEADLINES) & (summary["eyes"] > 0)]
-    for row in chosen.to_dict("records"):
+    headline = (summary["kind"] == "mask") & summary["region"].isin(HEADLINES) | (summary["kind"] == "field")
+    for row in summary[headline & (summary["eyes"] > 0)].to_dict("records"):
         name = f"{row['region'].replace(' ', '_')}_{row['layer']}"
         found |= {f"area_{name}": row["area"], f"eyes_{name}": row["eyes"]}
-        for quantity in ("heat", "enrichment", "hit"):
+        for quantity in ("heat", "enrichment", "hit") if row["kind"] == "mask" else ("heat", "enrichment"):
             found |= {f"{quantity}_{name}{end}": row[f"{quantity}{end}"] for end in ("", "_lo", "_hi")}
     return found
 
 
-def readable(summary: pd.DataFrame, kind: str = "mask", regions: tuple[str, ...] = ()) -> pd.DataFrame:
+def readable(
+    summary: pd.DataFrame, kinds: Sequence[str] = ("mask",), regions: Sequence[str] = ()
+) -> pd.DataFrame:
     """A summary for readers: percentages with intervals, and words where there is no number.
 
     Args:
         summary: Of :func:`summarise`.
-        kind: ``part``, ``mask`` or ``field``.
+        kinds: Of ``part``, ``mask`` and ``field``; the pointing game is shown with ``mask`` only.
         regions: Only these; empty is all that are annotated in some eye.
     """
-    rows = summary[summary["kind"] == kind]
+    rows = summary[summary["kind"].isin(kinds)]
     known = rows["eyes"] + rows["empty_mask"] + rows["no_heat"] > 0
     rows = rows[rows["region"].isin(regions) if regions else known]
     table = rows[["layer", "region", "group", "eyes", "empty_mask", "no_heat"]].reset_index(drop=True)
@@ -349,11 +353,10 @@ def readable(summary: pd.DataFrame, kind: str = "mask", regions: tuple[str, ...]
     table["heat, %"] = [_with_interval(row, "heat", 100) for row in found]
     table["area, %"] = [f"{100 * row['area']:.1f}" if row["eyes"] else "-" for row in found]
     table["times chance"] = [_with_interval(row, "enrichment", 1) for row in found]
-    if kind == "mask":
+    if "mask" in kinds:
         table["hit, %"] = [_with_interval(row, "hit", 100, 0) for row in found]
-        table["hit by chance, %"] = [
-            f"{100 * row['hit_chance']:.0f}" if row["eyes"] else "-" for row in found
-        ]
+        by_chance = [f"{100 * row['hit_chance']:.0f}" if row["eyes"] else "-" for row in found]
+        table["hit by chance, %"] = by_chance
     return table.rename(columns={"empty_mask": "empty mask", "no_heat": "no heat"})
 
 

@@ -339,7 +339,8 @@ def test_metrics_are_flat_and_say_what_they_are():
     assert found["area_lesion_x"] == row["area"]
     assert found["eyes_beside_disc_x"] == 12
     assert not any("fovea" in name for name in found)
-    assert len(found) == 4 * 11
+    assert found["heat_outside_x_hi"] >= found["heat_outside_x"]
+    assert len(found) == 4 * 11 + 8
 
 
 def test_readers_see_words_where_there_is_no_number():
@@ -350,6 +351,9 @@ def test_readers_see_words_where_there_is_no_number():
     expected = f"{100 * row['heat']:.1f} ({100 * row['heat_lo']:.1f} to {100 * row['heat_hi']:.1f})"
     assert table.loc["lesion", "heat, %"] == expected
     assert "fovea" not in set(localisation.readable(summary())["region"])
+    parts = localisation.readable(summary(), ("part", "field"))
+    assert list(parts["region"]) == ["lesion", "disc", "vessel", "elsewhere", "outside"]
+    assert "hit, %" not in parts
     assert localisation.readable(summary({})).empty
     few = localisation.readable(summary({"01": "wrong"}), regions=("lesion",))
     assert " to " not in few.loc[0, "heat, %"]

@@ -78,9 +78,10 @@ def test_it_says_when_a_case_does_not_exist():
 
 
 def test_eyes_without_a_grade_are_neither_right_nor_wrong():
-    cases = chosen([("a", pd.NA, 3, 0.9), ("b", pd.NA, 3, 0.6)])
-    assert cases["image_id"].to_dict() == {"right": "", "borderline": "b", "wrong": ""}
-    assert set(cases["note"]) == {"", "the eyes have no grade"}
+    cases = chosen([("a", pd.NA, 3, 0.9), ("b", pd.NA, 3, 0.6), ("c", pd.NA, 3, 0.8)])
+    assert cases["image_id"].to_dict() == {"right": "", "borderline": "b", "wrong": "", "certain": "a"}
+    assert list(cases["note"]) == ["the eyes have no grade", "", "the eyes have no grade", ""]
+    assert cases["grade"].isna().all()
 
 
 IMAGE = np.random.default_rng(1).integers(20, 220, (48, 48, 3), dtype=np.uint8)
