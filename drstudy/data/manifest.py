@@ -61,11 +61,12 @@ def build(rows: Iterable[dict] | pd.DataFrame) -> pd.DataFrame:
     for name in ("image_id", "path"):
         if name not in frame:
             frame[name] = pd.Series(dtype=str)
-    for name, default in (("patient_id", frame["image_id"]), ("eye", ""), ("grade", pd.NA), ("source", "")):
+    for name, default in (("patient_id", ""), ("eye", ""), ("grade", pd.NA), ("source", "")):
         if name not in frame:
             frame[name] = default
     text = [name for name in frame if (name in COLUMNS and name != "grade") or name.startswith("mask_")]
     frame[text] = frame[text].fillna("").astype(str)
+    frame["patient_id"] = frame["patient_id"].where(frame["patient_id"] != "", frame["image_id"])
     whole = [name for name in frame if name in WHOLE or name.startswith("lesion_")]
     for name in whole:
         frame[name] = pd.to_numeric(frame[name].replace("", pd.NA)).astype("Int64")

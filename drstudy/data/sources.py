@@ -313,7 +313,7 @@ def _folder_with_csv(
         )
     files = scan(reading, "")
     for row in table.to_dict("records"):
-        name = row[names["image"]]
+        name = row[names["image"]].replace("\\", "/")
         guess = _patient_and_eye(Path(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name)
         patient = row[names["patient"]] if names["patient"] else guess["patient"]
         eye = row[names["eye"]] if names["eye"] else guess["eye"]
@@ -394,7 +394,7 @@ class Files:
     def find(self, name: str) -> list[str]:
         """Files (relative to the data set) that a label's name may mean: the name as it stands, else without
         its suffix."""
-        name = name.replace("\\", "/").removeprefix("./")
+        name = name.removeprefix("./")
         base = name.rpartition("/")[2]
         exact = [
             path
@@ -554,7 +554,7 @@ def read_csv(path: Path, reading: _Reading) -> pd.DataFrame:
         reading.problems.append(
             (name, f"columns are separated by {delimiter!r}, not by commas", "used: read as such")
         )
-    lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
     numbered = [(number, line) for number, line in enumerate(lines, 1) if any(cell.strip() for cell in line)]
     if len(numbered) < 2:
         raise SourceError(f"{name} holds no rows. {LAYOUTS[reading.name]}")
