@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lab lint check-notebooks clean
+.PHONY: help install reproduce test lab lint notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,6 +30,9 @@ test: $(VENV)/.installed ## all tests, the notebooks included
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_audit.ipynb
+
+notebooks: $(VENV)/.installed ## execute all notebooks and keep their outputs (for maintainers)
+	@$(BIN)/python tests/execute_notebooks.py
 
 lint: $(VENV)/.installed ## style and notebook structure
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest -q tests/notebooks/test_structure.py
