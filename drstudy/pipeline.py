@@ -31,6 +31,7 @@ class Profile(BaseModel):
         description: One sentence for ``drstudy reproduce --help`` and the report.
         notebooks: Those that the profile runs.
         backbones, seeds: Notebooks 03 and 05 run once for each pair.
+        weights: ``WEIGHTS`` of single backbones, over that of the parameter files (not every backbone has bundled ones).
         models_from: The profile whose trained networks notebook 05 explains; empty means this one.
     """
 
@@ -40,6 +41,7 @@ class Profile(BaseModel):
     notebooks: tuple[str, ...] = (AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS)
     backbones: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    weights: dict[str, str] = {}
     models_from: str = ""
 
     @property
@@ -120,6 +122,7 @@ def plan(name: str) -> list[Stage]:
     pairs = [(backbone, seed) for backbone in chosen.backbones for seed in chosen.seeds]
     for variant, (backbone, seed) in zip(chosen.variants, pairs):
         own = common | {"AUDIT": audit, "VARIANT": variant, "BACKBONE": backbone, "SEED": seed}
+        own |= {"WEIGHTS": chosen.weights[backbone]} if backbone in chosen.weights else {}
         stages.append(Stage(TRAINING, name, variant, own, (audit,)))
     stages.append(Stage(COMPARISON, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     for variant, model in zip(chosen.variants, models):
@@ -189,7 +192,7 @@ def _engine(name: str) -> str:
                 return start(cell, cell_index, **more)
 
             nb_man.cell_start = cell_start
-            kwargs["extra_arguments"] = ["--IPKernelApp.log_level=40"]  # its start-up warnings are not about the study
+            kwargs["extra_arguments"] = ["--IPKernelApp.log_level=50"]  # its start-up and shutdown chatter is not about the study
             return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
 
     papermill_engines.register("drstudy", Engine)
