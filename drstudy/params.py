@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -20,6 +20,7 @@ from drstudy import paths
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Variant = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$")]
 
 
 class ParameterError(ValueError):
@@ -35,11 +36,11 @@ class Parameters(BaseModel):
         seed: Seed of everything random in this notebook.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     notebook: ClassVar[str] = ""
 
     profile: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] = "smoke"
-    variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
+    variant: Variant = ""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @classmethod
@@ -201,7 +202,7 @@ class FineTuning(Training):
     """
 
     notebook: ClassVar[str] = "03_fine_tuning"
-    variant: str = "efficientnet_lite0-seed0"
+    variant: Variant = "efficientnet_lite0-seed0"
     resamples: Positive = 200
     keep_features: bool = False
 
@@ -240,7 +241,7 @@ class HeatmapAnalysis(Computing):
     """
 
     notebook: ClassVar[str] = "05_heatmap_analysis"
-    variant: str = "densenet121-seed0"
+    variant: Variant = "densenet121-seed0"
     model: str = "results/smoke/03_fine_tuning/densenet121-seed0"
     audit: str = "results/smoke/01_data_audit"
     subset: Literal["train", "validation", "test", "all"] = "test"
@@ -292,12 +293,17 @@ def from_files(notebook: str, files: list[Path], overrides: Mapping[str, Any] | 
         content = yaml.safe_load(file.read_text()) or {}
         if not isinstance(content, dict) or any(isinstance(value, dict) for value in content.values()):
             raise ParameterError(f"{paths.show(file)} must be a flat mapping of NAME: value.")
-        lower = [name for name in content if not str(name).isupper()]
-        if lower:
-            raise ParameterError(f"{paths.show(file)}: names are written in UPPER CASE, not {', '.join(map(str, lower))}.")
+        _upper_case(content, paths.show(file))
         merged.update(content)
+    _upper_case(overrides or {}, "Parameters given directly")
     merged.update(overrides or {})
     return BY_NOTEBOOK[notebook].check(merged)
+
+
+def _upper_case(names: Iterable[Any], where: str) -> None:
+    lower = [str(name) for name in names if not str(name).isupper()]
+    if lower:
+        raise ParameterError(f"{where}: names are written in UPPER CASE, not {', '.join(lower)}.")
 
 
 def _unknown(name: str, known: list[str]) -> str:
