@@ -1,0 +1,65 @@
+"""What every test shares: one thread, own folders for data and results, no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # before torch is imported: the networks of tests are too small for two threads
+)
+
+import pytest
+
+from drstudy import paths
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_folders(tmp_path_factory):
+    """Results and stores of a test session go to its temporary folder, never to the study's."""
+    with pytest.MonkeyPatch.context() as patch:
+        base = tmp_path_factory.mktemp("study")
+        patch.setenv("DRSTUDY_DATA", str(base / "data"))
+        patch.setenv("DRSTUDY_RESULTS", str(base / "results"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _same_threads():
+    """A test that sets torch's threads or seeds does not change the next one's."""
+    yield
+    if "torch" in sys.modules and hasattr(sys.modules["torch"], "set_num_threads"):
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def own_folders(tmp_path, monkeypatch):
+    """Empty data and results folders for this test alone; returns their parent."""
+    monkeypatch.setenv("DRSTUDY_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DRSTUDY_RESULTS", str(tmp_path / "results"))
+    return tmp_path
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Every name look-up and connection fails at once, as without a network; returns the hosts that were tried."""
+    tried = []
+
+    def refuse(address, *_args, **_kwargs):
+        tried.append(address[0] if isinstance(address, tuple) else address)
+        raise socket.gaierror("offline, by the test")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", lambda _self, address: refuse(address))
+    return tried
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of the optional real photographs; the test is skipped where it is absent."""
+    folder = (paths.root() / "../shared/data").resolve()
+    if not folder.is_dir():
+        pytest.skip("the optional real photographs in ../shared/data are absent")
+    return folder
