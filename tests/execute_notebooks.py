@@ -45,7 +45,9 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         }
     )
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {})
+        cell.metadata = nbformat.from_dict(
+            {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        )
         if cell.cell_type != "code":
             continue
         cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
@@ -66,6 +68,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
         timeout=CELL_TIMEOUT,
         kernel_name="python3",
         coalesce_streams=True,
+        extra_arguments=["--IPKernelApp.log_level=50"],
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()
@@ -74,10 +77,16 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("only", nargs="*", help="numbers of notebooks (default: all), run after those before them")
+    parser.add_argument(
+        "only", nargs="*", help="numbers of notebooks (default: all), run after those before them"
+    )
     parser.add_argument("--check", action="store_true", help="execute, but leave the files as they are")
     chosen = parser.parse_args()
-    files = [f for f in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")) if not chosen.only or f.name[:2] in chosen.only]
+    files = [
+        f
+        for f in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+        if not chosen.only or f.name[:2] in chosen.only
+    ]
     if not files:
         sys.exit(f"There is no notebook {' '.join(chosen.only)} in {NOTEBOOKS}.")
     with tempfile.TemporaryDirectory(prefix="drstudy-notebooks-") as folder:
