@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from drstudy import plots
-from drstudy.explain.localisation import Masks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from drstudy.explain.localisation import Masks
 
 OUTLINES = {
     "MA": ("microaneurysm", "#56B4E9", "solid"),
