@@ -94,9 +94,9 @@ def setup(device: str = "auto", precision: str = "auto", threads: int = 0, seed:
         if precision == "auto":
             precision = "bf16" if _cpu_has_bf16() else "fp32"
     else:
-        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         if precision == "auto":
-            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+            precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     deterministic(seed)
     return Compute(device, precision)
 

@@ -55,13 +55,14 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 def show(path: str | os.PathLike[str]) -> str:
     """The inverse of :func:`resolve` for readers: ``results/...``, ``data/...``, relative to the root, else absolute."""
     path = Path(path).resolve()
-    for base, prefix in ((results(), "results"), (data(), "data"), (root(), "")):
+    for base, prefix in ((results(), "results"), (data(), "data")):
         if path.is_relative_to(base):
             return (Path(prefix) / path.relative_to(base)).as_posix()
     try:
-        return Path(os.path.relpath(path, root())).as_posix()
+        shown = Path(os.path.relpath(path, root())).as_posix()
     except ValueError:  # another drive
         return path.as_posix()
+    return shown if resolve(shown) == path else path.as_posix()  # the root's own data/ while DRSTUDY_DATA is another
 
 
 @contextmanager

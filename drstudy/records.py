@@ -73,8 +73,9 @@ class Run:
             value = value.item() if hasattr(value, "item") else value
             if not isinstance(value, int | float | str | type(None)):
                 raise ValueError(f"Metric {name!r} is a {type(value).__name__}; it must be a number, a text or None.")
-            if name in self.metrics and self.metrics[name] != value:
-                raise ValueError(f"Metric {name!r} was already recorded as {self.metrics[name]!r}.")
+            known = self.metrics.get(name, value)
+            if known != value and not (known != known and value != value):  # NaN again is no other value
+                raise ValueError(f"Metric {name!r} was already recorded as {known!r}.")
             self.metrics[name] = value
 
     def table(self, frame: pd.DataFrame, name: str, index: bool = False) -> pd.DataFrame:
@@ -98,7 +99,9 @@ class Run:
         return {
             name.as_posix(): paths.sha256(path)
             for path, name in relative
-            if name.as_posix() not in NOT_OUTPUTS and name.parts[0] not in NOT_OUTPUT_FOLDERS and not name.name.startswith(".")
+            if name.as_posix() not in NOT_OUTPUTS
+            and name.parts[0] not in NOT_OUTPUT_FOLDERS
+            and not any(part.startswith(".") for part in name.parts)
         }
 
     def finish(self) -> None:
@@ -185,7 +188,7 @@ def load(folder: str | os.PathLike[str]) -> Record:
         status = data["status"]
     except FileNotFoundError:
         raise RecordError(f"{paths.show(folder)} has no finished run. {how_to_make(folder)}") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{paths.show(file)} cannot be read ({error}). {how_to_make(folder)}") from None
     if status != "finished":
         raise RecordError(f"{paths.show(folder)} is {status!r}, not finished. {how_to_make(folder)}")
