@@ -43,7 +43,7 @@ def own_folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """Every name look-up and connection fails at once, as without a network; returns the hosts that were tried."""
+    """Name look-ups and connections fail at once, as without a network; returns the hosts that were tried."""
     tried = []
 
     def refuse(address, *_args, **_kwargs):

@@ -36,7 +36,7 @@ def test_yaml_scientific_notation_arrives_as_text_and_is_a_number(tmp_path):
 
 
 def test_only_upper_case_names_of_a_notebook_are_parameters():
-    import os as MODULE  # noqa: N811
+    import os as MODULE
 
     names = {"EPOCHS": 2, "epochs": 9, "In": [], "MODULE": MODULE, "TYPE": int, "_IH": 1, "__doc__": ""}
     assert params.FineTuning.check(names).epochs == 2

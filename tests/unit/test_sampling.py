@@ -90,7 +90,7 @@ def test_draws_follow_from_the_generator_alone(sampler):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="'none', 'sqrt'|none, sqrt"):
+    with pytest.raises(ValueError, match="'uniform'; it must be one of none, sqrt, inverse, paper"):
         sampling.grade_weights("uniform", KAGGLE)
     for counts in ([0] * 5, [1, 2, 3], [-1, 2, 0, 0, 0]):
         with pytest.raises(ValueError, match="five grades"):
