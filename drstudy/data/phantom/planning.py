@@ -22,7 +22,7 @@ DISTRIBUTIONS: dict[str, tuple[float, ...]] = {
 """Shares of the grades 0 to 4: the training set of the Kaggle competition (EyePACS), and a less skewed
 default."""
 
-FELLOW_EYE_CORRELATION = 0.88
+FELLOW_EYE_CORRELATION = 0.95
 """Correlation of the latent severity of the two eyes of a patient (both normal, mean 0, variance 1)."""
 
 SIZE_RANGE = (64, 1024)

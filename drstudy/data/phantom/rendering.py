@@ -545,14 +545,14 @@ def _paint(
     if by_code["IRMA"]:
         strands, patch, masks["IRMA"] = _net(painter, by_code["IRMA"])
         for c in range(3):
-            density[c] = density[c] + BLOOD[c] * (0.72 * strands + 0.05 * patch)
+            density[c] = density[c] + BLOOD[c] * (0.66 * strands + 0.05 * patch)
     image *= cv2.exp(-cv2.merge([np.ascontiguousarray(d, np.float32) for d in density]))
     image += (0.075 * reflex)[..., None] * np.array([1.0, 0.72, 0.5], np.float32) * gain
     if by_code["SE"]:
         opacity, _, full = _cover(painter, by_code["SE"])
         full = soften(full, 0.03 * scale)
         masks["SE"] = _mask(painter, full, by_code["SE"], SOFT_OPACITY)
-        _blend(image, 0.85 * soften(opacity, 0.03 * scale), np.array([0.98, 0.93, 0.80]) * brightness * gain)
+        _blend(image, 0.85 * soften(opacity, 0.03 * scale), np.array([1.0, 0.93, 0.72]) * brightness * gain)
     if by_code["NV"]:
         strands, patch, masks["NV"] = _net(painter, by_code["NV"])
         for one in by_code["NV"]:
@@ -567,6 +567,8 @@ def _paint(
         opacity, masks["PRH"], _ = _cover(painter, by_code["PRH"])
         opacity = soften(opacity, 0.012 * scale)
         _blend(image, 0.93 * opacity, np.array([0.42, 0.075, 0.06]) * (1.1 - 0.35 * look.pigment) * gain)
+        clot = _noise(planning.stream(config, planning.STREAM_TEXTURE, *key, 2), 24, size)
+        image *= cv2.exp(-0.22 * opacity * clot)[..., None]
     if by_code["VB"]:
         canvas = painter.canvas()
         for one in by_code["VB"]:
