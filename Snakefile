@@ -2,6 +2,8 @@
 # `drstudy reproduce` calls this; by hand: snakemake --cores all --config profile=demo
 # On a cluster, Snakemake's own executors take it as it is (for example --executor slurm).
 
+import json
+import os
 import sys
 
 from drstudy import paths, pipeline
@@ -9,7 +11,8 @@ from drstudy import paths, pipeline
 profile = config.get("profile", "demo")
 RESULTS = str(paths.results())
 ROOT = paths.root()
-DRSTUDY = f'"{sys.executable}" -m drstudy.cli'
+os.environ["DRSTUDY_PYTHON"] = sys.executable  # by name, so that another interpreter's path is no reason to run again
+RUN = '"$DRSTUDY_PYTHON" -m drstudy.cli run {params.stage} 2>&1'
 CHOSEN = pipeline.plan(profile)
 
 
@@ -27,15 +30,28 @@ MODEL = ("data", "models", "sampling", "transforms", "features", "training", "pr
 NUMBERS = ("metrics", "statistics", "tables", "plots")
 
 
+def stage(notebook, wildcards):
+    return pipeline.stage(notebook, wildcards.profile, getattr(wildcards, "variant", ""))
+
+
 def needs(notebook):
-    """What one run of a notebook reads: the notebook, its parameters, and the records of the stages before it."""
+    """What one run of a notebook reads: the notebook, and the records of the stages before it."""
 
     def of(wildcards):
-        stage = pipeline.stage(notebook, wildcards.profile, getattr(wildcards, "variant", ""))
-        own = [str(ROOT / "notebooks" / f"{notebook}.ipynb"), *map(str, stage.files)]
-        return own + [str(paths.resolve(folder) / "run.json") for folder in stage.needs]
+        records = [str(paths.resolve(folder) / "run.json") for folder in stage(notebook, wildcards).needs]
+        return [str(ROOT / "notebooks" / f"{notebook}.ipynb"), *records]
 
     return of
+
+
+def command(notebook):
+    """Arguments of `drstudy run`."""
+    return lambda wildcards: stage(notebook, wildcards).arguments
+
+
+def values(notebook):
+    """All parameters, resolved: a changed value makes a stage run again, a changed comment does not."""
+    return lambda wildcards: json.dumps(stage(notebook, wildcards).parameters().upper())
 
 
 wildcard_constraints:
@@ -54,9 +70,12 @@ rule data_audit:
         library(*DATA),
     output:
         RESULTS + "/{profile}/01_data_audit/run.json",
+    params:
+        stage=command("01_data_audit"),
+        values=values("01_data_audit"),
     threads: workflow.cores
     shell:
-        DRSTUDY + " run 01_data_audit --profile {wildcards.profile}"
+        RUN
 
 
 rule oversampling:
@@ -65,8 +84,11 @@ rule oversampling:
         library(*MODEL, *NUMBERS),
     output:
         RESULTS + "/{profile}/02_oversampling/run.json",
+    params:
+        stage=command("02_oversampling"),
+        values=values("02_oversampling"),
     shell:
-        DRSTUDY + " run 02_oversampling --profile {wildcards.profile}"
+        RUN
 
 
 rule fine_tuning:
@@ -75,8 +97,11 @@ rule fine_tuning:
         library(*MODEL, *NUMBERS),
     output:
         RESULTS + "/{profile}/03_fine_tuning/{variant}/run.json",
+    params:
+        stage=command("03_fine_tuning"),
+        values=values("03_fine_tuning"),
     shell:
-        DRSTUDY + " run 03_fine_tuning --profile {wildcards.profile} --variant {wildcards.variant}"
+        RUN
 
 
 rule backbone_comparison:
@@ -85,8 +110,11 @@ rule backbone_comparison:
         library(*NUMBERS),
     output:
         RESULTS + "/{profile}/04_backbone_comparison/run.json",
+    params:
+        stage=command("04_backbone_comparison"),
+        values=values("04_backbone_comparison"),
     shell:
-        DRSTUDY + " run 04_backbone_comparison --profile {wildcards.profile}"
+        RUN
 
 
 rule heatmap_analysis:
@@ -95,8 +123,11 @@ rule heatmap_analysis:
         library("data", "models", "transforms", "prediction", "explain", "plots_heatmaps", *NUMBERS),
     output:
         RESULTS + "/{profile}/05_heatmap_analysis/{variant}/run.json",
+    params:
+        stage=command("05_heatmap_analysis"),
+        values=values("05_heatmap_analysis"),
     shell:
-        DRSTUDY + " run 05_heatmap_analysis --profile {wildcards.profile} --variant {wildcards.variant}"
+        RUN
 
 
 rule report:
@@ -107,4 +138,4 @@ rule report:
     output:
         f"{RESULTS}/{profile}/report/index.html",
     shell:
-        DRSTUDY + f" report --profile {profile}"
+        f'"$DRSTUDY_PYTHON" -m drstudy.cli report --profile {profile} 2>&1'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -38,17 +39,33 @@ def reproduce(
     Results go to results/PROFILE (DRSTUDY_RESULTS moves it). Finished stages are kept, so running it again does nothing, and after a
     kill it goes on where it was; training resumes from its last epoch.
     """
-    chosen = pipeline.profile(profile)
-    report = paths.results() / profile / "report" / "index.html"
-    typer.echo(f"{profile}: {chosen.description}")
-    status = pipeline.snakemake(profile, cores, until, dry_run)
-    if status:
-        failed = [s for s in pipeline.plan(profile) if (paths.resolve(s.folder) / "failure.json").is_file()]
-        for stage in failed:
-            typer.echo(f"failed: {paths.show(paths.resolve(stage.folder))}/failure.json tells why", err=True)
-        raise typer.Exit(status)
-    if not dry_run and not until:
-        typer.echo(f"done: open {paths.show(report)}")
+    page = paths.show(paths.results() / profile / "report" / "index.html")
+    typer.echo(f"{profile}: {pipeline.profile(profile).description}")
+    with pipeline.alone(paths.results() / profile, f"drstudy reproduce --profile {profile}") as lock:
+        todo = pipeline.pending(profile, until)
+        if not todo:
+            typer.echo("nothing to do: everything is finished" + ("" if until else f"; open {page}"))
+            return
+        typer.echo(f"to run: {', '.join(todo)}")
+        if dry_run:
+            return
+        began = time.monotonic()
+        try:
+            failed = pipeline.execute(profile, cores, until, lock)
+        except KeyboardInterrupt:
+            typer.echo("stopped; finished stages are kept, and the same command goes on from here", err=True)
+            raise typer.Exit(130) from None
+    minutes = f"{(time.monotonic() - began) / 60:.1f} minutes"
+    if failed:
+        for name, reason in failed.items():
+            typer.echo(f"failed: {name}: {reason}", err=True)
+        typer.echo(
+            f"{len(failed)} failed after {minutes}; the failure.json in its result folder has the traceback. "
+            f"`drstudy report --profile {profile}` shows what is finished.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    typer.echo(f"done in {minutes}" + ("" if until else f": open {page}"))
 
 
 @app.command()

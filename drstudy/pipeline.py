@@ -5,17 +5,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import re
+import signal
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -32,6 +40,7 @@ class Profile(BaseModel):
         notebooks: Those that the profile runs.
         backbones, seeds: Notebooks 03 and 05 run once for each pair.
         weights: ``WEIGHTS`` of single backbones, over that of the parameter files (not every backbone has bundled ones).
+        overrides: Parameters of notebook 03 for one backbone, by its name, over those of the profile's files.
         models_from: The profile whose trained networks notebook 05 explains; empty means this one.
     """
 
@@ -42,6 +51,7 @@ class Profile(BaseModel):
     backbones: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     weights: dict[str, str] = {}
+    overrides: dict[str, dict[str, Any]] = {}
     models_from: str = ""
 
     @property
@@ -75,6 +85,16 @@ class Stage:
     def name(self) -> str:
         """Short, for log lines: ``03 densenet121-seed0``."""
         return f"{self.notebook[:2]} {self.variant}".strip()
+
+    @property
+    def arguments(self) -> str:
+        """Of ``drstudy run``."""
+        return f"{self.notebook} --profile {self.profile}" + (f" --variant {self.variant}" if self.variant else "")
+
+    @property
+    def record(self) -> Path:
+        """Its ``run.json``, there or not."""
+        return paths.resolve(self.folder) / "run.json"
 
     @property
     def files(self) -> list[Path]:
@@ -122,6 +142,7 @@ def plan(name: str) -> list[Stage]:
     pairs = [(backbone, seed) for backbone in chosen.backbones for seed in chosen.seeds]
     for variant, (backbone, seed) in zip(chosen.variants, pairs):
         own = common | {"AUDIT": audit, "VARIANT": variant, "BACKBONE": backbone, "SEED": seed}
+        own |= chosen.overrides.get(backbone, {})
         own |= {"WEIGHTS": chosen.weights[backbone]} if backbone in chosen.weights else {}
         stages.append(Stage(TRAINING, name, variant, own, (audit,)))
     stages.append(Stage(COMPARISON, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
@@ -144,6 +165,9 @@ def stage(notebook: str, profile_name: str, variant: str = "") -> Stage:
         known = "\n".join(f"  {s.notebook} {'--variant ' + s.variant if s.variant else ''}".rstrip() for s in stages)
         raise KeyError(f"The profile {profile_name!r} has {which} {' '.join((notebook, variant)).strip()!r}. It has:\n{known}")
     return fits[0]
+
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours in a kernel's traceback
 
 
 class StageError(RuntimeError):
@@ -214,90 +238,192 @@ def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record
         StageError: If a cell failed, the kernel died, or no finished record of this very run was left; ``failure.json`` then
             holds the parameters and the traceback.
     """
+    checked = params.from_files(stage.notebook, stage.files, {**stage.overrides, **(overrides or {})})
+    began = time.monotonic()
+    with alone(checked.folder, stage.name):
+        for stale in ("run.json", "failure.json"):
+            (checked.folder / stale).unlink(missing_ok=True)
+        print(f"[{stage.name}] starts: {paths.show(checked.folder)}", flush=True)
+        try:
+            record = _execute(stage, checked)
+        except BaseException as error:
+            reason = _write_failure(stage, checked, error)
+            if not isinstance(error, Exception):
+                raise
+            raise StageError(reason) from error
+    seconds, memory = time.monotonic() - began, record.data["peak_rss_mb"]
+    print(f"[{stage.name}] finished in {seconds:.0f} s, peak memory {memory:.0f} MiB", flush=True)
+    return record
+
+
+def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
+    """Run the notebook in a kernel, and read the record that it left."""
     import papermill
 
-    checked = params.from_files(stage.notebook, stage.files, {**stage.overrides, **(overrides or {})})
-    folder = checked.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").unlink(missing_ok=True)
     os.environ[records.RUN_ID] = run_id = uuid.uuid4().hex
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("PYTHONHASHSEED", "0")
     if getattr(checked, "threads", 0):
         os.environ["OMP_NUM_THREADS"] = str(checked.threads)
-    began = time.monotonic()
-    print(f"[{stage.name}] starts: {paths.show(folder)}", flush=True)
+    papermill.execute_notebook(
+        paths.root() / "notebooks" / f"{stage.notebook}.ipynb",
+        checked.folder / "executed.ipynb",
+        parameters=checked.upper(),
+        engine_name=_engine(stage.name),
+        kernel_name="python3",
+        cwd=paths.root() / "notebooks",
+        progress_bar=False,
+        stdout_file=_Lines(stage.name),
+    )
     try:
-        papermill.execute_notebook(
-            paths.root() / "notebooks" / f"{stage.notebook}.ipynb",
-            folder / "executed.ipynb",
-            parameters=checked.upper(),
-            engine_name=_engine(stage.name),
-            kernel_name="python3",
-            cwd=paths.root() / "notebooks",
-            progress_bar=False,
-            stdout_file=_Lines(stage.name),
-        )
-        record = records.load(folder)
-        if record.data["run_id"] != run_id:
-            raise StageError(f"{stage.name}: the record in {paths.show(folder)} is of another run. Run it again.")
-    except BaseException as error:
-        _write_failure(stage, checked, error)
-        if not isinstance(error, Exception) or isinstance(error, StageError):
-            raise
-        raise StageError(_reason(stage, folder, error)) from error
-    print(f"[{stage.name}] finished in {time.monotonic() - began:.0f} s, peak memory {record.data['peak_rss_mb']:.0f} MiB", flush=True)
+        record = records.load(checked.folder)
+    except records.RecordError as error:
+        raise StageError("it ended without a finished record: a cell left early, or run.finish() was not reached") from error
+    if record.data["run_id"] != run_id:
+        raise StageError("its record is of another run")
     return record
 
 
-def _reason(stage: Stage, folder: Path, error: Exception) -> str:
-    what = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
-    return (
-        f"{stage.name} failed. {what}\n"
-        f"The notebook up to the failure: {paths.show(folder / 'executed.ipynb')}; parameters and traceback: {paths.show(folder / 'failure.json')}.\n"
-        f"Run it again with `drstudy run {' '.join(records._stage_of(folder))}`, or open the executed notebook in JupyterLab with `make lab`."
-    )
-
-
-def _write_failure(stage: Stage, checked: params.Parameters, error: BaseException) -> None:
-    executed = checked.folder / "executed.ipynb"
+def _write_failure(stage: Stage, checked: params.Parameters, error: BaseException) -> str:
+    """Write ``failure.json``; returns what to tell the user."""
+    folder = checked.folder
+    executed = folder / "executed.ipynb"
+    name = getattr(error, "ename", type(error).__name__)
+    reason = str(error) if isinstance(error, StageError) else f"{name}: {getattr(error, 'evalue', error)}".rstrip(": ")
     content = {
         "notebook": stage.notebook,
         "params": checked.upper(),
-        "error": type(error).__name__,
-        "message": str(error),
-        "traceback": traceback.format_exc().splitlines(),
+        "reason": reason,
+        "traceback": _ANSI.sub("", traceback.format_exc()).splitlines(),
         "executed": paths.show(executed) if executed.exists() else None,
         "peak_rss_mb": records.peak_rss_mb(),
     }
-    records.write_json(content, checked.folder / "failure.json")
+    records.write_json(content, folder / "failure.json")
+    return (
+        f"{stage.name} failed. {reason}\n"
+        f"The notebook up to the failure: {paths.show(executed)}; parameters and traceback: {paths.show(folder / 'failure.json')}.\n"
+        f"Run it again with `drstudy run {stage.arguments}`, or open the executed notebook in JupyterLab with `make lab`."
+    )
 
 
-def snakemake(profile_name: str, cores: int, until: str = "", dry_run: bool = False) -> int:
-    """Run a profile's unfinished stages and its report under Snakemake; returns its exit status.
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[int]:
+    """Keep two processes from working in one folder; yields the lock's descriptor.
 
-    A lock that dies with this process keeps two runs of a profile apart, so that nothing needs unlocking after a kill.
+    The lock dies with the process (and those that inherit the descriptor), so nothing needs unlocking after a kill.
+
+    Raises:
+        StageError: If another process has the lock.
     """
-    import fcntl
-    import subprocess
-
-    base = paths.results() / profile_name
-    base.mkdir(parents=True, exist_ok=True)
-    with open(base / ".lock", "w") as lock:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StageError(f"Another `drstudy reproduce` is working on results/{profile_name}. Wait for it or stop it.") from None
-        targets = [s.folder for s in plan(profile_name) if s.notebook.startswith(until)] if until else []
-        command = [
-            *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")),
-            *("--directory", str(base), "--cores", str(cores), "--nolock", "--rerun-incomplete", "--keep-going"),
-            *("--rerun-triggers", "mtime", "input", "code", "--quiet", "rules", "progress", "host"),
-            *("--config", f"profile={profile_name}"),
-            *(["--dry-run"] if dry_run else []),
-            *(["--", *(str(paths.resolve(target) / "run.json") for target in targets)] if targets else []),
-        ]
-        return subprocess.run(command).returncode
+            raise StageError(f"Another process is running {what} in {paths.show(folder)}. Wait for it or stop it.") from None
+        yield lock.fileno()
+
+
+def _snakemake(profile_name: str, until: str, cores: int, *options: str) -> list[str]:
+    """The command line of Snakemake for a profile."""
+    chosen = [s for s in plan(profile_name) if s.notebook.startswith(until)]
+    if not chosen:
+        raise KeyError(f"The profile {profile_name!r} has no notebook {until!r}.")
+    altered = [str(s.record) for s in chosen if _altered(s)]
+    return [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")),
+        *("--directory", str(paths.results() / profile_name), "--nolock", "--quiet", "rules", "progress", "host"),
+        *("--rerun-triggers", "mtime", "input", "code", "params"),
+        *("--config", f"profile={profile_name}", "--cores", str(cores)),
+        *(["--forcerun", *altered] if altered else []),
+        *options,
+        *(["--", *(str(s.record) for s in chosen)] if until else []),
+    ]
+
+
+def _altered(stage: Stage) -> bool:
+    """Whether its record is of other parameters than the profile's, as after ``drstudy run --parameter``."""
+    try:
+        return records.load(stage.folder).params != stage.parameters().upper()
+    except records.RecordError:
+        return False
+
+
+def pending(profile_name: str, until: str = "") -> list[str]:
+    """What :func:`execute` would run: names of stages, and ``report``.
+
+    Raises:
+        StageError: If Snakemake cannot plan, with what it says.
+    """
+    done = subprocess.run(_snakemake(profile_name, until, 1, "--summary"), capture_output=True, text=True)
+    if done.returncode:
+        raise StageError(f"Snakemake cannot plan {profile_name}:\n{done.stderr.strip()}")
+    rows = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
+    outputs = {row[0] for row in rows[1:] if row[-1] != "no update"}
+    names = [stage.name for stage in plan(profile_name) if str(stage.record) in outputs or _altered(stage)]
+    return names + (["report"] if any(output.endswith("index.html") for output in outputs) else [])
+
+
+def execute(profile_name: str, cores: int, until: str = "", lock: int | None = None) -> dict[str, str]:
+    """Run a profile's unfinished stages and its report under Snakemake, which goes on with what does not need a failed stage.
+
+    Args:
+        profile_name: Of :func:`profiles`.
+        cores: Stages that may run side by side.
+        until: Only this notebook, by number or name, and what it needs; empty is all.
+        lock: Descriptor that Snakemake inherits, so that the lock lasts as long as it works.
+
+    Returns:
+        Name and reason of each stage that failed.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C or a termination signal, when all stages have stopped.
+        StageError: If Snakemake itself failed, with what it says.
+    """
+    began = time.time()
+    with tempfile.TemporaryFile("w+") as chatter:
+        process = subprocess.Popen(
+            _snakemake(profile_name, until, cores, "--rerun-incomplete", "--keep-going"),
+            stderr=chatter,
+            pass_fds=() if lock is None else (lock,),
+        )
+        status = _wait(process)
+        failed = {s.name: _failure(s) for s in plan(profile_name) if _failure(s, began)}
+        if status and not failed:
+            chatter.seek(0)
+            raise StageError(f"Snakemake failed on {profile_name}:\n{chatter.read().strip()}")
+    return failed
+
+
+def _wait(process: subprocess.Popen) -> int:
+    """Wait for Snakemake; on Ctrl-C or a termination signal stop its stages, wait until they have stopped, and raise."""
+
+    def stop(number: int, frame: Any) -> None:
+        if number == signal.SIGTERM:  # Ctrl-C reaches the stages by itself
+            for child in psutil.Process().children(recursive=True):
+                child.send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    interrupted = False
+    try:
+        while True:
+            try:
+                status = process.wait()
+                break
+            except KeyboardInterrupt:
+                interrupted = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if interrupted:
+        raise KeyboardInterrupt
+    return status
+
+
+def _failure(stage: Stage, since: float = 0) -> str:
+    """The reason in a stage's ``failure.json``, if that was written since then; else empty."""
+    file = stage.record.with_name("failure.json")
+    return json.loads(file.read_text())["reason"] if file.is_file() and file.stat().st_mtime >= since else ""
 
 
 def waiting(profile_name: str) -> list[Stage]:

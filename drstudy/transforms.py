@@ -1,7 +1,7 @@
 """How images are seen: the paper's augmentations, and the way from stored bytes to a network's input.
 
 The paper names random rotation, flips, translation, random grey and random colour change, with no ranges (*spec* A1);
-the ranges here are ours: any angle, since a fundus is round; 5 % translation; grey in one image of ten; mild colour jitter.
+the ranges here are ours: any angle, since a fundus is round; 5 % translation; grey in one image of ten; mild changes of brightness, contrast and saturation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AUGMENTATIONS: dict[str, v2.Transform] = {
     "vertical flip": v2.RandomVerticalFlip(0.5),
     "translation": v2.RandomAffine(0, translate=(0.05, 0.05), interpolation=v2.InterpolationMode.BILINEAR),
     "random grey": v2.RandomGrayscale(0.1),
-    "colour change": v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02),
+    "colour change": v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
 }
 """By the paper's names, in the order of its text, except that rotation and translation are one resampling in use."""
 

@@ -74,7 +74,9 @@ def problem_counts(problems: pd.DataFrame) -> pd.DataFrame:
 
 
 def _kind(problem: pd.Series) -> pd.Series:
-    return problem.str.replace(r"\s*[\d'(].*", "", regex=True).str.strip(" :,")
+    """Problems that differ only in a number, a quoted name or a remark in brackets become one."""
+    plain = problem.str.replace(r"\s*\(.*\)", "", regex=True)
+    return plain.str.replace(r"'[^']*'|(?<![-\w])-?\d[\d.x]*", "…", regex=True).str.partition(": …")[0]
 
 
 def table(store: ImageStore) -> pd.DataFrame:
@@ -188,7 +190,7 @@ def fellow_eyes(manifest: pd.DataFrame) -> FellowEyes:
 def duplicates(store: ImageStore, bits: int) -> pd.DataFrame:
     """Exact and near duplicates, whoever's they are.
 
-    Exact: the same file bytes, or the same stored pixels. Near: perceptual hashes (64-bit DCT) at most
+    Exact: the same stored pixels (so also the same file). Near: perceptual hashes (64-bit DCT) at most
     ``bits`` apart, *and* fine detail that correlates at :data:`NEAR_CORRELATION` or more; the hash alone
     collides often, as all fundus photographs look alike. Hashes are compared all with all, in blocks of
     packed bits (35,000 images: 6e8 comparisons). A copy that is turned, mirrored or cut differently is not
@@ -199,18 +201,18 @@ def duplicates(store: ImageStore, bits: int) -> pd.DataFrame:
         bits: Greatest Hamming distance, 0 to 64.
 
     Returns:
-        ``image_id_a, image_id_b, distance, correlation, kind`` (``exact`` or ``near``), one row a pair; of
-        more than two equal images each is paired with the first.
+        ``image_id_a, image_id_b, distance, correlation, kind`` (``exact`` or ``near``), one row a pair. Of
+        equal images each is paired with the first, which alone is compared with the others.
     """
     ids = store.index["image_id"].to_numpy()
     exact = _equal_pairs(store.measures)
+    copies = {copy for _, copy in exact}
+    first = np.array([place for place in range(len(ids)) if place not in copies], dtype=int)
     hashes = np.array([int(value, 16) for value in store.measures["phash"]], dtype=np.uint64)
     rows = [(a, b, int(np.bitwise_count(hashes[a] ^ hashes[b])), 1.0, "exact") for a, b in exact]
-    known = set(exact) | {(b, a) for a, b in exact}
     details: dict[int, np.ndarray] = {}
-    for a, b, distance in _close_pairs(hashes, bits):
-        if (a, b) in known:
-            continue
+    for one, other, distance in _close_pairs(hashes[first], bits):
+        a, b = int(first[one]), int(first[other])
         for place in (a, b):
             if place not in details:
                 details[place] = detail(np.asarray(store.images[place]))
@@ -222,11 +224,8 @@ def duplicates(store: ImageStore, bits: int) -> pd.DataFrame:
 
 
 def _equal_pairs(measured: pd.DataFrame) -> list[tuple[int, int]]:
-    pairs = set()
-    for column in ("file_sha256", "crop_sha256"):
-        for places in measured.groupby(column, sort=False).indices.values():
-            pairs.update((int(places[0]), int(other)) for other in places[1:])
-    return sorted(pairs)
+    groups = measured.groupby("crop_sha256", sort=False).indices.values()
+    return sorted((int(places[0]), int(other)) for places in groups for other in places[1:])
 
 
 def _close_pairs(hashes: np.ndarray, bits: int):

@@ -38,7 +38,9 @@ class Dataset:
             raise ValueError(f"There is no split {split!r}; there are {', '.join(SPLITS)} and all.")
         part = self.table if split == "all" else self.table[self.table["split"] == split]
         if part.empty:
-            raise ValueError(f"No image is in the split {split!r}. Give it a larger share in FRACTIONS, or more images.")
+            raise ValueError(
+                f"No image is in the split {split!r}. Give it a larger share in FRACTIONS, or more images."
+            )
         return part.reset_index(drop=True)
 
 
@@ -51,11 +53,15 @@ def load(audit: records.Record) -> Dataset:
     made = json.loads(audit.path("images.json").read_text())
     folder = paths.resolve(made["store"])
     if not (folder / "store.json").is_file():
-        raise records.RecordError(f"The image store {made['store']} is gone. Delete {paths.show(audit.folder)} and run notebook 01 again.")
+        raise records.RecordError(
+            f"The image store {made['store']} is gone. Delete {paths.show(audit.folder)} and run notebook 01 again."
+        )
     store = images.open_store(folder)
     split = pd.read_csv(audit.path("split.csv"), dtype={"image_id": str, "patient_id": str, "grade": "Int64"})
     rows = pd.Series(store.index["row"].to_numpy(), index=store.index["image_id"].astype(str))
     absent = split.loc[~split["image_id"].isin(rows.index), "image_id"]
     if len(absent):
-        raise records.RecordError(f"{len(absent)} images of the split are not in the store {made['store']} (first: {absent.iloc[0]}). Run notebook 01 again.")
+        raise records.RecordError(
+            f"{len(absent)} images of the split are not in the store {made['store']} (first: {absent.iloc[0]}). Run notebook 01 again."
+        )
     return Dataset(store.images, split.assign(row=rows.loc[split["image_id"]].to_numpy()), folder.name)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import warnings
 from dataclasses import dataclass
 
 import cv2
@@ -156,17 +155,15 @@ def sha256(content: bytes | np.ndarray) -> str:
 
 
 def _opened(content: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        # the study's own limit is checked by the caller, on the size that the header gives
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            return Image.open(io.BytesIO(content))
-        except Image.DecompressionBombError as error:
-            raise BadImage(f"far too large ({error})") from None
-        except UnidentifiedImageError:
-            raise BadImage("not an image, or its beginning is damaged") from None
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise BadImage(f"cannot be opened as an image ({error})") from None
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `header` has the study's own limit
+    try:
+        return Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise BadImage("not an image, or its beginning is damaged") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadImage(f"cannot be opened as an image ({error})") from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _bits(image: Image.Image, content: bytes) -> int:

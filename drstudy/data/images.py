@@ -376,11 +376,17 @@ def _reserve(array: Path, journal: Path, shape: tuple[int, ...]) -> None:
             f"{paths.show(array.parent)}, where {free / 1e9:.2f} GB are free. Free some space, set "
             "DRSTUDY_DATA to a larger disk, or lower IMAGE_SIZE."
         )
-    np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape).flush()
+    _allocate(array, shape)
+    journal.touch()
+
+
+def _allocate(array: Path, shape: tuple[int, ...]) -> np.memmap:
+    """An array on disk whose every block is really there: writing to it cannot find the disk full."""
+    mapped = np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with open(array, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, array.stat().st_size)
-    journal.touch()
+    return mapped
 
 
 def _has_shape(array: Path, shape: tuple[int, ...]) -> bool:
@@ -441,9 +447,7 @@ def _compact(array: Path, rows: list[int], target: Path) -> None:
     """Copy the usable rows, block by block, into an array without gaps."""
     source = np.load(array, mmap_mode="r")
     with paths.atomic(target) as temporary:
-        packed = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=np.uint8, shape=(len(rows), *source.shape[1:])
-        )
+        packed = _allocate(temporary, (len(rows), *source.shape[1:]))
         for start in range(0, len(rows), BLOCK):
             packed[start : start + BLOCK] = source[rows[start : start + BLOCK]]
         packed.flush()

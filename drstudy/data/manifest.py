@@ -17,7 +17,8 @@ WHOLE = ("grade", "true_grade", "gradable")
 be graded."""
 PROBLEM_COLUMNS = ("file", "problem", "action")
 EXCLUDED = "excluded"
-"""How the action of a problem begins when the image is left out; every other action begins with ``used``."""
+"""The action of a problem that costs an image; others begin with ``used``, or are ``ignored``."""
+IGNORED = "ignored"
 
 
 class ManifestError(ValueError):

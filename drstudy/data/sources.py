@@ -251,7 +251,7 @@ def _idrid_segmentation(reading: _Reading) -> None:
         relative = path.relative_to(reading.root).as_posix()
         if code not in IDRID_MASKS or stem not in files.by_stem:
             reading.problems.append(
-                (reading.show(relative), "mask without an image, or of an unknown kind", "not used")
+                (reading.show(relative), "mask without an image, or of an unknown kind", manifests.IGNORED)
             )
             continue
         found[stem][f"mask_{IDRID_MASKS[code]}"] = reading.show(relative)
@@ -355,7 +355,9 @@ def _folder_a_grade(reading: _Reading, tables: list[str]) -> None:
             )
     for path in sorted(reading.root.iterdir()):
         if path.name not in grades and path.name not in tables and not path.name.startswith("."):
-            reading.problems.append((reading.show(path.name), "not one of the grade folders", "not used"))
+            reading.problems.append(
+                (reading.show(path.name), "not one of the grade folders", manifests.IGNORED)
+            )
 
 
 READERS: dict[str, Callable[[_Reading], None]] = {

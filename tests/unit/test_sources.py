@@ -83,7 +83,7 @@ def test_idrid_segmentation_has_masks_and_no_grades(tmp_path):
     assert frame.loc["IDRiD_01", "mask_DISC"].endswith("IDRiD_01_OD.tif")
     assert frame.loc["IDRiD_55", "mask_MA"] == ""
     assert list(frame["lesion_SE"]) == [0, 1]
-    assert told(source) == [("IDRiD_77_SE.tif", "mask without an image, or of an unknown kind", "not used")]
+    assert told(source) == [("IDRiD_77_SE.tif", "mask without an image, or of an unknown kind", "ignored")]
     assert any("no grade" in note for note in source.notes)
 
 
@@ -128,7 +128,7 @@ def test_folder_a_grade_by_name_or_number(tmp_path):
     touch(tmp_path, "notes/f.png")
     source = sources.load("folder", tmp_path)
     assert grades(source) == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4}
-    assert told(source) == [("notes", "not one of the grade folders", "not used")]
+    assert told(source) == [("notes", "not one of the grade folders", "ignored")]
     other = tmp_path / "other"
     touch(other, "0/a.png", "4_PDR/b.png")
     assert grades(sources.load("folder", other)) == {"a": 0, "b": 4}
