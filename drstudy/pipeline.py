@@ -39,7 +39,6 @@ class Profile(BaseModel):
         description: One sentence for ``drstudy reproduce --help`` and the report.
         notebooks: Those that the profile runs.
         backbones, seeds: Notebooks 03 and 05 run once for each pair.
-        weights: ``WEIGHTS`` of single backbones, over that of the parameter files (not every backbone has bundled ones).
         overrides: Parameters of notebook 03 for one backbone, by its name, over those of the profile's files.
         models_from: The profile whose trained networks notebook 05 explains; empty means this one.
     """
@@ -50,7 +49,6 @@ class Profile(BaseModel):
     notebooks: tuple[str, ...] = (AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS)
     backbones: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    weights: dict[str, str] = {}
     overrides: dict[str, dict[str, Any]] = {}
     models_from: str = ""
 
@@ -143,7 +141,6 @@ def plan(name: str) -> list[Stage]:
     for variant, (backbone, seed) in zip(chosen.variants, pairs):
         own = common | {"AUDIT": audit, "VARIANT": variant, "BACKBONE": backbone, "SEED": seed}
         own |= chosen.overrides.get(backbone, {})
-        own |= {"WEIGHTS": chosen.weights[backbone]} if backbone in chosen.weights else {}
         stages.append(Stage(TRAINING, name, variant, own, (audit,)))
     stages.append(Stage(COMPARISON, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     for variant, model in zip(chosen.variants, models):
