@@ -76,7 +76,7 @@ def problem_counts(problems: pd.DataFrame) -> pd.DataFrame:
 def _kind(problem: pd.Series) -> pd.Series:
     """Problems that differ only in a number, a quoted name or a remark in brackets become one."""
     plain = problem.str.replace(r"\s*\(.*\)", "", regex=True)
-    return plain.str.replace(r"'[^']*'|(?<![-\w])-?\d[\d.x]*", "…", regex=True).str.partition(": …")[0]
+    return plain.str.replace(r"(: )?('[^']*'|(?<![-\w])-?\d[\d.x]*)", "…", regex=True)
 
 
 def table(store: ImageStore) -> pd.DataFrame:
