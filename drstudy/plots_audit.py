@@ -143,7 +143,7 @@ def examples_by_grade(store: ImageStore, split: pd.DataFrame, columns: int = 4) 
         of_grade = train.loc[train["grade"] == grade, "image_id"]
         drawn = of_grade.sample(min(columns, len(of_grade)), random_state=GALLERY_SEED)
         _show(axes[row], store, list(drawn), [""] * columns)
-        axes[row, 0].set_ylabel(f"{grade}: {GRADE_NAMES[grade]}", fontsize=8)
+        axes[row, 0].set_ylabel(_grade_label(grade), fontsize=8)
     return figure
 
 
@@ -191,7 +191,7 @@ def _show(axes: np.ndarray, store: ImageStore, image_ids: Sequence[str], titles:
 
 
 def _grade_label(grade: int) -> str:
-    return f"{grade}\n{GRADE_NAMES[grade]}"
+    return f"{grade}\n{GRADE_NAMES[grade].replace(' NPDR', '')}"
 
 
 def _nothing(text: str) -> Figure:

@@ -77,8 +77,8 @@ def make(
         wanted = sum(share > 0 for share in fractions)
         if groups[free].nunique() < wanted:
             raise SplitError(
-                f"{groups[free].nunique()} patient(s) cannot be split into {wanted} parts: more images are "
-                "needed."
+                f"{groups[free].nunique()} patient(s), with those who share a duplicate counted as one, cannot "
+                f"be split into {wanted} parts: more images are needed."
             )
         test = _take(result.loc[free], groups[free], fractions[2], seed)
         rest = free.difference(test)
