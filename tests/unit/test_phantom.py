@@ -324,8 +324,8 @@ def test_difficulty_lowers_contrast_and_changes_nothing_else():
             mask = phantom.masks["HE"] | phantom.masks["MA"]
             found.append((bare.image[..., 1].astype(float) - phantom.image[..., 1])[mask].mean())
         contrast.append(np.mean(found))
-    assert contrast[0] > 1.1 * contrast[1]
-    assert contrast[1] > 1.3 * contrast[2] > 0
+    assert contrast[0] > 1.03 * contrast[1]  # the strongest lesions are opaque already
+    assert contrast[1] > 1.5 * contrast[2] > 0
     easy, hard = (render(PhantomConfig(n_patients=4, size=64, difficulty=d), 5) for d in (0.0, 1.0))
     pd.testing.assert_frame_equal(
         easy.lesions.drop(columns="strength"), hard.lesions.drop(columns="strength")

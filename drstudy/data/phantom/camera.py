@@ -203,13 +203,13 @@ def _spots(
     return out
 
 
-def draw_capture(rng: np.random.Generator, camera: Camera, difficulty: float, gradable: bool) -> Capture:
+def draw_capture(rng: np.random.Generator, camera: Camera, hardness: float, gradable: bool) -> Capture:
     """Draws how one photograph was taken: exposure, focus, haze, shadows, reflections."""
-    poor = 0.35 + 1.3 * difficulty
+    poor = 0.35 + 1.3 * hardness
     bad = rng.random(4) < 0.4
     bad[int(rng.integers(4))] = True
     gradable_bad = np.zeros(4, bool) if gradable else bad
-    exposure = float(np.exp(rng.normal(-0.12 * difficulty, 0.12 + 0.26 * difficulty)))
+    exposure = float(np.exp(rng.normal(-0.12 * hardness, 0.12 + 0.26 * hardness)))
     if gradable_bad[0]:
         exposure *= float(rng.choice([rng.uniform(0.22, 0.4), rng.uniform(1.8, 2.6)]))
     blur = camera.blur * float(np.exp(rng.normal(0.0, 0.3 * poor)))
@@ -231,7 +231,7 @@ def draw_capture(rng: np.random.Generator, camera: Camera, difficulty: float, gr
         tilt=rng.normal(0, 0.10, 2),
         warmth=np.exp(rng.normal(0, [0.03, 0.045, 0.11])),
         blur=float(blur),
-        noise=camera.noise * float(rng.uniform(0.7, 1.3)) * (0.6 + 0.8 * difficulty),
+        noise=camera.noise * float(rng.uniform(0.7, 1.3)) * (0.6 + 0.8 * hardness),
         veil=veil,
         veil_colour=np.array(VEILS[int(rng.integers(len(VEILS)))]) * rng.uniform(0.9, 1.1, 3),
         haze=_spots(rng, int(rng.poisson(0.8 * poor)), 0.9, (0.25, 0.6), (0.05, 0.28)),

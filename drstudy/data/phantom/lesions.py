@@ -155,10 +155,10 @@ class Placer:
 class LesionMaker:
     """Makes the lesions of one eye; see ``sample_lesions``."""
 
-    def __init__(self, rng: np.random.Generator, eye: Eye, difficulty: float):
+    def __init__(self, rng: np.random.Generator, eye: Eye, hardness: float):
         self.rng, self.eye = rng, eye
         self.placer = Placer(rng, eye)
-        self.contrast = 1.30 - 0.80 * difficulty
+        self.contrast = 1.30 - 0.80 * hardness
         self.lesions: list[Lesion] = []
         weights = rng.dirichlet(np.full(4, 2.0))
         self.weights = dict(zip(QUADRANTS, weights, strict=True))
@@ -644,7 +644,7 @@ def _sample(maker: LesionMaker, grade: int, treated: bool) -> None:
 
 
 def sample_lesions(
-    seeds: np.random.SeedSequence, eye: Eye, grade: int, treated: bool, difficulty: float
+    seeds: np.random.SeedSequence, eye: Eye, grade: int, treated: bool, hardness: float
 ) -> list[Lesion]:
     """Draws the lesions of one eye so that the ICDR rule gives exactly the wanted grade.
 
@@ -653,8 +653,8 @@ def sample_lesions(
         eye: the geometry.
         grade: the grade, 0 to 4.
         treated: whether to add laser scars.
-        difficulty: 0 to 1; scales contrasts only, so that the same eye has the same lesions at every
-            difficulty.
+        hardness: 0 to 1; scales contrasts only, so that the same eye has the same lesions at every
+            hardness.
 
     Returns:
         The lesions.
@@ -664,7 +664,7 @@ def sample_lesions(
         module).
     """
     for child in seeds.spawn(40):
-        maker = LesionMaker(np.random.Generator(np.random.PCG64(child)), eye, difficulty)
+        maker = LesionMaker(np.random.Generator(np.random.PCG64(child)), eye, hardness)
         _sample(maker, grade, treated)
         if grade_from_lesions(maker.lesions) == grade and (
             not treated or any(one.code == "LASER" for one in maker.lesions)

@@ -122,6 +122,15 @@ class PhantomConfig:
         raw = DISTRIBUTIONS[self.distribution] if isinstance(self.distribution, str) else self.distribution
         return tuple(value / sum(raw) for value in raw)
 
+    @property
+    def hardness(self) -> float:
+        """``difficulty`` on a scale where contrasts and disturbances are linear: 0 at 0, 0.3 at 0.5, 1 at 1.
+
+        The bend puts the default where fine-tuning the last blocks of EfficientNet-Lite0 (ImageNet weights,
+        490 eyes, 224 pixels) reaches a quadratic weighted kappa of about 0.8 on other patients.
+        """
+        return self.difficulty * (0.2 + 0.8 * self.difficulty)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain JSON values."""
         out = asdict(self)

@@ -466,7 +466,7 @@ def _paint(
     size = config.size
     look = _draw_look(planning.stream(config, planning.STREAM_LOOK, key[0], 1))
     capture = draw_capture(
-        planning.stream(config, planning.STREAM_CAPTURE, *key), camera, config.difficulty, gradable
+        planning.stream(config, planning.STREAM_CAPTURE, *key), camera, config.hardness, gradable
     )
     painter = Painter(size, eye.half)
     scale = painter.scale
@@ -583,7 +583,7 @@ def _paint(
 
     # the eye's own look-alikes: small pigment spots
     rng = planning.stream(config, planning.STREAM_DUST, *key)
-    for _ in range(int(rng.poisson(0.3 + 1.8 * config.difficulty))):
+    for _ in range(int(rng.poisson(0.3 + 1.8 * config.hardness))):
         at = rng.uniform(-0.85, 0.85, 2) * eye.fov_radius + eye.fov_centre
         level, radius = rng.uniform(0.25, 0.6), rng.uniform(0.012, 0.04)
         colour = image[painter.pixel(*at)] * np.array([0.62, 0.55, 0.55])
@@ -608,7 +608,7 @@ def _paint(
     for gx, gy, radius, strength, dark in draw_dust(
         planning.stream(config, planning.STREAM_DUST, 10**6 + CAMERAS.index(camera)), camera
     ):
-        strength = strength * (0.4 + 1.2 * config.difficulty)
+        strength = strength * (0.4 + 1.2 * config.hardness)
         place = (origin[0] + gx * reach, origin[1] + gy * reach)
         row, column = (min(size - 1, max(0, int(v))) for v in (place[1], place[0]))
         colour = image[row, column] * (0.45 if dark else 1.5) + (0 if dark else 0.08)
@@ -661,7 +661,7 @@ def _scene(config: PhantomConfig, index: int) -> tuple[dict[str, Any], Eye, list
         row["eye"],
     )
     seeds = np.random.SeedSequence(config.seed, spawn_key=(planning.STREAM_LESIONS, patient, side))
-    return row, eye, sample_lesions(seeds, eye, row["grade"], row["treated"], config.difficulty), camera
+    return row, eye, sample_lesions(seeds, eye, row["grade"], row["treated"], config.hardness), camera
 
 
 def render(config: PhantomConfig, image: int | str, *, without: tuple[str, ...] = ()) -> Phantom:
