@@ -35,13 +35,8 @@ def stage(notebook, wildcards):
 
 
 def needs(notebook):
-    """What one run of a notebook reads: the notebook, and the records of the stages before it."""
-
-    def of(wildcards):
-        records = [str(paths.resolve(folder) / "run.json") for folder in stage(notebook, wildcards).needs]
-        return [str(ROOT / "notebooks" / f"{notebook}.ipynb"), *records]
-
-    return of
+    """Records of the stages before it."""
+    return lambda wildcards: [str(paths.resolve(folder) / "run.json") for folder in stage(notebook, wildcards).needs]
 
 
 def command(notebook):
@@ -50,8 +45,8 @@ def command(notebook):
 
 
 def values(notebook):
-    """All parameters, resolved: a changed value makes a stage run again, a changed comment does not."""
-    return lambda wildcards: json.dumps(stage(notebook, wildcards).parameters().upper())
+    """Resolved parameters and text of the notebook: they make a stage run again; a YAML comment or saved outputs do not."""
+    return lambda wildcards: json.dumps([stage(notebook, wildcards).parameters().upper(), pipeline.source_digest(notebook)])
 
 
 wildcard_constraints:

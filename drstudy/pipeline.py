@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -162,6 +163,13 @@ def stage(notebook: str, profile_name: str, variant: str = "") -> Stage:
         known = "\n".join(f"  {s.notebook} {'--variant ' + s.variant if s.variant else ''}".rstrip() for s in stages)
         raise KeyError(f"The profile {profile_name!r} has {which} {' '.join((notebook, variant)).strip()!r}. It has:\n{known}")
     return fits[0]
+
+
+def source_digest(notebook: str) -> str:
+    """SHA-256 of a notebook's cells without their outputs."""
+    content = json.loads((paths.root() / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))
+    cells = [[cell["cell_type"], "".join(cell["source"])] for cell in content["cells"]]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours in a kernel's traceback
