@@ -77,8 +77,8 @@ def make(
         wanted = sum(share > 0 for share in fractions)
         if groups[free].nunique() < wanted:
             raise SplitError(
-                f"{groups[free].nunique()} patient(s), with those who share a duplicate counted as one, cannot "
-                f"be split into {wanted} parts: more images are needed."
+                f"{groups[free].nunique()} patient(s), those who share a duplicate counted as one, cannot be "
+                f"split into {wanted} parts: more images are needed."
             )
         test = _take(result.loc[free], groups[free], fractions[2], seed)
         rest = free.difference(test)
@@ -103,6 +103,9 @@ def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd
         return frame.index if fraction else frame.index[:0]
     grades = frame["grade"].astype(int).to_numpy()
     wanted = share * np.bincount(grades, minlength=len(GRADES))
+    # the library wants as many images of some grade as there are folds; with fewer nothing can be spread
+    # evenly
+    strata = grades if fraction.denominator <= np.bincount(grades).max() else np.zeros_like(grades)
     best, least = None, np.inf
     for attempt in range(max(1, min(MOST_TRIES, TRIED_GROUPS // n_groups))):
         folds = StratifiedGroupKFold(
@@ -111,7 +114,7 @@ def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd
         with warnings.catch_warnings():
             # a grade with fewer images than folds; `gaps` says so in the study's own terms
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            held = [fold for _, fold in folds.split(grades, grades, groups.to_numpy())]
+            held = [fold for _, fold in folds.split(strata, strata, groups.to_numpy())]
         taken = np.concatenate(held[: fraction.numerator])
         counts = np.bincount(grades[taken], minlength=len(GRADES))
         off = ((counts - wanted) ** 2 / np.maximum(wanted, 1)).sum() + (

@@ -117,6 +117,14 @@ def test_too_few_patients_and_wrong_arguments_are_errors():
         splits.make(people(9), (0.5, 0.1, 0.1), 0)
 
 
+@pytest.mark.parametrize("n", [3, 4, 6, 9])
+def test_a_handful_of_patients_of_all_grades_can_be_split(n):
+    manifest = people(n).assign(grade=pd.array([place % 5 for place in range(2 * n)], dtype="Int64"))
+    split = splits.make(manifest, PARTS, 0)
+    splits.check(split)
+    assert set(split["split"]) == {"train", "validation", "test"}
+
+
 def test_three_patients_fill_three_parts():
     split = splits.make(people(3), PARTS, 0)
     assert split.groupby("patient_id")["split"].first().nunique() == 3
