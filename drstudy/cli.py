@@ -96,6 +96,15 @@ def report(profile: ProfileOption = "demo") -> None:
 
 
 @app.command()
+def figures(profile: ProfileOption = "demo") -> None:
+    """Rewrite figures/ and the README's tables from finished records (for maintainers)."""
+    from drstudy import figures as shown
+
+    for path in shown.update(profile):
+        typer.echo(paths.show(path))
+
+
+@app.command()
 def profiles() -> None:
     """List the profiles, and how far each is."""
     for name in pipeline.profiles():

@@ -53,7 +53,7 @@ SECTIONS = (
             ("figure", "figure5", "The paper's figure 5: right, borderline and wrong, chosen by a stated rule."),
             ("figure", "layers", "The same eyes at the candidate layers."),
             ("table", "heat_display", "Share of heat by region, against the region's share of the field of view."),
-            ("figure", "shares", "Heat by region, with 95 % intervals."),
+            ("figure", "heat_shares", "Heat by region, with 95 % intervals."),
         ),
     ),
     Section(
