@@ -224,24 +224,26 @@ def _branches(
     alive = np.full(count, steps)
     noise = rng.normal(0, 1, (steps, count)) * (0.055 * tortuosity * np.where(inward, 0.85, 1.0))
     own = np.arange(count) + 1 + 10_000 * depth
+    live = np.arange(count)
     for step in range(steps):
-        goal = np.where(inward[:, None], fovea - place, outward)
-        swing = np.arctan2(goal[:, 1], goal[:, 0]) - heading
+        here = place[live]
+        goal = np.where(inward[live, None], fovea - here, outward[live])
+        swing = np.arctan2(goal[:, 1], goal[:, 0]) - heading[live]
         swing = (swing + np.pi) % (2 * np.pi) - np.pi
-        turn = 0.72 * turn + noise[step]
-        heading = heading + turn + 0.055 * np.clip(swing, -1.0, 1.0)
-        place = place + STEP * np.column_stack([np.cos(heading), np.sin(heading)])
-        path[step + 1] = place
-        row, column = _cell(place)
-        found = taken[kind, row, column]
-        meets = (found != 0) & (found != own) & (step > 2)
-        near = np.hypot(*(place - fovea).T) < 0.34
-        home = (np.hypot(*place.T) < 0.6) & (step > 4)
-        stop = meets | near | home | ((step + 1) * STEP > reach)
-        alive = np.where(stop & (alive == steps), step, alive)
-        going = alive == steps
-        taken[kind[going], row[going], column[going]] = own[going]
-        if not going.any():
+        turn[live] = 0.72 * turn[live] + noise[step, live]
+        heading[live] += turn[live] + 0.055 * np.clip(swing, -1.0, 1.0)
+        here = here + STEP * np.column_stack([np.cos(heading[live]), np.sin(heading[live])])
+        place[live] = path[step + 1, live] = here
+        row, column = _cell(here)
+        found = taken[kind[live], row, column]
+        meets = (found != 0) & (found != own[live]) & (step > 2)
+        near = np.hypot(*(here - fovea).T) < 0.34
+        home = (np.hypot(*here.T) < 0.6) & (step > 4)
+        stop = meets | near | home | ((step + 1) * STEP > reach[live])
+        alive[live[stop]] = step
+        live, row, column = live[~stop], row[~stop], column[~stop]
+        taken[kind[live], row, column] = own[live]
+        if not len(live):
             break
     out = []
     for i in range(count):

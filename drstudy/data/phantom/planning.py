@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -182,8 +183,8 @@ def index_of(config: PhantomConfig, image: int | str) -> int:
             index = 2 * int(patient[1:]) + EYES.index(eye)
             if image_id_of(index) == image and index < n_eyes(config):
                 return index
-    elif 0 <= int(image) < n_eyes(config):
-        return int(image)
+    elif 0 <= operator.index(image) < n_eyes(config):
+        return operator.index(image)
     raise KeyError(
         f"no eye {image!r}: this configuration has {config.n_patients} patients, so use 0 to "
         f"{n_eyes(config) - 1} or {image_id_of(0)} to {image_id_of(n_eyes(config) - 1)}"
