@@ -294,7 +294,12 @@ def _write_failure(stage: Stage, checked: params.Parameters, error: BaseExceptio
     folder = checked.folder
     executed = folder / "executed.ipynb"
     name = getattr(error, "ename", type(error).__name__)
-    reason = str(error) if isinstance(error, StageError) else f"{name}: {getattr(error, 'evalue', error)}".rstrip(": ")
+    if name == "KeyboardInterrupt":
+        reason = "it was interrupted"
+    elif isinstance(error, StageError):
+        reason = str(error)
+    else:
+        reason = f"{name}: {getattr(error, 'evalue', error)}".rstrip(": ")
     content = {
         "notebook": stage.notebook,
         "params": checked.upper(),
