@@ -7,7 +7,6 @@ why it is refused for ``frozen_bn: track`` (there the trunk's statistics move wh
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -25,8 +24,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from drstudy import paths, records, transforms
 from drstudy.data.dataset import Dataset
+from drstudy.data.images import locked
 from drstudy.devices import Compute
-from drstudy.models.backbones import GradingNet
+from drstudy.models.backbones import GradingNet, digest_of
 from drstudy.params import Training
 
 TRUNK_BATCH = 32
@@ -99,6 +99,7 @@ class Live(Features):
             batch_sampler=[list(range(a, b)) for a, b in batches],
             num_workers=workers,
             pin_memory=self.compute.is_cuda,
+            generator=torch.Generator(),  # else it takes a number from the global one, and dropout would differ from a store's
         )
         for batch in loader:
             yield transforms.normalise(self.compute.put(batch), self.net.mean, self.net.std)
@@ -136,19 +137,17 @@ class Stored(Features):
         super().__init__(net, data, p, compute)
         live = Live(net, data, p, compute)
         self.folder = paths.data() / "features" / self._key()
-        if not (self.folder / "store.json").is_file():
-            self._write(live)
+        with locked(self.folder.with_name(f".{self.folder.name}.lock")):
+            if not (self.folder / "store.json").is_file():
+                self._write(live)
         self.seconds = json.loads((self.folder / "store.json").read_text())["seconds"]
         self._train = np.load(self.folder / "train.npy", mmap_mode="r")
         self._clean = np.load(self.folder / "clean.npy", mmap_mode="r")
 
     def _key(self) -> str:
         trainable = {name for name, tensor in self.net.named_parameters() if tensor.requires_grad}
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.net.state_dict().items()):
-            if name not in trainable:
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        frozen = {name: tensor for name, tensor in self.net.state_dict().items() if name not in trainable}
+        digest = hashlib.sha256(digest_of(frozen).encode())
         digest.update(pd.concat([self.train, self.clean])[["image_id", "row"]].to_csv().encode())
         p = self.p
         described = (p.notebook, self.data.key, p.backbone, p.input_size, p.views, p.seed, self.compute.precision, transforms.VERSION)
@@ -171,14 +170,14 @@ class Stored(Features):
                 f"The feature store needs {need / 2**30:.1f} GiB, but {paths.show(base)} has {free / 2**30:.1f} GiB free. "
                 "Make room, lower VIEWS, point DRSTUDY_DATA elsewhere, or set FEATURE_STORE to False."
             )
-        temporary = base / f".{self.folder.name}-{os.getpid()}"
-        temporary.mkdir(exist_ok=True)
+        temporary = base / f".{self.folder.name}"
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
+        temporary.mkdir()
         try:
             for name, todo in (("train", pairs), ("clean", clean)):
                 self._fill(temporary / f"{name}.npy", live, todo, probe, name)
             records.write_json({"views": self.p.views, "bytes": need, "seconds": live.seconds}, temporary / "store.json")
-            with contextlib.suppress(OSError):  # another process was faster with the same bytes
-                temporary.rename(self.folder)
+            temporary.rename(self.folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from drstudy import paths, records, transforms
@@ -96,8 +96,11 @@ def load(model: records.Record | Path) -> GradingNet:
         FileNotFoundError, ValueError: If the file is missing or was not written by :func:`save`.
     """
     path = model.path("model.safetensors") if isinstance(model, records.Record) else Path(model)
-    with safe_open(path, "pt") as file:
-        about = (file.metadata() or {}).get("drstudy")
+    try:
+        with safe_open(path, "pt") as file:
+            about = (file.metadata() or {}).get("drstudy")
+    except SafetensorError as error:
+        raise ValueError(f"{paths.show(path)} is not a whole safetensors file ({error}). Run notebook 03 for it again.") from error
     if about is None:
         raise ValueError(f"{paths.show(path)} does not say which backbone it is; only files written by notebook 03 do.")
     about = json.loads(about)

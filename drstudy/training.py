@@ -77,7 +77,7 @@ def fit(net: GradingNet, features: Features, p: Training, compute: Compute, fold
         folder: Where checkpoints and TensorBoard logs go, and from where a killed run is resumed; ``None`` keeps nothing.
 
     Raises:
-        FloatingPointError: If the loss is no longer finite, with the step.
+        FloatingPointError: If a loss is no longer finite, with the epoch and step.
     """
     optimiser = torch.optim.Adam(
         [q for q in net.parameters() if q.requires_grad], lr=p.learning_rate, betas=p.betas, eps=1e-8, weight_decay=p.weight_decay
@@ -92,6 +92,8 @@ def fit(net: GradingNet, features: Features, p: Training, compute: Compute, fold
         torch.manual_seed(_seed(p.seed, epoch))
         losses = _train_epoch(net, features, optimiser, scaler, loss_of, p, compute, epoch)
         val_loss, val_qwk = validate(net, features, compute)
+        if not np.isfinite(val_loss):
+            raise FloatingPointError(f"The validation loss is {val_loss} after epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'.")
         keeper.epoch_done(epoch, losses, val_loss, val_qwk, time.perf_counter() - began)
         _log(writer, keeper, losses, val_loss, val_qwk)
         if epoch % max(1, p.epochs // 20) == 0 or epoch == p.epochs:
@@ -157,7 +159,8 @@ class _Keeper:
     def __init__(self, net, optimiser, scaler, p: Training, features: Features, folder: Path | None) -> None:
         self.net, self.optimiser, self.scaler, self.p = net, optimiser, scaler, p
         self.folder = folder / "checkpoints" if folder else None
-        described = json.dumps([p.model_dump(mode="json", exclude={"threads"}), net.weights_used])
+        start = backbones.digest_of(dict(net.named_parameters())) if folder else ""
+        described = json.dumps([p.model_dump(mode="json", exclude={"threads"}), net.weights_used, start, features.data.key])
         rows = features.train[["image_id", "grade"]].to_csv() + features.clean[["image_id", "split", "grade"]].to_csv()
         self.key = hashlib.sha256((described + rows).encode()).hexdigest()
         self.rows: list[dict] = []

@@ -10,9 +10,10 @@ the paper says only "the last block that contains convolutions".
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -404,6 +405,15 @@ def _read(file: Path) -> dict[str, Tensor]:
     if not state or not all(isinstance(name, str) for name in state):
         raise WeightsError(f"{file} holds no named tensors. It must be a state dict in .pth or .safetensors.")
     return state
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names and bytes of tensors, as hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$")
