@@ -63,3 +63,41 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip("the optional real photographs in ../shared/data are absent")
     return folder
+
+
+COLOURS = ((60, 40, 200), (40, 150, 90), (120, 120, 40), (220, 140, 60), (240, 220, 210))
+"""A colour a grade, of different brightness, since some augmentations take the hue away."""
+
+
+@pytest.fixture(scope="session")
+def coloured_eyes():
+    """Makes a small data set in which the colour of an eye is its grade: ``coloured_eyes(train=40)``."""
+    import numpy as np
+    import pandas as pd
+
+    from drstudy.data.dataset import Dataset
+
+    def make(train: int = 40, validation: int = 15, test: int = 21, size: int = 64, seed: int = 0) -> Dataset:
+        rng = np.random.default_rng(seed)
+        count = train + validation + test
+        split = np.repeat(["train", "validation", "test"], [train, validation, test])
+        grade = np.concatenate([np.arange(n) % 5 for n in (train, validation, test)])
+        y, x = np.mgrid[:size, :size]
+        field = np.hypot(x - size / 2, y - size / 2) < 0.47 * size
+        images = np.array(COLOURS)[grade][:, None, None] + rng.normal(0, 12, (count, size, size, 3))
+        images = np.where(field[..., None], images, 0).clip(0, 255).astype(np.uint8)
+        row = rng.permutation(count)  # the store's order is not the split's
+        table = pd.DataFrame(
+            {
+                "image_id": [f"{i:03d}" for i in range(count)],
+                "patient_id": [f"p{i // 2:02d}" for i in range(count)],
+                "grade": pd.array(grade, dtype="Int64"),
+                "split": split,
+                "row": row,
+            }
+        )
+        stored = np.empty_like(images)
+        stored[row] = images
+        return Dataset(stored, table, f"colours-{seed}-{size}")
+
+    return make
