@@ -16,20 +16,6 @@ RUN = '"$DRSTUDY_PYTHON" -m drstudy.cli run {params.stage} 2>&1'
 CHOSEN = pipeline.plan(profile)
 
 
-def library(*rooms):
-    """Source files a stage depends on: a change in one of them makes the stage run again."""
-    files = [ROOT / "drstudy" / name for name in ("params.py", "records.py", "devices.py")]
-    for room in rooms:
-        path = ROOT / "drstudy" / room
-        files += sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    return [str(path) for path in files]
-
-
-DATA = ("data", "plots_audit")
-MODEL = ("data", "models", "sampling", "transforms", "features", "training", "prediction")
-NUMBERS = ("metrics", "statistics", "tables", "plots")
-
-
 def stage(notebook, wildcards):
     return pipeline.stage(notebook, wildcards.profile, getattr(wildcards, "variant", ""))
 
@@ -62,7 +48,7 @@ rule all:
 rule data_audit:
     input:
         needs("01_data_audit"),
-        library(*DATA),
+        map(str, pipeline.library("01_data_audit")),
     output:
         RESULTS + "/{profile}/01_data_audit/run.json",
     params:
@@ -76,7 +62,7 @@ rule data_audit:
 rule oversampling:
     input:
         needs("02_oversampling"),
-        library(*MODEL, *NUMBERS),
+        map(str, pipeline.library("02_oversampling")),
     output:
         RESULTS + "/{profile}/02_oversampling/run.json",
     params:
@@ -89,7 +75,7 @@ rule oversampling:
 rule fine_tuning:
     input:
         needs("03_fine_tuning"),
-        library(*MODEL, *NUMBERS),
+        map(str, pipeline.library("03_fine_tuning")),
     output:
         RESULTS + "/{profile}/03_fine_tuning/{variant}/run.json",
     params:
@@ -102,7 +88,7 @@ rule fine_tuning:
 rule backbone_comparison:
     input:
         needs("04_backbone_comparison"),
-        library(*NUMBERS),
+        map(str, pipeline.library("04_backbone_comparison")),
     output:
         RESULTS + "/{profile}/04_backbone_comparison/run.json",
     params:
@@ -115,7 +101,7 @@ rule backbone_comparison:
 rule heatmap_analysis:
     input:
         needs("05_heatmap_analysis"),
-        library("data", "models", "transforms", "prediction", "explain", "plots_heatmaps", *NUMBERS),
+        map(str, pipeline.library("05_heatmap_analysis")),
     output:
         RESULTS + "/{profile}/05_heatmap_analysis/{variant}/run.json",
     params:

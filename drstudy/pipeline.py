@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -165,11 +167,47 @@ def stage(notebook: str, profile_name: str, variant: str = "") -> Stage:
     return fits[0]
 
 
+def _cells(notebook: str) -> list[tuple[str, str]]:
+    """Kind and text of a notebook's cells."""
+    content = json.loads((paths.root() / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in content["cells"]]
+
+
 def source_digest(notebook: str) -> str:
     """SHA-256 of a notebook's cells without their outputs."""
-    content = json.loads((paths.root() / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))
-    cells = [[cell["cell_type"], "".join(cell["source"])] for cell in content["cells"]]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_cells(notebook)).encode()).hexdigest()
+
+
+def library(notebook: str) -> list[Path]:
+    """Files of this package that a notebook imports, directly or through others: what its result depends on."""
+    found: dict[str, Path] = {}
+    unread = [("", "\n".join(text for kind, text in _cells(notebook) if kind == "code"))]
+    while unread:
+        package, text = unread.pop()
+        for name in _imports(text, package) - found.keys():
+            base = Path(__file__).parents[1].joinpath(*name.split("."))
+            if (file := base / "__init__.py").is_file():
+                package = name
+            elif (file := base.with_suffix(".py")).is_file():
+                package = name.rpartition(".")[0]
+            else:
+                continue  # a function or class of a module that is already there
+            found[name] = file
+            unread.append((package, file.read_text(encoding="utf-8")))
+    return sorted(found.values())
+
+
+def _imports(text: str, package: str) -> set[str]:
+    """Every ``drstudy`` module that code may import, at its top or inside functions, with the packages above it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    parts = [name.split(".") for name in names if name.split(".")[0] == "drstudy"]
+    return {".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
 
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours in a kernel's traceback
