@@ -290,6 +290,7 @@ def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record
         try:
             record = _execute(stage, checked)
         except BaseException as error:
+            (checked.folder / "run.json").unlink(missing_ok=True)  # written, perhaps, before papermill failed
             reason = _write_failure(stage, checked, error)
             if not isinstance(error, Exception):
                 raise
