@@ -193,6 +193,28 @@ def test_stored_features_train_exactly_as_live_ones(data, own_folders, monkeypat
     same(stored, live)
 
 
+def test_every_epoch_draws_images_and_views_anew(data):
+    asked = []
+
+    def record(run):
+        draws = run.features.draws
+
+        def kept(positions, views):
+            asked.append((tuple(positions.tolist()), tuple(views.tolist())))
+            return draws(positions, views)
+
+        run.features.draws = kept
+
+    Trained(data, prepare=record, views=3)
+    positions, views = zip(*asked)
+    assert len(set(positions)) == len(set(views)) == 4
+    assert set().union(*views) == {0, 1, 2}
+    assert all(len(epoch) == 19 for epoch in positions)
+    asked.clear()
+    Trained(data, prepare=record, sampler="none", epochs=2)
+    assert all(sorted(epoch) == list(range(19)) for epoch, _ in asked)
+
+
 def test_fresh_views_are_new_each_epoch_and_the_same_each_run(data):
     asked = []
 
@@ -233,15 +255,18 @@ def killed_in(epoch, step):
     return prepare
 
 
-def killed_between_best_and_last(epoch):
-    def prepare(run):
-        real = training._Keeper._save
+def killed_before_file(number):
+    """Stops the run before a checkpoint is written; each epoch here writes two, the best and the last."""
 
-        def stopping(self, name, tensors, at):
-            if (name, at) == ("last", epoch):
+    def prepare(run):
+        real, calls = training._Keeper._save, []
+
+        def stopping(*arguments):
+            calls.append(None)
+            if len(calls) == number:
                 training._Keeper._save = real
                 raise KeyboardInterrupt
-            real(self, name, tensors, at)
+            real(*arguments)
 
         training._Keeper._save = stopping
 
@@ -253,10 +278,11 @@ def killed_between_best_and_last(epoch):
     [
         (killed_in(3, 1), 2),
         (killed_in(1, 2), 0),
-        (killed_between_best_and_last(3), 2),
-        (killed_between_best_and_last(1), 0),
+        (killed_before_file(5), 2),
+        (killed_before_file(6), 2),
+        (killed_before_file(2), 0),
     ],
-    ids=["in epoch 3", "in epoch 1", "between best and last", "before the first last"],
+    ids=["in epoch 3", "in epoch 1", "before best 3", "between best and last 3", "between best and last 1"],
 )
 def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(
     data, uninterrupted, tmp_path, kill, finished
