@@ -84,6 +84,12 @@ class Run:
             frame.to_csv(temporary, index=index, lineterminator="\n")
         return frame
 
+    def timings(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Write ``timings.csv``, apart from the tables, which are the same for every run of the same parameters; return the frame."""
+        with paths.atomic(self.path("timings.csv")) as temporary:
+            frame.to_csv(temporary, lineterminator="\n")
+        return frame
+
     def figure(self, figure: Figure, name: str, svg: bool = False) -> Figure:
         """Write ``figures/<name>.png`` (150 dpi), for drawings also ``.svg``; return the figure for display."""
         for suffix in (".png", ".svg") if svg else (".png",):
