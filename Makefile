@@ -31,8 +31,9 @@ test: $(VENV)/.installed ## all tests, the notebooks included
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_audit.ipynb
 
-notebooks: $(VENV)/.installed ## execute all notebooks and keep their outputs (for maintainers)
+notebooks: $(VENV)/.installed ## execute all notebooks, keep their outputs, measure the expected numbers (for maintainers)
 	@$(BIN)/python tests/execute_notebooks.py
+	@$(BIN)/python tests/expectations.py
 
 lint: $(VENV)/.installed ## style and notebook structure
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest -q tests/notebooks/test_structure.py
