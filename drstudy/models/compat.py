@@ -22,7 +22,7 @@ def _declare_missing_operators() -> None:
     if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
         return
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
@@ -31,7 +31,7 @@ def _declare_missing_operators() -> None:
         _library = torch.library.Library("torchvision", "FRAGMENT")
         for schema in _SCHEMAS.values():
             _library.define(schema)
-        import torchvision  # noqa: F401
+        import torchvision
 
 
 _declare_missing_operators()
