@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from drstudy import paths, pipeline, records
 
 TEMPLATE = "report.html"
-MOST_ROWS = 40
+MOST_ROWS = 60
+NUMBER = re.compile(r"[-−]?[0-9][-−0-9.,%\[\]()e+ ]*†?|[–=]|undefined|")
+"""A cell that is set to the right: a number, an interval, or the absence of one."""
+FIGURE_SCALE = 0.72
+"""Screen pixels for each pixel of a figure (150 dpi), so that the text of all figures has one size, near the page's."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def write(profile_name: str) -> Path:
         "profile": profile,
         "sections": [section for section in (_section(s, found, building) for s in SECTIONS) if section["parts"]],
         "missing": [stage.name for stage in pipeline.waiting(profile_name)],
-        "runs": _runs(found).to_html(index=False, border=0),
+        "runs": _table(_runs(found)),
         "synthetic": any(r.params.get("SOURCE") == "phantom" for r in found),
         "untrained": any(r.metrics.get("weights_used") == "none" for r in found),
     }
@@ -138,18 +145,39 @@ def _section(section: Section, found: list[records.Record], folder: Path) -> dic
     return {"id": section.notebook, "title": section.title, "intro": section.intro, "parts": parts}
 
 
-def _item(record: records.Record, kind: str, name: str, caption: str) -> dict[str, str] | None:
+def _item(record: records.Record, kind: str, name: str, caption: str) -> dict[str, Any] | None:
+    """What the page shows of one table or figure; None if the run made none, or an empty one."""
     file = record.folder / (f"tables/{name}.csv" if kind == "table" else f"figures/{name}.png")
     if not file.is_file():
         return None
     if kind == "figure":
-        return {"kind": kind, "caption": caption, "src": f"../{record.name}/figures/{name}.png"}
+        with Image.open(file) as picture:
+            width = round(picture.width * FIGURE_SCALE)
+        return {"kind": kind, "caption": caption, "src": f"../{record.name}/figures/{name}.png", "width": width}
     frame = pd.read_csv(file)
-    if frame.empty:
-        return None
-    frame = frame.rename(columns=lambda column: "" if str(column).startswith("Unnamed") else column)
-    html = frame.head(MOST_ROWS).to_html(index=False, border=0, na_rep="–", float_format=lambda x: f"{x:.3g}" if abs(x) < 1000 else f"{x:,.0f}")
-    return {"kind": kind, "caption": caption, "html": html}
+    return {"kind": kind, "caption": caption, **_table(frame)} if len(frame) else None
+
+
+def _table(frame: pd.DataFrame) -> dict[str, Any]:
+    """Texts of a table, and which of its columns hold numbers (they are set to the right)."""
+    shown = frame.head(MOST_ROWS)
+    texts = {column: [_text(value) for value in shown[column]] for column in shown}
+    names = ["" if str(column).startswith("Unnamed") else str(column) for column in shown]
+    numeric = [all(NUMBER.fullmatch(text) for text in column) for column in texts.values()]
+    notes = []
+    if len(frame) > len(shown):
+        notes.append(f"The first {len(shown)} of {len(frame)} rows.")
+    if any("†" in text for column in texts.values() for text in column):
+        notes.append("†: undefined in some resamples, which the interval leaves out.")
+    return {"columns": list(zip(names, numeric)), "rows": list(zip(*texts.values())), "notes": " ".join(notes)}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if np.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _notebook(record: records.Record, folder: Path) -> tuple[str, str]:
