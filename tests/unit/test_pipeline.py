@@ -55,7 +55,7 @@ def test_smoke_is_the_notebooks_own_defaults():
 def test_unknown_names_say_what_there_is():
     with pytest.raises(KeyError, match="There is no profile 'dmeo'; there are demo"):
         pipeline.profile("dmeo")
-    with pytest.raises(KeyError, match="2 stages '03'(.|\n)*--variant densenet121-seed0"):
+    with pytest.raises(KeyError, match=r"2 stages '03'(.|\n)*--variant densenet121-seed0"):
         pipeline.stage("03", "smoke")
     with pytest.raises(KeyError, match="no stage '03 vgg16-seed0'"):
         pipeline.stage("03", "smoke", "vgg16-seed0")
@@ -125,7 +125,7 @@ def test_two_processes_cannot_work_in_one_folder(tmp_path):
 def test_unknown_parameter_is_refused_before_a_kernel_starts(own_folders, monkeypatch):
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
     stage = pipeline.stage("03", "smoke", "densenet121-seed0")
-    with pytest.raises(params.ParameterError, match="EPOHCS is not a parameter of this notebook; did you mean EPOCHS?"):
+    with pytest.raises(params.ParameterError, match=r"EPOHCS is not a parameter of this notebook; did you mean EPOCHS\?"):
         pipeline.run(stage, {"EPOHCS": 3})
     with pytest.raises(params.ParameterError, match="EPOCHS = 0"):
         pipeline.run(stage, {"EPOCHS": 0})
