@@ -39,8 +39,16 @@ SECTIONS = (
         "Backbones",
         "The paper's Table 2 beside ours, for every positive cut, since the paper does not name its own.",
         (
-            ("table", "table2_display", "Test split. Sensitivity, specificity and accuracy at each cut, with 95 % intervals; the paper's rows as printed."),
-            ("figure", "table2_ge2", "At grade 2 or more, beside the paper's numbers (hollow), on the assumption that this is its cut."),
+            (
+                "table",
+                "table2_display",
+                "Test split. Sensitivity, specificity and accuracy at each cut, with 95 % intervals; the paper's rows as printed.",
+            ),
+            (
+                "figure",
+                "table2_ge2",
+                "At grade 2 or more, beside the paper's numbers (hollow), on the assumption that this is its cut.",
+            ),
             ("table", "summary", "Agreement with the reference grades."),
             ("table", "recalls", "Share of eyes of each grade that are called that grade."),
             ("figure", "confusion_matrices", "Confusion matrices, test split."),
@@ -56,10 +64,22 @@ SECTIONS = (
         "Heatmaps",
         "Where Grad-CAM points, and how much of it lies on lesions, vessels and disc, against what chance would give.",
         (
-            ("figure", "figure4", "The paper's figure 4: image, heat, overlay as printed, and a legible overlay with lesion outlines."),
-            ("figure", "figure5", "The paper's figure 5: right, borderline and wrong, chosen by a stated rule."),
+            (
+                "figure",
+                "figure4",
+                "The paper's figure 4: image, heat, overlay as printed, and a legible overlay with lesion outlines.",
+            ),
+            (
+                "figure",
+                "figure5",
+                "The paper's figure 5: right, borderline and wrong, chosen by a stated rule.",
+            ),
             ("figure", "layers", "The same eyes at the candidate layers."),
-            ("table", "heat_display", "Share of heat by region, against the region's share of the field of view."),
+            (
+                "table",
+                "heat_display",
+                "Share of heat by region, against the region's share of the field of view.",
+            ),
             ("figure", "heat_shares", "Heat by region, with 95 % intervals."),
         ),
     ),
@@ -70,7 +90,11 @@ SECTIONS = (
         (
             ("figure", "examples_by_grade", "Training images drawn at random, by grade."),
             ("table", "class_counts", "Images by grade."),
-            ("table", "quarantine_counts", "Files and labels that were left out, or used after a conversion."),
+            (
+                "table",
+                "quarantine_counts",
+                "Files and labels that were left out, or used after a conversion.",
+            ),
             ("table", "split", "Images by split and grade; both eyes of a patient are on one side."),
             ("figure", "measurements", "Sizes and image quality."),
             ("figure", "flagged", "The images that the quality rule flags most."),
@@ -84,7 +108,11 @@ SECTIONS = (
         "What the paper's sampler draws, and what oversampling does to each grade, on the validation split.",
         (
             ("figure", "class_shares", "Shares of the grades among an epoch's draws."),
-            ("figure", "augmentations", "The augmentations that the paper names; the ranges are this study's."),
+            (
+                "figure",
+                "augmentations",
+                "The augmentations that the paper names; the ranges are this study's.",
+            ),
             ("figure", "recall_by_grade", "Recall by grade and sampler, short fine-tunes, validation split."),
         ),
     ),
@@ -112,20 +140,26 @@ def write(profile_name: str) -> Path:
     profile = pipeline.profile(profile_name)
     found = records.find(profile_name)
     if not found:
-        raise records.RecordError(f"Nothing of {profile_name} is finished yet, so there is nothing to report. Run `drstudy reproduce --profile {profile_name}`.")
+        raise records.RecordError(
+            f"Nothing of {profile_name} is finished yet, so there is nothing to report. Run `drstudy reproduce --profile {profile_name}`."
+        )
     folder = paths.results() / profile_name / "report"
     building = folder.with_name(".report-building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     context = {
         "profile": profile,
-        "sections": [section for section in (_section(s, found, building) for s in SECTIONS) if section["parts"]],
+        "sections": [
+            section for section in (_section(s, found, building) for s in SECTIONS) if section["parts"]
+        ],
         "missing": [stage.name for stage in pipeline.waiting(profile_name)],
         "runs": _table(_runs(found)),
         "synthetic": any(r.params.get("SOURCE") == "phantom" for r in found),
         "untrained": any(r.metrics.get("weights_used") == "none" for r in found),
     }
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("drstudy"), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("drstudy"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
     (building / "index.html").write_text(environment.get_template(TEMPLATE).render(context), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
@@ -141,7 +175,15 @@ def _section(section: Section, found: list[records.Record], folder: Path) -> dic
         items = [item for kind, name, caption in section.show if (item := _item(record, kind, name, caption))]
         reader, code = _notebook(record, folder)
         relative = f"../{record.name}"
-        parts.append({"heading": record.data["variant"], "items": items, "reader": reader, "code": code, "folder": relative})
+        parts.append(
+            {
+                "heading": record.data["variant"],
+                "items": items,
+                "reader": reader,
+                "code": code,
+                "folder": relative,
+            }
+        )
     return {"id": section.notebook, "title": section.title, "intro": section.intro, "parts": parts}
 
 
@@ -153,7 +195,12 @@ def _item(record: records.Record, kind: str, name: str, caption: str) -> dict[st
     if kind == "figure":
         with Image.open(file) as picture:
             width = round(picture.width * FIGURE_SCALE)
-        return {"kind": kind, "caption": caption, "src": f"../{record.name}/figures/{name}.png", "width": width}
+        return {
+            "kind": kind,
+            "caption": caption,
+            "src": f"../{record.name}/figures/{name}.png",
+            "width": width,
+        }
     frame = pd.read_csv(file)
     return {"kind": kind, "caption": caption, **_table(frame)} if len(frame) else None
 
@@ -169,7 +216,11 @@ def _table(frame: pd.DataFrame) -> dict[str, Any]:
         notes.append(f"The first {len(shown)} of {len(frame)} rows.")
     if any("†" in text for column in texts.values() for text in column):
         notes.append("†: undefined in some resamples, which the interval leaves out.")
-    return {"columns": list(zip(names, numeric)), "rows": list(zip(*texts.values())), "notes": " ".join(notes)}
+    return {
+        "columns": list(zip(names, numeric)),
+        "rows": list(zip(*texts.values())),
+        "notes": " ".join(notes),
+    }
 
 
 def _text(value: Any) -> str:
@@ -189,7 +240,9 @@ def _notebook(record: records.Record, folder: Path) -> tuple[str, str]:
     stem = record.name.replace("/", "_")
     for suffix, hide in (("", True), ("_code", False)):
         exporter = HTMLExporter(exclude_input=hide, exclude_input_prompt=True, exclude_output_prompt=True)
-        exporter.require_js_url = exporter.jquery_url = exporter.mathjax_url = ""  # nothing is fetched when the page is read
+        exporter.require_js_url = exporter.jquery_url = exporter.mathjax_url = (
+            ""  # nothing is fetched when the page is read
+        )
         html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": record.name}})
         (folder / f"{stem}{suffix}.html").write_text(html, encoding="utf-8")
     return f"{stem}.html", f"{stem}_code.html"

@@ -48,9 +48,13 @@ class Expectation:
         if self.tolerance < 0:
             raise ValueError(f"{name}: the tolerance {self.tolerance} is below 0.")
         if 0 < abs(self.value) <= self.tolerance or (self.value == 0 and self.tolerance > 0):
-            raise ValueError(f"{name}: the tolerance {self.tolerance} is not below the value {self.value}: 0 would pass.")
+            raise ValueError(
+                f"{name}: the tolerance {self.tolerance} is not below the value {self.value}: 0 would pass."
+            )
         if self.seed_sd is not None and self.tolerance >= self.seed_sd:
-            raise ValueError(f"{name}: the tolerance {self.tolerance} is not below {self.seed_sd}, the spread over seeds.")
+            raise ValueError(
+                f"{name}: the tolerance {self.tolerance} is not below {self.seed_sd}, the spread over seeds."
+            )
 
     def holds(self, found: float) -> bool:
         """Whether a number found agrees."""

@@ -24,7 +24,14 @@ from drstudy import metrics, paths, pipeline
 LITE = "03_fine_tuning/efficientnet_lite0-seed0"
 DENSE = "03_fine_tuning/densenet121-seed0"
 FILES = {
-    "01_data_audit": ["manifest.csv", "quarantine.csv", "audit.csv", "duplicates.csv", "split.csv", "images.json"],
+    "01_data_audit": [
+        "manifest.csv",
+        "quarantine.csv",
+        "audit.csv",
+        "duplicates.csv",
+        "split.csv",
+        "images.json",
+    ],
     "02_oversampling": ["tables/shares.csv"],
     LITE: ["predictions.csv", "history.csv", "model.safetensors", "tables/test_scores.csv"],
     "04_backbone_comparison": ["tables/table2.csv", "tables/scores.csv", "timings.csv"],
@@ -117,15 +124,21 @@ def test_stage_leaves_the_files_that_others_read(study, stage):
 
 
 def test_split_keeps_patients_together_and_predictions_follow_it(study):
-    split = pd.read_csv(study.folder("01_data_audit") / "split.csv", dtype={"image_id": str, "patient_id": str})
+    split = pd.read_csv(
+        study.folder("01_data_audit") / "split.csv", dtype={"image_id": str, "patient_id": str}
+    )
     assert list(split.columns) == ["image_id", "patient_id", "grade", "split"]
     assert set(split["split"]) == {"train", "validation", "test"}
     assert (split.groupby("patient_id")["split"].nunique() == 1).all()
     expected = split[split["split"] != "train"].set_index("image_id").sort_index()
     for stage in (LITE, DENSE):
-        found = pd.read_csv(study.folder(stage) / "predictions.csv", dtype={"image_id": str, "patient_id": str})
+        found = pd.read_csv(
+            study.folder(stage) / "predictions.csv", dtype={"image_id": str, "patient_id": str}
+        )
         assert list(found.columns) == ["image_id", "patient_id", "split", "grade", *metrics.PROBABILITIES]
-        assert found[metrics.PROBABILITIES].sum(axis=1).sub(1).abs().max() < 1e-6  # softmax in single precision
+        assert (
+            found[metrics.PROBABILITIES].sum(axis=1).sub(1).abs().max() < 1e-6
+        )  # softmax in single precision
         found = found.set_index("image_id").sort_index()[["patient_id", "grade", "split"]]
         pd.testing.assert_frame_equal(found, expected, check_dtype=False)
 
@@ -142,15 +155,21 @@ def test_comparison_has_the_scores_of_the_fine_tuning(study):
 @pytest.mark.parametrize("expected", load(), ids=lambda e: f"{e.stage} {e.metric}")
 def test_number(study, expected: Expectation):
     found = study.record(expected.stage)["metrics"][expected.metric]
-    assert expected.holds(found), f"{found}, not {expected.value} within {expected.tolerance} ({expected.reason})"
+    assert expected.holds(found), (
+        f"{found}, not {expected.value} within {expected.tolerance} ({expected.reason})"
+    )
 
 
 def test_progress_is_readable(study):
     assert study.said[0].startswith("smoke: ")
     assert study.said[1].startswith("to run: 01, 02, 03 ")
     assert re.fullmatch(r"done in [0-9.]+ minutes: open results/smoke/report/index\.html", study.said[-1])
-    assert any(re.match(r"\[03 densenet121-seed0\] cell \d+/\d+, \d+ s: Training$", line) for line in study.said)
-    strange = [line for line in study.said[2:-1] if not re.match(r"\[0[1-5]( [a-z0-9_]+-seed0)?\] |report: ", line)]
+    assert any(
+        re.match(r"\[03 densenet121-seed0\] cell \d+/\d+, \d+ s: Training$", line) for line in study.said
+    )
+    strange = [
+        line for line in study.said[2:-1] if not re.match(r"\[0[1-5]( [a-z0-9_]+-seed0)?\] |report: ", line)
+    ]
     assert not strange, "every line says which stage it is of"
 
 
@@ -159,7 +178,9 @@ def test_second_run_does_nothing_and_says_so(study):
     began = time.monotonic()
     done = study.drstudy("reproduce", "--profile", "smoke")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1:] == ["nothing to do: everything is finished; open results/smoke/report/index.html"]
+    assert done.stdout.splitlines()[1:] == [
+        "nothing to do: everything is finished; open results/smoke/report/index.html"
+    ]
     assert {file: file.stat().st_mtime_ns for file in study.base.rglob("run.json")} == before
     assert time.monotonic() - began < ALREADY
 
@@ -210,7 +231,11 @@ def test_killed_run_goes_on_and_ends_the_same(study, another, tmp_path):
     run = ("run", "03", "--profile", "smoke", "--variant", "efficientnet_lite0-seed0", "-p", f"EPOCHS={LONG}")
     another.take(study, "01_data_audit")
     process = subprocess.Popen(
-        another.command(*run), stdout=subprocess.PIPE, text=True, env=another.environment, start_new_session=True
+        another.command(*run),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=another.environment,
+        start_new_session=True,
     )
     for line in process.stdout:
         if f"epoch {LONG // 4}/{LONG}:" in line:
@@ -235,7 +260,9 @@ def test_killed_run_goes_on_and_ends_the_same(study, another, tmp_path):
     history = [one.folder(LITE) / "history.csv" for one in (another, undisturbed)]
     assert history[0].read_bytes() == history[1].read_bytes()
 
-    done = another.drstudy("reproduce", "--profile", "smoke", "--until", "03")  # those are not the profile's parameters
+    done = another.drstudy(
+        "reproduce", "--profile", "smoke", "--until", "03"
+    )  # those are not the profile's parameters
     assert done.returncode == 0, done.stdout + done.stderr
     assert another.numbers(LITE) == study.numbers(LITE)
 
