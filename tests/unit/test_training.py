@@ -405,6 +405,12 @@ def test_the_chosen_epoch_is_the_one_kept(data, monkeypatch, select_by, best):
     assert not any(module.training for module in run.net.modules())
 
 
+@pytest.mark.parametrize("select_by", ["loss", "qwk"])
+def test_of_equal_epochs_the_first_is_kept(data, monkeypatch, select_by):
+    monkeypatch.setattr(training, "validate", lambda *_: (0.5, 0.5))
+    assert Trained(data, select_by=select_by).fit.best_epoch == 1
+
+
 # --- what goes wrong -------------------------------------------------------------------------------
 
 
