@@ -76,8 +76,11 @@ def filled(text: str, folder: Path) -> str:
         pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"The README has no block for {name}: <!-- begin: {name} --> and <!-- end: {name} -->.")
-        table = markdown(pd.read_csv(folder / file, dtype=str, keep_default_na=False))
-        text = pattern.sub(lambda match, table=table: match[1] + table + match[2], text)
+        table = pd.read_csv(folder / file, dtype=str, keep_default_na=False)
+        if name == "table2":  # the page shows one cut; the file has all
+            table = table[table.iloc[:, 0].str.startswith(("grade ≥ 2", "not stated"))]
+        table = markdown(table)
+        text = pattern.sub(lambda match, text=table: match[1] + text + match[2], text)
     return text
 
 
