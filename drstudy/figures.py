@@ -52,10 +52,22 @@ def update(profile: str = "demo") -> list[Path]:
         source = record.path(file)
         _copy(source, folder / name)
         commit = record.data["git"]["commit"] or ""
-        manifest[name] = {"notebook": notebook, "run": record.name, "profile": profile, "file": file, "source_sha256": paths.sha256(source), "commit": commit}
+        manifest[name] = {
+            "notebook": notebook,
+            "run": record.name,
+            "profile": profile,
+            "file": file,
+            "source_sha256": paths.sha256(source),
+            "commit": commit,
+        }
     audit = records.load(paths.results() / profile / pipeline.AUDIT)
     _contact_sheet(audit, folder / CONTACT_SHEET)
-    manifest[CONTACT_SHEET] = {"notebook": pipeline.AUDIT, "run": audit.name, "profile": profile, "file": "drstudy.data.phantom.contact_sheet"}
+    manifest[CONTACT_SHEET] = {
+        "notebook": pipeline.AUDIT,
+        "run": audit.name,
+        "profile": profile,
+        "file": "drstudy.data.phantom.contact_sheet",
+    }
     for name, entry in manifest.items():
         entry["sha256"] = paths.sha256(folder / name)
     records.write_json(manifest, folder / "manifest.json")
@@ -75,7 +87,9 @@ def filled(text: str, folder: Path) -> str:
     for name, file in TABLES.items():
         pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
         if not pattern.search(text):
-            raise ValueError(f"The README has no block for {name}: <!-- begin: {name} --> and <!-- end: {name} -->.")
+            raise ValueError(
+                f"The README has no block for {name}: <!-- begin: {name} --> and <!-- end: {name} -->."
+            )
         table = pd.read_csv(folder / file, dtype=str, keep_default_na=False)
         if name == "table2":  # the page shows one cut; the file has all
             table = table[table.iloc[:, 0].str.startswith(("grade ≥ 2", "not stated"))]
@@ -112,7 +126,11 @@ def _contact_sheet(audit: records.Record, target: Path) -> None:
 
     p = audit.params
     config = phantom.PhantomConfig(
-        n_patients=p["N_PATIENTS"], size=p["PHANTOM_SIZE"], seed=p["SEED"], distribution=p["DISTRIBUTION"], difficulty=p["DIFFICULTY"]
+        n_patients=p["N_PATIENTS"],
+        size=p["PHANTOM_SIZE"],
+        seed=p["SEED"],
+        distribution=p["DISTRIBUTION"],
+        difficulty=p["DIFFICULTY"],
     )
     with paths.atomic(target) as temporary:
         Image.fromarray(phantom.contact_sheet(config, None)).save(temporary, quality=85)

@@ -37,8 +37,13 @@ def test_readme_shows_only_pictures_that_exist():
 
 def test_filled_replaces_only_the_block(tmp_path):
     for file in figures.TABLES.values():
-        pd.DataFrame({"Unnamed: 0": ["grade ≥ 2 | B", "grade ≥ 1"][: 1 + (file == "table2.csv")], "value": "0.5"}).to_csv(tmp_path / file, index=False)
-    blocks = "".join(f"before {name}\n<!-- begin: {name} -->\nold\n<!-- end: {name} -->\nafter\n" for name in figures.TABLES)
+        pd.DataFrame(
+            {"Unnamed: 0": ["grade ≥ 2 | B", "grade ≥ 1"][: 1 + (file == "table2.csv")], "value": "0.5"}
+        ).to_csv(tmp_path / file, index=False)
+    blocks = "".join(
+        f"before {name}\n<!-- begin: {name} -->\nold\n<!-- end: {name} -->\nafter\n"
+        for name in figures.TABLES
+    )
     text = figures.filled(blocks, tmp_path)
     assert "old" not in text
     assert "grade ≥ 1" not in text
