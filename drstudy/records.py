@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -50,6 +51,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in ("run.json", "failure.json"):
             (self.folder / stale).unlink(missing_ok=True)
+        for stale in ("tables", "figures"):
+            shutil.rmtree(self.folder / stale, ignore_errors=True)
 
     def path(self, name: str) -> Path:
         """A file of this result; its folder exists when this returns."""
@@ -113,7 +116,7 @@ class Run:
         }
 
     def finish(self) -> None:
-        """Write ``run.json``, last and atomically. Prints one line that holds for every run of the same parameters."""
+        """Write ``run.json``, last and atomically, and drop the checkpoints. Prints one line that holds for every run of the same parameters."""
         record = {
             "status": "finished",
             "run_id": os.environ.get(RUN_ID, ""),
@@ -131,6 +134,7 @@ class Run:
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
         write_json(record, self.folder / "run.json")
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)  # else another run would start where this one ended
         print(
             f"finished: {len(self.metrics)} metrics, {len(record['outputs'])} files in {paths.show(self.folder)}"
         )

@@ -17,7 +17,7 @@ from drstudy.models.compat import torchvision
 
 v2 = torchvision.transforms.v2
 
-VERSION = 1
+VERSION = 2
 """Part of the feature store's key: raise it when a view of the same seed would look different."""
 
 AUGMENTATIONS: dict[str, v2.Transform] = {

@@ -263,6 +263,9 @@ class EfficientNetLite(GradingNet):
     def _declare(self) -> None:
         self.trainable = (f"_blocks.{len(self.net._blocks) - 1}", "_conv_head", "_bn1")
         self.cam_layers = {"conv_head": "_bn1"}
+        for module in self.net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.1  # torch's; the package keeps TensorFlow's 0.01, whose statistics lag 100 steps behind
 
     def _active_when_frozen(self) -> tuple[str, ...]:
         return ("_dropout",)
