@@ -21,7 +21,7 @@ def test_parameters_paths_follow_root_and_variables(own_folders):
     assert paths.resolve("results/demo/x") == own_folders / "results/demo/x"
     assert paths.resolve("data/eyepacs") == own_folders / "data/eyepacs"
     assert paths.resolve("params/demo") == paths.root() / "params/demo"
-    assert paths.resolve("../shared") == paths.root().parent / "shared"
+    assert paths.resolve("../beside") == paths.root().parent / "beside"
     assert paths.resolve("/a/b") == Path("/a/b")
     assert paths.resolve("~/x") == Path.home() / "x"
 
@@ -34,7 +34,7 @@ def test_without_variables_the_folders_are_the_projects(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "path", ["results/demo/x.csv", "data/eyepacs/1.jpeg", "params/demo", "../shared/data"]
+    "path", ["results/demo/x.csv", "data/eyepacs/1.jpeg", "params/demo", "../beside/data"]
 )
 def test_show_is_the_inverse_of_resolve(own_folders, path):
     assert paths.show(paths.resolve(path)) == path
