@@ -45,6 +45,19 @@ rule all:
         f"{RESULTS}/{profile}/report/index.html",
 
 
+rule paper_audit:
+    input:
+        needs("00_paper_audit"),
+        map(str, pipeline.library("00_paper_audit")),
+    output:
+        RESULTS + "/{profile}/00_paper_audit/run.json",
+    params:
+        stage=command("00_paper_audit"),
+        values=values("00_paper_audit"),
+    shell:
+        RUN
+
+
 rule data_audit:
     input:
         needs("01_data_audit"),

@@ -93,6 +93,12 @@ class Computing(Parameters):
     threads: Annotated[int, Field(ge=0)] = 0
 
 
+class PaperAudit(Parameters):
+    """Notebook 00: nothing to set; it computes from what the papers print."""
+
+    notebook: ClassVar[str] = "00_paper_audit"
+
+
 class DataAudit(Parameters):
     """Notebook 01.
 
@@ -252,7 +258,7 @@ class HeatmapAnalysis(Computing):
 
 
 BY_NOTEBOOK: dict[str, type[Parameters]] = {
-    cls.notebook: cls for cls in (DataAudit, Oversampling, FineTuning, BackboneComparison, HeatmapAnalysis)
+    cls.notebook: cls for cls in (PaperAudit, DataAudit, Oversampling, FineTuning, BackboneComparison, HeatmapAnalysis)
 }
 
 PAPER: dict[str, Any] = {

@@ -363,3 +363,26 @@ def augmentations(images: Mapping[str, np.ndarray]) -> Figure:
         ax.imshow(image)
         ax.set_title(title, fontsize=9)
     return figure
+
+
+def implied_prevalence(arithmetic: pd.DataFrame, counts: Sequence[int]) -> Figure:
+    """Share of positives that each printed row implies, with the range of rounding, against the share at each cut.
+
+    Args:
+        arithmetic: Of :func:`drstudy.tables.paper_arithmetic`.
+        counts: Images by grade.
+    """
+    figure, axes = new_figure(1, 1, 7.5, 2.6)
+    ax = axes[0, 0]
+    shares = 100 * np.cumsum(counts[::-1])[::-1] / sum(counts)
+    for cut in metrics.CUTS:
+        ax.axvline(shares[cut], color=NEUTRAL, linestyle=":")
+        ax.text(shares[cut], -0.7, f" ≥ {cut}", ha="left", color=NEUTRAL, fontsize=9)
+    for y, row in enumerate(arithmetic.itertuples()):
+        colour = backbone_colour(row.backbone)
+        ax.plot([100 * row.lo, 100 * row.hi], [y, y], color=colour, linewidth=3, solid_capstyle="butt")
+        ax.plot(100 * row.implied, y, "o", color=colour)
+    names = [BACKBONE_NAMES[name] for name in arithmetic["backbone"]]
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -1.0), xlim=(0, None))
+    ax.set_xlabel("implied share of positives, % (bar: range of rounding; dotted: share at each cut)")
+    return figure

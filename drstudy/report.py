@@ -57,6 +57,18 @@ SECTIONS = (
         ),
     ),
     Section(
+        pipeline.PAPER_AUDIT,
+        "The paper's arithmetic",
+        "What the printed numbers imply, computed from nothing but them.",
+        (
+            ("figure", "implied_prevalence", "Share of positives at which each row of Table 2 agrees with itself, with the range that rounding leaves, against every cut."),
+            ("table", "macro_reading", "Could its sensitivity be a mean over the grades? The accuracy needed is above what that mean allows where it is not possible."),
+            ("table", "sampler", "What the printed sampler weights draw from the printed class counts."),
+            ("table", "network", "The printed network, counted."),
+            ("table", "ram_parameters", "Parameters of RAM (Wang & Yang 2017), counted from its layers, beside the millions it prints."),
+        ),
+    ),
+    Section(
         pipeline.AUDIT,
         "Data",
         "What was read, what was left out and why, and how patients were divided.",
