@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...' && exit 1)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo 'installing the exact versions of constraints.txt into $(VENV) (once)'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 install: $(VENV)/.installed ## make .venv with the exact versions
@@ -31,8 +31,9 @@ test: $(VENV)/.installed ## all tests, the notebooks included
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_audit.ipynb
 
-notebooks: $(VENV)/.installed ## execute all notebooks and keep their outputs (for maintainers)
+notebooks: $(VENV)/.installed ## execute all notebooks, keep their outputs, measure the expected numbers (for maintainers)
 	@$(BIN)/python tests/execute_notebooks.py
+	@$(BIN)/python tests/expectations.py
 
 lint: $(VENV)/.installed ## style and notebook structure
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest -q tests/notebooks/test_structure.py

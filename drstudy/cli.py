@@ -24,13 +24,17 @@ data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare it
 app.add_typer(data, name="data")
 
 SOURCES = "phantom, eyepacs, aptos, idrid or folder"
-ProfileOption = Annotated[str, typer.Option(help="A folder of params/: demo, eyepacs_mini, idrid_mini, paper, smoke, or your own.")]
+ProfileOption = Annotated[
+    str, typer.Option(help="A folder of params/: demo, eyepacs_mini, idrid_mini, paper, smoke, or your own.")
+]
 
 
 @app.command()
 def reproduce(
     profile: ProfileOption = "demo",
-    cores: Annotated[int, typer.Option(min=1, help="Stages that may run side by side.", show_default="all")] = os.cpu_count() or 1,
+    cores: Annotated[
+        int, typer.Option(min=1, help="Stages that may run side by side.", show_default="all")
+    ] = os.cpu_count() or 1,
     until: Annotated[str, typer.Option(help="Stop after this notebook, such as 03.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages would run.")] = False,
 ) -> None:
@@ -72,8 +76,13 @@ def reproduce(
 def run(
     notebook: Annotated[str, typer.Argument(help="Such as 03_fine_tuning, or its number.")],
     profile: ProfileOption = "demo",
-    variant: Annotated[str, typer.Option(help="Backbone and seed where a notebook runs for several: densenet121-seed0.")] = "",
-    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter (YAML value).")] = None,
+    variant: Annotated[
+        str, typer.Option(help="Backbone and seed where a notebook runs for several: densenet121-seed0.")
+    ] = "",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter (YAML value)."),
+    ] = None,
 ) -> None:
     """Run one notebook of a profile, finished or not; the notebooks before it must be finished."""
     import yaml
@@ -109,14 +118,18 @@ def profiles() -> None:
     """List the profiles, and how far each is."""
     for name in pipeline.profiles():
         total, waiting = len(pipeline.plan(name)), len(pipeline.waiting(name))
-        typer.echo(f"{name:14}{total - waiting:3} of {total} stages finished   {pipeline.profile(name).description}")
+        typer.echo(
+            f"{name:14}{total - waiting:3} of {total} stages finished   {pipeline.profile(name).description}"
+        )
 
 
 @data.command("check")
 def data_check(
     source: Annotated[str, typer.Argument(help=f"Layout: {SOURCES}.")],
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    decode: Annotated[int, typer.Option(min=0, help="Images to decode in full, spread over the set; 0 is all of them.")] = 200,
+    decode: Annotated[
+        int, typer.Option(min=0, help="Images to decode in full, spread over the set; 0 is all of them.")
+    ] = 200,
 ) -> None:
     """Say what is there and what is wrong, before anything is computed. Exits with 1 if no study can be run on it."""
     from drstudy.data import audit
@@ -130,24 +143,38 @@ def data_check(
 def data_prepare(
     source: Annotated[str, typer.Argument(help=f"Layout: {SOURCES}.")],
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    image_size: Annotated[int, typer.Option(min=32, max=2048, help="Side of the field-of-view crops, pixels.")] = 512,
+    image_size: Annotated[
+        int, typer.Option(min=32, max=2048, help="Side of the field-of-view crops, pixels.")
+    ] = 512,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is one a core.")] = 0,
 ) -> None:
     """Write the image store that notebook 01 would write; after a kill it goes on where it was."""
     from drstudy.data import images, sources
 
     store = images.build(sources.load(source, root).manifest, image_size, workers)
-    typer.echo(f"{len(store.index)} images of {image_size} px in {paths.show(store.folder)}; {len(store.problems)} remarks in its problems.csv")
+    typer.echo(
+        f"{len(store.index)} images of {image_size} px in {paths.show(store.folder)}; {len(store.problems)} remarks in its problems.csv"
+    )
 
 
 def main() -> None:
     """Entry point: errors that tell the user what to do are printed without a traceback."""
     try:
         app()
-    except (ParameterError, KeyError, records.RecordError, pipeline.StageError, FileNotFoundError, ValueError, OSError) as error:
+    except (
+        ParameterError,
+        KeyError,
+        records.RecordError,
+        pipeline.StageError,
+        FileNotFoundError,
+        ValueError,
+        OSError,
+    ) as error:
         if os.environ.get("DRSTUDY_TRACEBACK"):
             raise
-        typer.echo(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}", err=True)
+        typer.echo(
+            f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}", err=True
+        )
         sys.exit(1)
 
 

@@ -90,7 +90,9 @@ class Stage:
     @property
     def arguments(self) -> str:
         """Of ``drstudy run``."""
-        return f"{self.notebook} --profile {self.profile}" + (f" --variant {self.variant}" if self.variant else "")
+        return f"{self.notebook} --profile {self.profile}" + (
+            f" --variant {self.variant}" if self.variant else ""
+        )
 
     @property
     def record(self) -> Path:
@@ -122,7 +124,9 @@ def profile(name: str) -> Profile:
     """
     file = paths.root() / "params" / name / "profile.yaml"
     if not file.is_file():
-        raise KeyError(f"There is no profile {name!r}; there are {', '.join(profiles())}. A profile is a folder params/<name> with a profile.yaml.")
+        raise KeyError(
+            f"There is no profile {name!r}; there are {', '.join(profiles())}. A profile is a folder params/<name> with a profile.yaml."
+        )
     try:
         return Profile(name=name, **(yaml.safe_load(file.read_text()) or {}))
     except (ValidationError, TypeError) as error:
@@ -163,8 +167,12 @@ def stage(notebook: str, profile_name: str, variant: str = "") -> Stage:
     fits = [s for s in stages if s.notebook.startswith(notebook) and (not variant or s.variant == variant)]
     if len(fits) != 1:
         which = "no stage" if not fits else f"{len(fits)} stages"
-        known = "\n".join(f"  {s.notebook} {'--variant ' + s.variant if s.variant else ''}".rstrip() for s in stages)
-        raise KeyError(f"The profile {profile_name!r} has {which} {' '.join((notebook, variant)).strip()!r}. It has:\n{known}")
+        known = "\n".join(
+            f"  {s.notebook} {'--variant ' + s.variant if s.variant else ''}".rstrip() for s in stages
+        )
+        raise KeyError(
+            f"The profile {profile_name!r} has {which} {' '.join((notebook, variant)).strip()!r}. It has:\n{known}"
+        )
     return fits[0]
 
 
@@ -256,11 +264,16 @@ def _engine(name: str) -> str:
                 heading = _heading(nb_man.nb, cell_index)
                 if cell.cell_type == "code" and heading != told[0]:
                     told[0] = heading
-                    print(f"[{name}] cell {cell_index + 1}/{total}, {time.monotonic() - began:.0f} s: {heading}", flush=True)
+                    print(
+                        f"[{name}] cell {cell_index + 1}/{total}, {time.monotonic() - began:.0f} s: {heading}",
+                        flush=True,
+                    )
                 return start(cell, cell_index, **more)
 
             nb_man.cell_start = cell_start
-            kwargs["extra_arguments"] = ["--IPKernelApp.log_level=50"]  # its start-up and shutdown chatter is not about the study
+            kwargs["extra_arguments"] = [
+                "--IPKernelApp.log_level=50"
+            ]  # its start-up and shutdown chatter is not about the study
             return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
 
     papermill_engines.register("drstudy", Engine)
@@ -323,7 +336,9 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     try:
         record = records.load(checked.folder)
     except records.RecordError as error:
-        raise StageError("it ended without a finished record: a cell left early, or run.finish() was not reached") from error
+        raise StageError(
+            "it ended without a finished record: a cell left early, or run.finish() was not reached"
+        ) from error
     if record.data["run_id"] != run_id:
         raise StageError("its record is of another run")
     return record
@@ -370,7 +385,9 @@ def alone(folder: Path, what: str) -> Iterator[int]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StageError(f"Another process is running {what} in {paths.show(folder)}. Wait for it or stop it.") from None
+            raise StageError(
+                f"Another process is running {what} in {paths.show(folder)}. Wait for it or stop it."
+            ) from None
         yield lock.fileno()
 
 
@@ -382,7 +399,15 @@ def _snakemake(profile_name: str, until: str, cores: int, *options: str) -> list
     altered = [str(s.record) for s in chosen if _altered(s)]
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")),
-        *("--directory", str(paths.results() / profile_name), "--nolock", "--quiet", "rules", "progress", "host"),
+        *(
+            "--directory",
+            str(paths.results() / profile_name),
+            "--nolock",
+            "--quiet",
+            "rules",
+            "progress",
+            "host",
+        ),
         *("--rerun-triggers", "mtime", "input", "code", "params"),
         *("--config", f"profile={profile_name}", "--cores", str(cores)),
         *(["--forcerun", *altered] if altered else []),

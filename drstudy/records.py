@@ -209,7 +209,7 @@ def upstream(folder: str | os.PathLike[str], run: Run | None = None) -> Record:
         run: Notes the record as an input of this run.
 
     Raises:
-        RecordError: As :func:`load`, in any other profile.
+        RecordError: As :func:`load`, in any other profile; in the smoke profile if it cannot be made, with the reason.
     """
     resolved = paths.resolve(folder)
     try:
@@ -218,11 +218,23 @@ def upstream(folder: str | os.PathLike[str], run: Run | None = None) -> Record:
         if not resolved.is_relative_to(paths.results() / "smoke"):
             raise
         print(f"{paths.show(resolved)} is not there yet: running it now", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "drstudy.cli", "run", *_stage_of(resolved)], check=True, stdout=sys.stderr)
+        _make(resolved)
         record = load(resolved)
     if run is not None:
         run.input(record.folder / "run.json")
     return record
+
+
+def _make(folder: Path) -> None:
+    """Run the stage of a result folder; its lines are shown as they come (a kernel's stderr is no file that a process could have)."""
+    command = [sys.executable, "-m", "drstudy.cli", "run", *_stage_of(folder)]
+    last = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:
+            print(line, end="", file=sys.stderr)
+            last = line.strip() if line.startswith("error: ") else last
+    if process.returncode:
+        raise RecordError(f"{paths.show(folder)} is needed and could not be made. {last.removeprefix('error: ')}")
 
 
 def _stage_of(folder: Path) -> list[str]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from drstudy import paths, pipeline, records
 
 TEMPLATE = "report.html"
-MOST_ROWS = 40
+MOST_ROWS = 60
+NUMBER = re.compile(r"[-−]?[0-9][-−0-9.,%\[\]()e+ ]*†?|[–=]|undefined|")
+"""A cell that is set to the right: a number, an interval, or the absence of one."""
+FIGURE_SCALE = 0.72
+"""Screen pixels for each pixel of a figure (150 dpi), so that the text of all figures has one size, near the page's."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +39,16 @@ SECTIONS = (
         "Backbones",
         "The paper's Table 2 beside ours, for every positive cut, since the paper does not name its own.",
         (
-            ("table", "table2_display", "Test split. Sensitivity, specificity and accuracy at each cut, with 95 % intervals; the paper's rows as printed."),
-            ("figure", "table2_ge2", "At grade 2 or more, beside the paper's numbers (hollow), on the assumption that this is its cut."),
+            (
+                "table",
+                "table2_display",
+                "Test split. Sensitivity, specificity and accuracy at each cut, with 95 % intervals; the paper's rows as printed.",
+            ),
+            (
+                "figure",
+                "table2_ge2",
+                "At grade 2 or more, beside the paper's numbers (hollow), on the assumption that this is its cut.",
+            ),
             ("table", "summary", "Agreement with the reference grades."),
             ("table", "recalls", "Share of eyes of each grade that are called that grade."),
             ("figure", "confusion_matrices", "Confusion matrices, test split."),
@@ -49,10 +64,22 @@ SECTIONS = (
         "Heatmaps",
         "Where Grad-CAM points, and how much of it lies on lesions, vessels and disc, against what chance would give.",
         (
-            ("figure", "figure4", "The paper's figure 4: image, heat, overlay as printed, and a legible overlay with lesion outlines."),
-            ("figure", "figure5", "The paper's figure 5: right, borderline and wrong, chosen by a stated rule."),
+            (
+                "figure",
+                "figure4",
+                "The paper's figure 4: image, heat, overlay as printed, and a legible overlay with lesion outlines.",
+            ),
+            (
+                "figure",
+                "figure5",
+                "The paper's figure 5: right, borderline and wrong, chosen by a stated rule.",
+            ),
             ("figure", "layers", "The same eyes at the candidate layers."),
-            ("table", "heat_display", "Share of heat by region, against the region's share of the field of view."),
+            (
+                "table",
+                "heat_display",
+                "Share of heat by region, against the region's share of the field of view.",
+            ),
             ("figure", "heat_shares", "Heat by region, with 95 % intervals."),
         ),
     ),
@@ -75,7 +102,11 @@ SECTIONS = (
         (
             ("figure", "examples_by_grade", "Training images drawn at random, by grade."),
             ("table", "class_counts", "Images by grade."),
-            ("table", "quarantine_counts", "Files and labels that were left out, or used after a conversion."),
+            (
+                "table",
+                "quarantine_counts",
+                "Files and labels that were left out, or used after a conversion.",
+            ),
             ("table", "split", "Images by split and grade; both eyes of a patient are on one side."),
             ("figure", "measurements", "Sizes and image quality."),
             ("figure", "flagged", "The images that the quality rule flags most."),
@@ -89,7 +120,11 @@ SECTIONS = (
         "What the paper's sampler draws, and what oversampling does to each grade, on the validation split.",
         (
             ("figure", "class_shares", "Shares of the grades among an epoch's draws."),
-            ("figure", "augmentations", "The augmentations that the paper names; the ranges are this study's."),
+            (
+                "figure",
+                "augmentations",
+                "The augmentations that the paper names; the ranges are this study's.",
+            ),
             ("figure", "recall_by_grade", "Recall by grade and sampler, short fine-tunes, validation split."),
         ),
     ),
@@ -117,20 +152,26 @@ def write(profile_name: str) -> Path:
     profile = pipeline.profile(profile_name)
     found = records.find(profile_name)
     if not found:
-        raise records.RecordError(f"Nothing of {profile_name} is finished yet, so there is nothing to report. Run `drstudy reproduce --profile {profile_name}`.")
+        raise records.RecordError(
+            f"Nothing of {profile_name} is finished yet, so there is nothing to report. Run `drstudy reproduce --profile {profile_name}`."
+        )
     folder = paths.results() / profile_name / "report"
     building = folder.with_name(".report-building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     context = {
         "profile": profile,
-        "sections": [section for section in (_section(s, found, building) for s in SECTIONS) if section["parts"]],
+        "sections": [
+            section for section in (_section(s, found, building) for s in SECTIONS) if section["parts"]
+        ],
         "missing": [stage.name for stage in pipeline.waiting(profile_name)],
-        "runs": _runs(found).to_html(index=False, border=0),
+        "runs": _table(_runs(found)),
         "synthetic": any(r.params.get("SOURCE") == "phantom" for r in found),
         "untrained": any(r.metrics.get("weights_used") == "none" for r in found),
     }
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("drstudy"), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("drstudy"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
     (building / "index.html").write_text(environment.get_template(TEMPLATE).render(context), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
@@ -146,22 +187,60 @@ def _section(section: Section, found: list[records.Record], folder: Path) -> dic
         items = [item for kind, name, caption in section.show if (item := _item(record, kind, name, caption))]
         reader, code = _notebook(record, folder)
         relative = f"../{record.name}"
-        parts.append({"heading": record.data["variant"], "items": items, "reader": reader, "code": code, "folder": relative})
+        parts.append(
+            {
+                "heading": record.data["variant"],
+                "items": items,
+                "reader": reader,
+                "code": code,
+                "folder": relative,
+            }
+        )
     return {"id": section.notebook, "title": section.title, "intro": section.intro, "parts": parts}
 
 
-def _item(record: records.Record, kind: str, name: str, caption: str) -> dict[str, str] | None:
+def _item(record: records.Record, kind: str, name: str, caption: str) -> dict[str, Any] | None:
+    """What the page shows of one table or figure; None if the run made none, or an empty one."""
     file = record.folder / (f"tables/{name}.csv" if kind == "table" else f"figures/{name}.png")
     if not file.is_file():
         return None
     if kind == "figure":
-        return {"kind": kind, "caption": caption, "src": f"../{record.name}/figures/{name}.png"}
+        with Image.open(file) as picture:
+            width = round(picture.width * FIGURE_SCALE)
+        return {
+            "kind": kind,
+            "caption": caption,
+            "src": f"../{record.name}/figures/{name}.png",
+            "width": width,
+        }
     frame = pd.read_csv(file)
-    if frame.empty:
-        return None
-    frame = frame.rename(columns=lambda column: "" if str(column).startswith("Unnamed") else column)
-    html = frame.head(MOST_ROWS).to_html(index=False, border=0, na_rep="–", float_format=lambda x: f"{x:.3g}" if abs(x) < 1000 else f"{x:,.0f}")
-    return {"kind": kind, "caption": caption, "html": html}
+    return {"kind": kind, "caption": caption, **_table(frame)} if len(frame) else None
+
+
+def _table(frame: pd.DataFrame) -> dict[str, Any]:
+    """Texts of a table, and which of its columns hold numbers (they are set to the right)."""
+    shown = frame.head(MOST_ROWS)
+    texts = {column: [_text(value) for value in shown[column]] for column in shown}
+    names = ["" if str(column).startswith("Unnamed") else str(column) for column in shown]
+    numeric = [all(NUMBER.fullmatch(text) for text in column) for column in texts.values()]
+    notes = []
+    if len(frame) > len(shown):
+        notes.append(f"The first {len(shown)} of {len(frame)} rows.")
+    if any("†" in text for column in texts.values() for text in column):
+        notes.append("†: undefined in some resamples, which the interval leaves out.")
+    return {
+        "columns": list(zip(names, numeric)),
+        "rows": list(zip(*texts.values())),
+        "notes": " ".join(notes),
+    }
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if np.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _notebook(record: records.Record, folder: Path) -> tuple[str, str]:
@@ -173,7 +252,9 @@ def _notebook(record: records.Record, folder: Path) -> tuple[str, str]:
     stem = record.name.replace("/", "_")
     for suffix, hide in (("", True), ("_code", False)):
         exporter = HTMLExporter(exclude_input=hide, exclude_input_prompt=True, exclude_output_prompt=True)
-        exporter.require_js_url = exporter.jquery_url = exporter.mathjax_url = ""  # nothing is fetched when the page is read
+        exporter.require_js_url = exporter.jquery_url = exporter.mathjax_url = (
+            ""  # nothing is fetched when the page is read
+        )
         html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": record.name}})
         (folder / f"{stem}{suffix}.html").write_text(html, encoding="utf-8")
     return f"{stem}.html", f"{stem}_code.html"

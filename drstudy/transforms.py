@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drstudy.models import compat  # noqa: F401  (before torchvision)
+from drstudy.models.compat import torchvision
 
-from torchvision.transforms import v2  # isort: skip
+v2 = torchvision.transforms.v2
 
 VERSION = 1
 """Part of the feature store's key: raise it when a view of the same seed would look different."""

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drstudy import paths
-from drstudy.models import compat  # noqa: F401  (before torchvision)
 from drstudy.models import heads
+from drstudy.models.compat import torchvision
 
-from torchvision import models as zoo  # isort: skip
+zoo = torchvision.models
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3

@@ -8,8 +8,9 @@ is touched. Import this module before torchvision or grad-cam.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
+import types
 
 import torch
 
@@ -17,12 +18,10 @@ _SCHEMAS = {name: f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> T
 _library: torch.library.Library | None = None
 
 
-def _declare_missing_operators() -> None:
+def _import() -> types.ModuleType:
     global _library
-    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
-        return
     try:
-        import torchvision  # noqa: F401
+        return importlib.import_module("torchvision")
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
@@ -31,7 +30,8 @@ def _declare_missing_operators() -> None:
         _library = torch.library.Library("torchvision", "FRAGMENT")
         for schema in _SCHEMAS.values():
             _library.define(schema)
-        import torchvision  # noqa: F401
+        return importlib.import_module("torchvision")
 
 
-_declare_missing_operators()
+torchvision = _import()
+importlib.import_module("torchvision.transforms.v2")

@@ -75,10 +75,11 @@ def test_clean_images_come_in_order_whole_and_not_augmented(data, feature_store,
     source = opened(data, feature_store=feature_store)
     assert source.clean["split"].tolist() == ["validation"] * 7 + ["test"] * 6
     positions = np.array([2, 3, 4, 5, 6, 12, 0, 8, 7, 1])
-    h = torch.cat(list(source.unaugmented(positions)))
-    assert len(h) == 10
-    for i, position in enumerate(positions):
-        close(h[i], expected_view(data, source.net, source.clean, position, -1))
+    for count in (10, 7, 1):  # also with a last image that is alone in its batch
+        h = torch.cat(list(source.unaugmented(positions[:count])))
+        assert len(h) == count
+        for i, position in enumerate(positions[:count]):
+            close(h[i], expected_view(data, source.net, source.clean, position, -1))
 
 
 @pytest.mark.parametrize("backbone", ["densenet121", "resnet18"])

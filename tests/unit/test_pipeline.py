@@ -39,7 +39,12 @@ def test_parameters_that_name_results_are_waited_for(name):
     """A result folder that a notebook reads is among the needs of its stage, or Snakemake could start it too early."""
     for stage in pipeline.plan(name):
         values = stage.parameters().upper().values()
-        named = {v for value in values for v in (value if isinstance(value, list) else [value]) if str(v).startswith("results/")}
+        named = {
+            v
+            for value in values
+            for v in (value if isinstance(value, list) else [value])
+            if str(v).startswith("results/")
+        }
         assert named == set(stage.needs), stage.name
 
 
@@ -55,7 +60,7 @@ def test_smoke_is_the_notebooks_own_defaults():
 def test_unknown_names_say_what_there_is():
     with pytest.raises(KeyError, match="There is no profile 'dmeo'; there are demo"):
         pipeline.profile("dmeo")
-    with pytest.raises(KeyError, match="2 stages '03'(.|\n)*--variant densenet121-seed0"):
+    with pytest.raises(KeyError, match=r"2 stages '03'(.|\n)*--variant densenet121-seed0"):
         pipeline.stage("03", "smoke")
     with pytest.raises(KeyError, match="no stage '03 vgg16-seed0'"):
         pipeline.stage("03", "smoke", "vgg16-seed0")
@@ -66,7 +71,9 @@ def test_bad_profile_file_is_named(root):
     folder = root / "params" / "mine"
     folder.mkdir(parents=True)
     (folder / "profile.yaml").write_text("description: x\nbackbones: [densenet121]\nsedes: [1]\n")
-    with pytest.raises(params.ParameterError, match=r"(?s)params/mine/profile.yaml is not a valid profile.*sedes"):
+    with pytest.raises(
+        params.ParameterError, match=r"(?s)params/mine/profile.yaml is not a valid profile.*sedes"
+    ):
         pipeline.plan("mine")
 
 
@@ -86,17 +93,23 @@ def test_source_digest_is_of_the_text_not_of_the_outputs(root):
 @pytest.mark.parametrize("notebook", list(params.BY_NOTEBOOK))
 def test_library_holds_every_module_that_importing_loads(notebook):
     """Against the interpreter: the notebook's own import lines, run, and the drstudy modules that are then there."""
-    code = [cell["source"] for cell in nbformat.read(paths.root() / "notebooks" / f"{notebook}.ipynb", 4).cells]
+    code = [
+        cell["source"] for cell in nbformat.read(paths.root() / "notebooks" / f"{notebook}.ipynb", 4).cells
+    ]
     lines = [line for text in code for line in text.splitlines() if line.startswith(("import ", "from "))]
     show = "import sys\nfor m in list(sys.modules.values()):\n    if m.__name__.split('.')[0] == 'drstudy': print(m.__file__)"
-    done = subprocess.run([sys.executable, "-c", "\n".join([*lines, show])], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join([*lines, show])], capture_output=True, text=True, check=True
+    )
     loaded = set(done.stdout.split())
     assert len(loaded) > 5
     assert loaded <= set(map(str, pipeline.library(notebook)))
 
 
 def test_library_sees_imports_inside_functions_and_relative_ones():
-    found = {file.relative_to(paths.root() / "drstudy").as_posix() for file in pipeline.library(pipeline.AUDIT)}
+    found = {
+        file.relative_to(paths.root() / "drstudy").as_posix() for file in pipeline.library(pipeline.AUDIT)
+    }
     assert "data/phantom/rendering.py" in found  # sources.py imports the phantom where it is asked for
     assert "training.py" not in found
 
@@ -125,7 +138,9 @@ def test_two_processes_cannot_work_in_one_folder(tmp_path):
 def test_unknown_parameter_is_refused_before_a_kernel_starts(own_folders, monkeypatch):
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
     stage = pipeline.stage("03", "smoke", "densenet121-seed0")
-    with pytest.raises(params.ParameterError, match="EPOHCS is not a parameter of this notebook; did you mean EPOCHS?"):
+    with pytest.raises(
+        params.ParameterError, match=r"EPOHCS is not a parameter of this notebook; did you mean EPOCHS\?"
+    ):
         pipeline.run(stage, {"EPOHCS": 3})
     with pytest.raises(params.ParameterError, match="EPOCHS = 0"):
         pipeline.run(stage, {"EPOCHS": 0})
@@ -217,7 +232,13 @@ def test_record_does_not_outlive_a_failure_after_it(root):
 def test_record_of_other_parameters_is_run_again(own_folders):
     """After `drstudy run --parameter`, the profile's own result is not there, whatever the dates of files say."""
     stage = pipeline.stage("01", "smoke")
-    record = {"status": "finished", "notebook": stage.notebook, "variant": "", "params": stage.parameters().upper(), "metrics": {}}
+    record = {
+        "status": "finished",
+        "notebook": stage.notebook,
+        "variant": "",
+        "params": stage.parameters().upper(),
+        "metrics": {},
+    }
     records.write_json(record, stage.record)
     assert not pipeline._altered(stage)
     records.write_json(record | {"params": record["params"] | {"N_PATIENTS": 41}}, stage.record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import subprocess
@@ -208,19 +209,27 @@ def test_upstream_notes_the_record_as_input(run):
 def test_upstream_is_made_in_smoke_alone(monkeypatch):
     calls = []
 
-    def fake(command, **_options):
-        calls.append(command)
+    def fake(folder):
+        calls.append(paths.show(folder))
         records.start(params.FineTuning(variant="densenet121-seed0")).finish()
 
-    monkeypatch.setattr(subprocess, "run", fake)
+    monkeypatch.setattr(records, "_make", fake)
     monkeypatch.setattr(records, "git_state", dict)
     with pytest.raises(RecordError, match="Make it with"):
         records.upstream("results/demo/03_fine_tuning/densenet121-seed0")
     assert calls == []
     record = records.upstream("results/smoke/03_fine_tuning/densenet121-seed0")
     assert record.data["status"] == "finished"
-    arguments = ["run", "03_fine_tuning", "--profile", "smoke", "--variant", "densenet121-seed0"]
-    assert calls == [[sys.executable, "-m", "drstudy.cli", *arguments]]
+    assert calls == ["results/smoke/03_fine_tuning/densenet121-seed0"]
+
+
+def test_making_a_stage_shows_its_lines_and_tells_its_error(monkeypatch):
+    """Also where stderr is no file, as in a kernel."""
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with pytest.raises(RecordError, match=r"vgg-seed0 is needed and could not be made\. The profile 'smoke' has no stage"):
+        records._make(paths.results() / "smoke/03_fine_tuning/vgg-seed0")
+    assert shown.getvalue().startswith("error: The profile 'smoke' has no stage")
 
 
 def test_git_state_follows_the_work_tree(tmp_path, monkeypatch):

@@ -193,26 +193,27 @@ def test_stored_features_train_exactly_as_live_ones(data, own_folders, monkeypat
     same(stored, live)
 
 
-def test_every_epoch_draws_images_and_views_anew(data):
+def test_every_epoch_and_seed_draws_images_views_and_dropout_anew(data):
     asked = []
 
     def record(run):
         draws = run.features.draws
 
         def kept(positions, views):
-            asked.append((tuple(positions.tolist()), tuple(views.tolist())))
+            asked.append((tuple(positions.tolist()), tuple(views.tolist()), torch.initial_seed()))
             return draws(positions, views)
 
         run.features.draws = kept
 
-    Trained(data, prepare=record, views=3)
-    positions, views = zip(*asked)
-    assert len(set(positions)) == len(set(views)) == 4
+    for seed in (3, 4):
+        Trained(data, prepare=record, views=3, seed=seed)
+    positions, views, dropout = zip(*asked)
+    assert len(set(positions)) == len(set(views)) == len(set(dropout)) == 8
     assert set().union(*views) == {0, 1, 2}
     assert all(len(epoch) == 19 for epoch in positions)
     asked.clear()
     Trained(data, prepare=record, sampler="none", epochs=2)
-    assert all(sorted(epoch) == list(range(19)) for epoch, _ in asked)
+    assert all(sorted(epoch) == list(range(19)) for epoch, _, _ in asked)
 
 
 def test_fresh_views_are_new_each_epoch_and_the_same_each_run(data):
@@ -402,6 +403,12 @@ def test_the_chosen_epoch_is_the_one_kept(data, monkeypatch, select_by, best):
     equal = [all(torch.equal(state[name], kept[name]) for name in kept) for state in states]
     assert equal == [epoch == best for epoch in (1, 2, 3, 4)]
     assert not any(module.training for module in run.net.modules())
+
+
+@pytest.mark.parametrize("select_by", ["loss", "qwk"])
+def test_of_equal_epochs_the_first_is_kept(data, monkeypatch, select_by):
+    monkeypatch.setattr(training, "validate", lambda *_: (0.5, 0.5))
+    assert Trained(data, select_by=select_by).fit.best_epoch == 1
 
 
 # --- what goes wrong -------------------------------------------------------------------------------

@@ -1,0 +1,279 @@
+"""The smoke profile, run as a user runs it: papermill, Snakemake, records, report; then again, and after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pandas as pd
+import pytest
+from expectations import Expectation, load
+
+from drstudy import metrics, paths, pipeline
+
+LITE = "03_fine_tuning/efficientnet_lite0-seed0"
+DENSE = "03_fine_tuning/densenet121-seed0"
+FILES = {
+    "01_data_audit": [
+        "manifest.csv",
+        "quarantine.csv",
+        "audit.csv",
+        "duplicates.csv",
+        "split.csv",
+        "images.json",
+    ],
+    "02_oversampling": ["tables/shares.csv"],
+    LITE: ["predictions.csv", "history.csv", "model.safetensors", "tables/test_scores.csv"],
+    "04_backbone_comparison": ["tables/table2.csv", "tables/scores.csv", "timings.csv"],
+    "05_heatmap_analysis/densenet121-seed0": ["maps.npz", "tables/heat_summary.csv", "tables/cases.csv"],
+}
+SLOW = 60  # seconds: what a notebook of this profile should take at most
+ALREADY = 30  # seconds: a second run only plans
+LONG = 20  # epochs of the run that is killed
+
+pytestmark = pytest.mark.notebook
+
+
+class Study:
+    """A results folder of its own; data (the phantom, the image store) is shared."""
+
+    def __init__(self, base: Path, data: Path) -> None:
+        self.base = base
+        self.environment = os.environ | {
+            "DRSTUDY_RESULTS": str(base),
+            "DRSTUDY_DATA": str(data),
+            "OMP_NUM_THREADS": "1",  # the same bytes are asked of the same number of threads only
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "drstudy.cli", *arguments]
+
+    def drstudy(self, *arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, env=self.environment)
+
+    def folder(self, stage: str) -> Path:
+        return self.base / "smoke" / stage
+
+    def record(self, stage: str) -> dict:
+        return json.loads((self.folder(stage) / "run.json").read_text())
+
+    def take(self, other: Study, *stages: str) -> None:
+        """Copy finished results of another study."""
+        for stage in stages:
+            shutil.copytree(other.folder(stage), self.folder(stage))
+
+    def numbers(self, stage: str) -> dict[str, bytes]:
+        """Predictions, splits and tables of a stage, byte by byte."""
+        folder = self.folder(stage)
+        files = [*folder.glob("tables/*.csv"), *folder.glob("predictions.csv"), *folder.glob("split.csv")]
+        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, data):
+    """The whole profile, reproduced."""
+    made = Study(tmp_path_factory.mktemp("results"), data)
+    done = made.drstudy("reproduce", "--profile", "smoke", "--cores", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made.said = done.stdout.splitlines()
+    return made
+
+
+@pytest.fixture
+def another(tmp_path, data):
+    return Study(tmp_path / "results", data)
+
+
+STAGES = [stage.folder.removeprefix("results/smoke/") for stage in pipeline.plan("smoke")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_is_finished(study, stage, record_property):
+    record = study.record(stage)
+    assert record["status"] == "finished"
+    assert re.fullmatch("[0-9a-f]{32}", record["run_id"])
+    folder = study.folder(stage)
+    assert not (folder / "failure.json").exists()
+    assert {name: paths.sha256(folder / name) for name in record["outputs"]} == record["outputs"]
+    executed = nbformat.read(folder / "executed.ipynb", 4)
+    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
+    record_property("seconds", record["seconds"])
+    if record["seconds"] > SLOW:
+        print(f"note: {stage} took {record['seconds']:.0f} s, more than the {SLOW} s of its budget")
+
+
+@pytest.mark.parametrize("stage", FILES)
+def test_stage_leaves_the_files_that_others_read(study, stage):
+    missing = [name for name in FILES[stage] if name not in study.record(stage)["outputs"]]
+    assert not missing
+
+
+def test_split_keeps_patients_together_and_predictions_follow_it(study):
+    split = pd.read_csv(
+        study.folder("01_data_audit") / "split.csv", dtype={"image_id": str, "patient_id": str}
+    )
+    assert list(split.columns) == ["image_id", "patient_id", "grade", "split"]
+    assert set(split["split"]) == {"train", "validation", "test"}
+    assert (split.groupby("patient_id")["split"].nunique() == 1).all()
+    expected = split[split["split"] != "train"].set_index("image_id").sort_index()
+    for stage in (LITE, DENSE):
+        found = pd.read_csv(
+            study.folder(stage) / "predictions.csv", dtype={"image_id": str, "patient_id": str}
+        )
+        assert list(found.columns) == ["image_id", "patient_id", "split", "grade", *metrics.PROBABILITIES]
+        assert (
+            found[metrics.PROBABILITIES].sum(axis=1).sub(1).abs().max() < 1e-6
+        )  # softmax in single precision
+        found = found.set_index("image_id").sort_index()[["patient_id", "grade", "split"]]
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_comparison_has_the_scores_of_the_fine_tuning(study):
+    """The same predictions under the same definition: not close, equal."""
+    whole = study.record("04_backbone_comparison")["metrics"]
+    for stage, prefix in ((LITE, "efficientnet_lite0_seed0"), (DENSE, "densenet121_seed0")):
+        own = study.record(stage)["metrics"]
+        for name in ("qwk", "accuracy", "auc_ge2", "sensitivity_ge2", "qwk_lo", "qwk_hi"):
+            assert whole[f"{prefix}_{name}"] == own[name], name
+
+
+@pytest.mark.parametrize("expected", load(), ids=lambda e: f"{e.stage} {e.metric}")
+def test_number(study, expected: Expectation):
+    found = study.record(expected.stage)["metrics"][expected.metric]
+    assert expected.holds(found), (
+        f"{found}, not {expected.value} within {expected.tolerance} ({expected.reason})"
+    )
+
+
+def test_progress_is_readable(study):
+    assert study.said[0].startswith("smoke: ")
+    assert study.said[1].startswith("to run: 01, 02, 03 ")
+    assert re.fullmatch(r"done in [0-9.]+ minutes: open results/smoke/report/index\.html", study.said[-1])
+    assert any(
+        re.match(r"\[03 densenet121-seed0\] cell \d+/\d+, \d+ s: Training$", line) for line in study.said
+    )
+    strange = [
+        line for line in study.said[2:-1] if not re.match(r"\[0[1-5]( [a-z0-9_]+-seed0)?\] |report: ", line)
+    ]
+    assert not strange, "every line says which stage it is of"
+
+
+def test_second_run_does_nothing_and_says_so(study):
+    before = {file: file.stat().st_mtime_ns for file in study.base.rglob("run.json")}
+    began = time.monotonic()
+    done = study.drstudy("reproduce", "--profile", "smoke")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == [
+        "nothing to do: everything is finished; open results/smoke/report/index.html"
+    ]
+    assert {file: file.stat().st_mtime_ns for file in study.base.rglob("run.json")} == before
+    assert time.monotonic() - began < ALREADY
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [value for name, value in attributes if name in ("href", "src") and value]
+
+
+def test_report_links_resolve(study):
+    """Every link and picture of every page; nothing is fetched from a network."""
+    pages = sorted((study.base / "smoke" / "report").glob("*.html"))
+    assert len(pages) == 1 + 2 * len(STAGES)
+    problems, checked = [], 0
+    for page in pages:
+        links = _Links()
+        links.feed(page.read_text(encoding="utf-8"))
+        for link in links.found:
+            target = unquote(link.split("#")[0])
+            if re.match(r"https?://|//", link):
+                problems.append(f"{page.name}: {link} is elsewhere")
+            elif target and not link.startswith("data:") and not (page.parent / target).resolve().is_file():
+                problems.append(f"{page.name}: {link} is not there")
+            checked += 1
+    assert not problems, "\n".join(problems)
+    assert checked > 50
+    summary = json.loads((study.base / "smoke" / "summary.json").read_text())
+    assert set(summary) == set(STAGES)
+
+
+def test_twice_the_same_bytes(study, another):
+    """Fresh kernels, a fresh results folder: predictions and tables are equal byte by byte."""
+    another.take(study, "01_data_audit", DENSE)
+    for notebook, stage in (("03", LITE), ("04", "04_backbone_comparison")):
+        variant = ("--variant", "efficientnet_lite0-seed0") if notebook == "03" else ()
+        done = another.drstudy("run", notebook, "--profile", "smoke", *variant)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(study.numbers(stage)) >= 3
+        assert another.numbers(stage) == study.numbers(stage)
+
+
+def test_killed_run_goes_on_and_ends_the_same(study, another, tmp_path):
+    """SIGKILL in the middle of training; then the same command, against a run that nobody disturbed."""
+    run = ("run", "03", "--profile", "smoke", "--variant", "efficientnet_lite0-seed0", "-p", f"EPOCHS={LONG}")
+    another.take(study, "01_data_audit")
+    process = subprocess.Popen(
+        another.command(*run),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=another.environment,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if f"epoch {LONG // 4}/{LONG}:" in line:
+            break
+    else:
+        pytest.fail("it ended before it could be killed")
+    os.killpg(process.pid, signal.SIGKILL)  # the kernel, which has a session of its own, follows its parent
+    process.wait()
+    folder = another.folder(LITE)
+    assert not (folder / "run.json").exists()
+    assert not list(folder.glob("predictions.csv"))
+    wait_for_kernel(folder)
+
+    undisturbed = Study(tmp_path / "undisturbed", Path(another.environment["DRSTUDY_DATA"]))
+    undisturbed.take(study, "01_data_audit")
+    for one in (another, undisturbed):
+        done = one.drstudy(*run)
+        assert done.returncode == 0, done.stdout + done.stderr
+        first = int(re.search(rf"epoch (\d+)/{LONG}:", done.stdout)[1])
+        assert first > LONG // 4 if one is another else first == LONG // 20
+    assert another.numbers(LITE) == undisturbed.numbers(LITE)
+    history = [one.folder(LITE) / "history.csv" for one in (another, undisturbed)]
+    assert history[0].read_bytes() == history[1].read_bytes()
+
+    done = another.drstudy(
+        "reproduce", "--profile", "smoke", "--until", "03"
+    )  # those are not the profile's parameters
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert another.numbers(LITE) == study.numbers(LITE)
+
+
+def wait_for_kernel(folder: Path, seconds: float = 15) -> None:
+    """Until no file of a killed run changes any more: its kernel looks for its parent once a second."""
+    seen, since = None, time.monotonic()
+    while time.monotonic() - since < seconds:
+        state = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+        if state == seen:
+            return
+        seen = state
+        time.sleep(2)
+    pytest.fail("the kernel lives on without its parent")

@@ -1,0 +1,120 @@
+"""The report: partial results, honest notes, what a table shows. (Its links: tests/notebooks/test_smoke.py.)"""
+
+from __future__ import annotations
+
+import matplotlib
+import nbformat
+import pandas as pd
+import pytest
+from PIL import Image
+
+from drstudy import params, paths, pipeline, records, report
+
+matplotlib.use("agg")
+
+
+@pytest.fixture
+def finish(own_folders, monkeypatch):
+    """A function that leaves a finished stage of the smoke profile, with one table and one figure."""
+    monkeypatch.setattr(records, "git_state", lambda: {"commit": "0123456789abcdef", "dirty": True})
+
+    def make(cls=params.DataAudit, table="class_counts", figure="examples_by_grade", frame=None, **metrics):
+        from matplotlib.figure import Figure
+
+        run = records.start(cls())
+        run.table(pd.DataFrame({"grade": [0, 1], "share": [0.75, 0.25]}) if frame is None else frame, table)
+        run.figure(Figure(figsize=(2, 1)), figure)
+        run.metric(**metrics)
+        cells = [
+            nbformat.v4.new_markdown_cell("# The notebook"),
+            nbformat.v4.new_code_cell("SECRET_OF_CODE = 1"),
+        ]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), run.path("executed.ipynb"))
+        run.finish()
+
+    return make
+
+
+def text(page) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def test_nothing_finished_is_an_error_that_says_what_to_run(own_folders):
+    with pytest.raises(records.RecordError, match="drstudy reproduce --profile smoke"):
+        report.write("smoke")
+    assert not (paths.results() / "smoke" / "report").exists()
+
+
+def test_partial_results_say_what_is_missing(finish):
+    finish()
+    page = text(report.write("smoke"))
+    missing = ", ".join(stage.name for stage in pipeline.plan("smoke") if stage.notebook != pipeline.AUDIT)
+    assert f"Not finished, and therefore not in this report: {missing}." in page
+    assert 'id="01_data_audit"' in page
+    assert 'id="02_oversampling"' not in page
+    assert "<td>0</td>" not in page, "numbers are set to the right"
+    assert '<td class="number">0.75</td>' in page
+    assert "0123456789 (changed)" in page
+    with Image.open(paths.results() / "smoke/01_data_audit/figures/examples_by_grade.png") as picture:
+        width = round(picture.width * report.FIGURE_SCALE)
+    assert f'src="../01_data_audit/figures/examples_by_grade.png" width="{width}"' in page
+
+
+def test_notes_follow_from_the_records(finish):
+    finish()
+    page = text(report.write("smoke"))
+    assert "synthetic" in page
+    assert "no pretraining" not in page
+    finish(params.FineTuning, "model_card", "loss", weights_used="none")
+    assert "no pretraining" in text(report.write("smoke"))
+
+
+def test_notebooks_with_and_without_code(finish):
+    finish()
+    folder = report.write("smoke").parent
+    assert "SECRET_OF_CODE" in text(folder / "01_data_audit_code.html")
+    assert "SECRET_OF_CODE" not in text(folder / "01_data_audit.html")
+    assert "The notebook" in text(folder / "01_data_audit.html")
+
+
+def test_report_replaces_an_older_one_whole(finish):
+    finish()
+    page = report.write("smoke")
+    (page.parent / "old.html").write_text("old")
+    assert report.write("smoke") == page
+    assert not (page.parent / "old.html").exists()
+
+
+def test_values_are_escaped(finish):
+    finish(frame=pd.DataFrame({"grade": ["<script>alert(1)</script>"]}))
+    assert "<script>alert" not in text(report.write("smoke"))
+
+
+def test_table_sets_numbers_right_and_words_left():
+    frame = pd.DataFrame(
+        {
+            "Unnamed: 0": ["a", "b"],
+            "interval": ["0.05 [-0.26, 0.64]", "1.00 [0.50, 1.00] †"],
+            "number": [0.123456, float("nan")],
+            "large": [25810.0, 1234.5],
+            "word": ["2 of 3", "none"],
+        }
+    )
+    found = report._table(frame)
+    assert found["columns"] == [
+        ("", False),
+        ("interval", True),
+        ("number", True),
+        ("large", True),
+        ("word", False),
+    ]
+    assert found["rows"][0] == ("a", "0.05 [-0.26, 0.64]", "0.123", "25,810", "2 of 3")
+    assert found["rows"][1][2:4] == ("–", "1,234")
+    assert found["notes"] == "†: undefined in some resamples, which the interval leaves out."
+
+
+def test_long_table_says_that_it_was_cut():
+    rows = report.MOST_ROWS + 5
+    found = report._table(pd.DataFrame({"n": range(rows)}))
+    assert len(found["rows"]) == report.MOST_ROWS
+    assert found["notes"] == f"The first {report.MOST_ROWS} of {rows} rows."
