@@ -128,6 +128,8 @@ rule report:
     input:
         [f"{paths.resolve(stage.folder)}/run.json" for stage in CHOSEN],
         str(ROOT / "drstudy" / "report.py"),
+        str(ROOT / "drstudy" / "claims.py"),
+        str(ROOT / "params" / "claims.yaml"),
         str(ROOT / "drstudy" / "templates" / "report.html"),
     output:
         f"{RESULTS}/{profile}/report/index.html",

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from drstudy import paths, pipeline, records
+from drstudy import claims, paths, pipeline, records
 
 TEMPLATE = "report.html"
 MOST_ROWS = 60
@@ -141,7 +141,8 @@ SECTIONS = (
 
 
 def write(profile_name: str) -> Path:
-    """Write ``results/<profile>/report/index.html``, the notebooks as HTML with and without code, and ``summary.json``.
+    """Write ``results/<profile>/report/index.html``, the notebooks as HTML with and without code,
+    ``summary.json`` and ``claims.csv``.
 
     Raises:
         KeyError: If there is no such profile.
@@ -165,6 +166,7 @@ def write(profile_name: str) -> Path:
             section for section in (_section(s, found, building) for s in SECTIONS) if section["parts"]
         ],
         "missing": [stage.name for stage in pipeline.waiting(profile_name)],
+        "claims": _table(claims.write(profile_name).drop(columns="profile")),
         "runs": _table(_runs(found)),
         "synthetic": any(r.params.get("SOURCE") == "phantom" for r in found),
         "untrained": any(r.metrics.get("weights_used") == "none" for r in found),
