@@ -124,6 +124,19 @@ rule heatmap_analysis:
         RUN
 
 
+rule reliability:
+    input:
+        needs("09_reliability"),
+        map(str, pipeline.library("09_reliability")),
+    output:
+        RESULTS + "/{profile}/09_reliability/run.json",
+    params:
+        stage=command("09_reliability"),
+        values=values("09_reliability"),
+    shell:
+        RUN
+
+
 rule report:
     input:
         [f"{paths.resolve(stage.folder)}/run.json" for stage in CHOSEN],

@@ -21,6 +21,7 @@ from drstudy import metrics, statistics
 
 BINS = 15
 LARGEST_TEMPERATURE = 100.0
+"""Where the search ends; 1 / 100 is its other end."""
 REPEATS = 200
 """Simulated test sets behind ``if_calibrated``."""
 
@@ -147,8 +148,11 @@ def fit_temperature(validation: pd.DataFrame) -> float:
     Above 1 the network was too sure of itself, below 1 not sure enough. The order of the grades never
     changes. A probability of 0 is taken as 2.2e-16, as in the NLL of the study.
 
-    Raises:
-        CalibrationError: If no T between 1/100 and 100 is best, as where every validation image is right.
+    Returns:
+        T, at least 1/100 and at most :data:`LARGEST_TEMPERATURE`. Exactly one of these says that none in
+        between is
+        best: the largest where validation is better served by equal probabilities (the network knows
+        nothing), the least where every validation image is right.
     """
     from scipy.optimize import minimize_scalar
 
@@ -162,12 +166,9 @@ def fit_temperature(validation: pd.DataFrame) -> float:
 
     bound = np.log(LARGEST_TEMPERATURE)
     found = minimize_scalar(nll, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-9})
-    if min(nll(-bound), nll(bound)) <= found.fun:
-        raise CalibrationError(
-            f"No temperature between {1 / LARGEST_TEMPERATURE:g} and {LARGEST_TEMPERATURE:g} fits the "
-            f"{len(grade)} validation images best: the NLL falls up to the last. More validation images are "
-            "needed, or a network that errs."
-        )
+    ends = {nll(-bound): 1 / LARGEST_TEMPERATURE, nll(bound): LARGEST_TEMPERATURE}
+    if min(ends) <= found.fun:
+        return ends[min(ends)]
     return float(np.exp(found.x))
 
 

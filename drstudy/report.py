@@ -60,6 +60,26 @@ SECTIONS = (
         ),
     ),
     Section(
+        pipeline.RELIABILITY,
+        "Reliability",
+        "Which differences stand a test, whether the probabilities can be believed, and what a clinic would gain by them.",
+        (
+            (
+                "table",
+                "paired_tests",
+                "Each network against DenseNet121. p_images takes eyes as independent (DeLong, McNemar); p_patients does not, "
+                "and p_patients_holm also allows for the number of networks.",
+            ),
+            ("table", "intervals", "Percentile and BCa intervals side by side."),
+            ("table", "variance_parts", "Spread over training seeds beside spread over test patients."),
+            ("table", "temperatures", "Fitted on validation; above 1, the network was too sure."),
+            ("figure", "reliability", "What was said against what was seen, before and after."),
+            ("table", "calibration_display", "Calibration on test, before and after."),
+            ("table", "operating_points", "Thresholds chosen on validation, and what they give on test."),
+            ("figure", "decision_curves", "Net benefit of referring by the network, against referring all or none."),
+        ),
+    ),
+    Section(
         pipeline.HEATMAPS,
         "Heatmaps",
         "Where Grad-CAM points, and how much of it lies on lesions, vessels and disc, against what chance would give.",

@@ -131,11 +131,15 @@ def test_temperature_is_the_best_there_is_and_changes_no_decision(validation):
     pd.testing.assert_frame_equal(calibration.scaled(validation, 1.0), validation, rtol=0, atol=ROUNDING)
 
 
-def test_temperature_without_errors_is_refused():
-    with pytest.raises(
-        calibration.CalibrationError, match=r"No temperature between 0.01 and 100 fits the 4 validation"
-    ):
-        calibration.fit_temperature(two_class([0.9, 0.8, 0.1, 0.2], [True, True, False, False]))
+def test_temperature_ends_where_none_in_between_is_best():
+    """Without an error the sharpest is best; with answers that are worse than none, equal probabilities
+    are."""
+    right = two_class([0.9, 0.8, 0.1, 0.2], [True, True, False, False])
+    assert calibration.fit_temperature(right) == 0.01
+    wrong = pd.DataFrame({"grade": [4, 3], "p0": 0.6, "p1": 0.1, "p2": 0.1, "p3": 0.1, "p4": 0.1})
+    assert calibration.fit_temperature(wrong) == 100
+    one_wrong = two_class([0.9, 0.8, 0.1, 0.2, 0.4], [True, True, False, False, True])
+    assert 0.01 < calibration.fit_temperature(one_wrong) < 100
 
 
 def test_certain_and_wrong_stays_finite():
