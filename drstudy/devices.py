@@ -83,7 +83,9 @@ def setup(device: str = "auto", precision: str = "auto", threads: int = 0, seed:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"DEVICE is {device!r}, but this torch ({torch.__version__}) sees no CUDA device. Use DEVICE 'auto' or 'cpu'.")
+        raise ValueError(
+            f"DEVICE is {device!r}, but this torch ({torch.__version__}) sees no CUDA device. Use DEVICE 'auto' or 'cpu'."
+        )
     if not device.startswith("cuda") and device != "cpu":
         raise ValueError(f"DEVICE is {device!r}; it must be 'auto', 'cpu', 'cuda' or 'cuda:N'.")
     if threads:
@@ -126,7 +128,18 @@ def deterministic(seed: int) -> None:
 
 def packages() -> dict[str, str]:
     """Versions of what a result depends on."""
-    names = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "scipy", "grad-cam", "papermill", "opencv-python-headless", "pillow")
+    names = (
+        "torch",
+        "torchvision",
+        "numpy",
+        "pandas",
+        "scikit-learn",
+        "scipy",
+        "grad-cam",
+        "papermill",
+        "opencv-python-headless",
+        "pillow",
+    )
     found = {"python": platform.python_version()}
     for name in (*names, "drstudy"):
         with contextlib.suppress(metadata.PackageNotFoundError):

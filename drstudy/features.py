@@ -51,7 +51,9 @@ class Features:
     def _check_size(self) -> None:
         multiple = self.net.stride_multiple
         if self.p.input_size % multiple:
-            raise ValueError(f"INPUT_SIZE is {self.p.input_size}; {self.net.backbone} needs a multiple of {multiple}.")
+            raise ValueError(
+                f"INPUT_SIZE is {self.p.input_size}; {self.net.backbone} needs a multiple of {multiple}."
+            )
 
     def draws(self, positions: Tensor, views: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of one epoch: the trunk's output (B, ...) for views of training images, and their grades (B,)."""
@@ -150,7 +152,16 @@ class Stored(Features):
         digest = hashlib.sha256(digest_of(frozen).encode())
         digest.update(pd.concat([self.train, self.clean])[["image_id", "row"]].to_csv().encode())
         p = self.p
-        described = (p.notebook, self.data.key, p.backbone, p.input_size, p.views, p.seed, self.compute.precision, transforms.VERSION)
+        described = (
+            p.notebook,
+            self.data.key,
+            p.backbone,
+            p.input_size,
+            p.views,
+            p.seed,
+            self.compute.precision,
+            transforms.VERSION,
+        )
         digest.update(repr(described).encode())
         return f"{p.backbone}-{digest.hexdigest()[:16]}"
 
@@ -164,7 +175,10 @@ class Stored(Features):
         need, base = per_view * (len(pairs) + len(clean)), self.folder.parent
         base.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(base).free
-        print(f"feature store: {len(pairs) + len(clean)} views of {per_view / 1024:.0f} KiB, {need / 2**20:.0f} MiB on disk", flush=True)
+        print(
+            f"feature store: {len(pairs) + len(clean)} views of {per_view / 1024:.0f} KiB, {need / 2**20:.0f} MiB on disk",
+            flush=True,
+        )
         if need > 0.95 * free:
             raise OSError(
                 f"The feature store needs {need / 2**30:.1f} GiB, but {paths.show(base)} has {free / 2**30:.1f} GiB free. "
@@ -176,14 +190,18 @@ class Stored(Features):
         try:
             for name, todo in (("train", pairs), ("clean", clean)):
                 self._fill(temporary / f"{name}.npy", live, todo, probe, name)
-            records.write_json({"views": self.p.views, "bytes": need, "seconds": live.seconds}, temporary / "store.json")
+            records.write_json(
+                {"views": self.p.views, "bytes": need, "seconds": live.seconds}, temporary / "store.json"
+            )
             temporary.rename(self.folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _fill(self, path: Path, live: Live, pairs: list[tuple[int, int]], probe: Tensor, name: str) -> None:
         shape = (len(pairs), *probe.shape[1:])
-        dtype = np.float32 if probe.dtype == torch.float32 else np.uint16  # NumPy has no bfloat16: its bits are stored
+        dtype = (
+            np.float32 if probe.dtype == torch.float32 else np.uint16
+        )  # NumPy has no bfloat16: its bits are stored
         store = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         bounds = [(a, min(a + TRUNK_BATCH, len(pairs))) for a in range(0, len(pairs), TRUNK_BATCH)]
         began = time.perf_counter()
@@ -193,7 +211,10 @@ class Stored(Features):
             store[a:b] = (output if dtype == np.float32 else output.view(torch.uint16)).numpy()
             if time.perf_counter() - told > 10:
                 told = time.perf_counter()
-                print(f"feature store: {name} {b}/{len(pairs)} views, {b / (told - began):.0f} a second", flush=True)
+                print(
+                    f"feature store: {name} {b}/{len(pairs)} views, {b / (told - began):.0f} a second",
+                    flush=True,
+                )
         store.flush()
 
     def _tensor(self, array: np.ndarray) -> Tensor:
@@ -230,5 +251,7 @@ def open_features(net: GradingNet, data: Dataset, p: Training, compute: Compute)
         OSError: If the disk is too small for the store.
     """
     if p.feature_store and net.frozen_bn == "track":
-        raise ValueError("The feature store would not be exact with FROZEN_BN 'track': the frozen layers' statistics move while training.")
+        raise ValueError(
+            "The feature store would not be exact with FROZEN_BN 'track': the frozen layers' statistics move while training."
+        )
     return (Stored if p.feature_store else Live)(net, data, p, compute)

@@ -55,10 +55,22 @@ def update(profile: str = "demo") -> list[Path]:
         source = record.path(file)
         _copy(source, folder / name)
         commit = record.data["git"]["commit"] or ""
-        manifest[name] = {"notebook": notebook, "run": record.name, "profile": profile, "file": file, "source_sha256": paths.sha256(source), "commit": commit}
+        manifest[name] = {
+            "notebook": notebook,
+            "run": record.name,
+            "profile": profile,
+            "file": file,
+            "source_sha256": paths.sha256(source),
+            "commit": commit,
+        }
     audit = records.load(paths.results() / profile / pipeline.AUDIT)
     _contact_sheet(audit, folder / CONTACT_SHEET)
-    manifest[CONTACT_SHEET] = {"notebook": pipeline.AUDIT, "run": audit.name, "profile": profile, "file": "drstudy.data.phantom.contact_sheet"}
+    manifest[CONTACT_SHEET] = {
+        "notebook": pipeline.AUDIT,
+        "run": audit.name,
+        "profile": profile,
+        "file": "drstudy.data.phantom.contact_sheet",
+    }
     with paths.atomic(folder / CLAIMS) as temporary:
         columns = ["claim", "place", "found", "verdict", "reason"]
         claims.write(profile)[columns].to_csv(temporary, index=False, lineterminator="\n")
@@ -82,9 +94,14 @@ def filled(text: str, folder: Path) -> str:
     for name, file in TABLES.items():
         pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
         if not pattern.search(text):
-            raise ValueError(f"The README has no block for {name}: <!-- begin: {name} --> and <!-- end: {name} -->.")
-        table = markdown(pd.read_csv(folder / file, dtype=str, keep_default_na=False))
-        text = pattern.sub(lambda match, table=table: match[1] + table + match[2], text)
+            raise ValueError(
+                f"The README has no block for {name}: <!-- begin: {name} --> and <!-- end: {name} -->."
+            )
+        table = pd.read_csv(folder / file, dtype=str, keep_default_na=False)
+        if name == "table2":  # the page shows one cut; the file has all
+            table = table[table.iloc[:, 0].str.startswith(("grade ≥ 2", "not stated"))]
+        table = markdown(table)
+        text = pattern.sub(lambda match, text=table: match[1] + text + match[2], text)
     return text
 
 
@@ -116,7 +133,11 @@ def _contact_sheet(audit: records.Record, target: Path) -> None:
 
     p = audit.params
     config = phantom.PhantomConfig(
-        n_patients=p["N_PATIENTS"], size=p["PHANTOM_SIZE"], seed=p["SEED"], distribution=p["DISTRIBUTION"], difficulty=p["DIFFICULTY"]
+        n_patients=p["N_PATIENTS"],
+        size=p["PHANTOM_SIZE"],
+        seed=p["SEED"],
+        distribution=p["DISTRIBUTION"],
+        difficulty=p["DIFFICULTY"],
     )
     with paths.atomic(target) as temporary:
         Image.fromarray(phantom.contact_sheet(config, None)).save(temporary, quality=85)

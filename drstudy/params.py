@@ -181,7 +181,9 @@ class Training(Computing):
                 "so their output cannot be cached. Set FEATURE_STORE to False or FROZEN_BN to 'eval'"
             )
         if self.feature_store and self.views == 0:
-            raise ValueError("VIEWS 0 draws fresh views each epoch, which cannot be cached. Set FEATURE_STORE to False or VIEWS to 1 or more")
+            raise ValueError(
+                "VIEWS 0 draws fresh views each epoch, which cannot be cached. Set FEATURE_STORE to False or VIEWS to 1 or more"
+            )
         return self
 
 
@@ -305,7 +307,11 @@ PAPER: dict[str, Any] = {
 
 def deviations(parameters: Training | Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Where a recipe differs from the paper's: ``{name: (here, paper)}``, so that no table mixes the two without a label."""
-    given = parameters.model_dump() if isinstance(parameters, BaseModel) else {k.lower(): v for k, v in parameters.items()}
+    given = (
+        parameters.model_dump()
+        if isinstance(parameters, BaseModel)
+        else {k.lower(): v for k, v in parameters.items()}
+    )
     here = {name: tuple(given[name]) if isinstance(given[name], list) else given[name] for name in PAPER}
     return {name: (here[name], PAPER[name]) for name in PAPER if here[name] != PAPER[name]}
 

@@ -62,7 +62,9 @@ def show(path: str | os.PathLike[str]) -> str:
         shown = Path(os.path.relpath(path, root())).as_posix()
     except ValueError:  # another drive
         return path.as_posix()
-    return shown if resolve(shown) == path else path.as_posix()  # the root's own data/ while DRSTUDY_DATA is another
+    return (
+        shown if resolve(shown) == path else path.as_posix()
+    )  # the root's own data/ while DRSTUDY_DATA is another
 
 
 @contextmanager

@@ -28,7 +28,9 @@ def from_features(net: GradingNet, features: Features, split: str, compute: Comp
         ValueError: If ``split`` is neither validation nor test.
     """
     if split not in ("validation", "test"):
-        raise ValueError(f"Features without augmentation are kept for validation and test, not for {split!r}.")
+        raise ValueError(
+            f"Features without augmentation are kept for validation and test, not for {split!r}."
+        )
     positions = np.flatnonzero(features.clean["split"].to_numpy() == split)
     net.eval()
     with compute.autocast():
@@ -100,9 +102,13 @@ def load(model: records.Record | Path) -> GradingNet:
         with safe_open(path, "pt") as file:
             about = (file.metadata() or {}).get("drstudy")
     except SafetensorError as error:
-        raise ValueError(f"{paths.show(path)} is not a whole safetensors file ({error}). Run notebook 03 for it again.") from error
+        raise ValueError(
+            f"{paths.show(path)} is not a whole safetensors file ({error}). Run notebook 03 for it again."
+        ) from error
     if about is None:
-        raise ValueError(f"{paths.show(path)} does not say which backbone it is; only files written by notebook 03 do.")
+        raise ValueError(
+            f"{paths.show(path)} does not say which backbone it is; only files written by notebook 03 do."
+        )
     about = json.loads(about)
     net = backbones.empty(about["backbone"], about["head"])
     net.load_state_dict(load_file(path), assign=True)

@@ -72,7 +72,9 @@ class Run:
         for name, value in values.items():
             value = value.item() if hasattr(value, "item") else value
             if not isinstance(value, int | float | str | type(None)):
-                raise ValueError(f"Metric {name!r} is a {type(value).__name__}; it must be a number, a text or None.")
+                raise ValueError(
+                    f"Metric {name!r} is a {type(value).__name__}; it must be a number, a text or None."
+                )
             known = self.metrics.get(name, value)
             if known != value and not (known != known and value != value):  # NaN again is no other value
                 raise ValueError(f"Metric {name!r} was already recorded as {known!r}.")
@@ -129,7 +131,9 @@ class Run:
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
         write_json(record, self.folder / "run.json")
-        print(f"finished: {len(self.metrics)} metrics, {len(record['outputs'])} files in {paths.show(self.folder)}")
+        print(
+            f"finished: {len(self.metrics)} metrics, {len(record['outputs'])} files in {paths.show(self.folder)}"
+        )
 
 
 def start(parameters: Parameters, device: devices.Compute | None = None) -> Run:
@@ -171,7 +175,9 @@ class Record:
         """
         path = self.folder / name
         if not path.exists():
-            raise RecordError(f"{paths.show(path)} is missing although its run.json says finished. Delete {paths.show(self.folder)} and run it again.")
+            raise RecordError(
+                f"{paths.show(path)} is missing although its run.json says finished. Delete {paths.show(self.folder)} and run it again."
+            )
         return path
 
     def parameters(self) -> Parameters:
@@ -234,7 +240,9 @@ def _make(folder: Path) -> None:
             print(line, end="", file=sys.stderr)
             last = line.strip() if line.startswith("error: ") else last
     if process.returncode:
-        raise RecordError(f"{paths.show(folder)} is needed and could not be made. {last.removeprefix('error: ')}")
+        raise RecordError(
+            f"{paths.show(folder)} is needed and could not be made. {last.removeprefix('error: ')}"
+        )
 
 
 def _stage_of(folder: Path) -> list[str]:
@@ -263,7 +271,9 @@ def find(profile: str) -> list[Record]:
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write JSON atomically; NaN and infinities become null, as JSON has none."""
     with paths.atomic(path) as temporary:
-        temporary.write_text(json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        temporary.write_text(
+            json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -281,7 +291,9 @@ def git_state() -> dict[str, Any]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=paths.root(), capture_output=True, text=True, timeout=20)
+            done = subprocess.run(
+                ["git", *arguments], cwd=paths.root(), capture_output=True, text=True, timeout=20
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
@@ -299,5 +311,7 @@ def peak_rss_mb() -> float:
 def environment(device: devices.Compute | None = None) -> str:
     """One line for the top of a notebook: what runs this."""
     found = devices.packages()
-    parts = [f"{name} {found[name]}" for name in ("drstudy", "python", "torch", "torchvision") if name in found]
+    parts = [
+        f"{name} {found[name]}" for name in ("drstudy", "python", "torch", "torchvision") if name in found
+    ]
     return ", ".join([*parts, f"on {device}" if device else "on CPU"])

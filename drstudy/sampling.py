@@ -46,7 +46,9 @@ def expected_shares(sampler: str, counts: np.ndarray) -> np.ndarray:
 def expected_repeats(sampler: str, counts: np.ndarray) -> np.ndarray:
     """Expected draws of one image of each grade in an epoch of as many draws as images, (5,); 0 for an absent grade."""
     counts = np.asarray(counts, dtype=float)
-    return np.divide(expected_shares(sampler, counts) * counts.sum(), counts, out=np.zeros(GRADES), where=counts > 0)
+    return np.divide(
+        expected_shares(sampler, counts) * counts.sum(), counts, out=np.zeros(GRADES), where=counts > 0
+    )
 
 
 def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.Tensor:
@@ -65,4 +67,10 @@ def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.
     if sampler == "none":
         return torch.randperm(len(grades), generator=generator)
     weights = grade_weights(sampler, np.bincount(grades, minlength=GRADES))[grades]
-    return torch.tensor(list(WeightedRandomSampler(torch.from_numpy(weights), len(grades), replacement=True, generator=generator)))
+    return torch.tensor(
+        list(
+            WeightedRandomSampler(
+                torch.from_numpy(weights), len(grades), replacement=True, generator=generator
+            )
+        )
+    )

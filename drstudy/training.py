@@ -66,7 +66,9 @@ def build(p: Training, data: Dataset, compute: Compute) -> GradingNet:
     return net
 
 
-def fit(net: GradingNet, features: Features, p: Training, compute: Compute, folder: Path | None = None) -> Fit:
+def fit(
+    net: GradingNet, features: Features, p: Training, compute: Compute, folder: Path | None = None
+) -> Fit:
     """Fine-tune the tail with Adam under cross-entropy, and leave the network with the best epoch's weights.
 
     Args:
@@ -80,7 +82,11 @@ def fit(net: GradingNet, features: Features, p: Training, compute: Compute, fold
         FloatingPointError: If a loss is no longer finite, with the epoch and step.
     """
     optimiser = torch.optim.Adam(
-        [q for q in net.parameters() if q.requires_grad], lr=p.learning_rate, betas=p.betas, eps=1e-8, weight_decay=p.weight_decay
+        [q for q in net.parameters() if q.requires_grad],
+        lr=p.learning_rate,
+        betas=p.betas,
+        eps=1e-8,
+        weight_decay=p.weight_decay,
     )
     scaler = torch.amp.GradScaler(compute.device.split(":")[0], enabled=compute.precision == "fp16")
     loss_of = nn.CrossEntropyLoss(label_smoothing=p.label_smoothing)
@@ -93,7 +99,9 @@ def fit(net: GradingNet, features: Features, p: Training, compute: Compute, fold
         losses = _train_epoch(net, features, optimiser, scaler, loss_of, p, compute, epoch)
         val_loss, val_qwk = validate(net, features, compute)
         if not np.isfinite(val_loss):
-            raise FloatingPointError(f"The validation loss is {val_loss} after epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'.")
+            raise FloatingPointError(
+                f"The validation loss is {val_loss} after epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'."
+            )
         keeper.epoch_done(epoch, losses, val_loss, val_qwk, time.perf_counter() - began)
         _log(writer, keeper, losses, val_loss, val_qwk)
         if epoch % max(1, p.epochs // 20) == 0 or epoch == p.epochs:
@@ -108,7 +116,9 @@ def fit(net: GradingNet, features: Features, p: Training, compute: Compute, fold
     return Fit(keeper.history(), keeper.best_epoch, float(np.median(keeper.seconds)), first)
 
 
-def _train_epoch(net, features, optimiser, scaler, loss_of, p: Training, compute: Compute, epoch: int) -> list[float]:
+def _train_epoch(
+    net, features, optimiser, scaler, loss_of, p: Training, compute: Compute, epoch: int
+) -> list[float]:
     """One epoch of draws; returns each step's loss."""
     generator = torch.Generator().manual_seed(_seed(p.seed, epoch))
     grades = features.train["grade"].to_numpy(dtype=np.int64)
@@ -129,7 +139,9 @@ def _train_epoch(net, features, optimiser, scaler, loss_of, p: Training, compute
         scaler.update()
         losses.append(loss.item())
         if not np.isfinite(losses[-1]):
-            raise FloatingPointError(f"The loss is {losses[-1]} at step {len(losses)} of epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'.")
+            raise FloatingPointError(
+                f"The loss is {losses[-1]} at step {len(losses)} of epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'."
+            )
     return losses
 
 
@@ -160,8 +172,13 @@ class _Keeper:
         self.net, self.optimiser, self.scaler, self.p = net, optimiser, scaler, p
         self.folder = folder / "checkpoints" if folder else None
         start = backbones.digest_of(dict(net.named_parameters())) if folder else ""
-        described = json.dumps([p.model_dump(mode="json", exclude={"threads"}), net.weights_used, start, features.data.key])
-        rows = features.train[["image_id", "grade"]].to_csv() + features.clean[["image_id", "split", "grade"]].to_csv()
+        described = json.dumps(
+            [p.model_dump(mode="json", exclude={"threads"}), net.weights_used, start, features.data.key]
+        )
+        rows = (
+            features.train[["image_id", "grade"]].to_csv()
+            + features.clean[["image_id", "split", "grade"]].to_csv()
+        )
         self.key = hashlib.sha256((described + rows).encode()).hexdigest()
         self.rows: list[dict] = []
         self.seconds: list[float] = []
@@ -180,12 +197,18 @@ class _Keeper:
         learned = {name: q for name, q in self.net.named_parameters() if q.requires_grad}
         return {name: q.detach().cpu().clone() for name, q in (*learned.items(), *self.net.named_buffers())}
 
-    def epoch_done(self, epoch: int, losses: list[float], val_loss: float, val_qwk: float, seconds: float) -> None:
+    def epoch_done(
+        self, epoch: int, losses: list[float], val_loss: float, val_qwk: float, seconds: float
+    ) -> None:
         for loss in losses:
-            self.rows.append({"epoch": epoch, "step": self.steps + 1, "loss": loss, "val_loss": np.nan, "val_qwk": np.nan})
+            self.rows.append(
+                {"epoch": epoch, "step": self.steps + 1, "loss": loss, "val_loss": np.nan, "val_qwk": np.nan}
+            )
         self.rows[-1].update(val_loss=val_loss, val_qwk=val_qwk)
         self.seconds.append(seconds)
-        score = {"qwk": (val_qwk, -val_loss), "loss": (-val_loss, val_qwk), "last": (epoch, 0.0)}[self.p.select_by]
+        score = {"qwk": (val_qwk, -val_loss), "loss": (-val_loss, val_qwk), "last": (epoch, 0.0)}[
+            self.p.select_by
+        ]
         state = self.state()
         if score > self.best_score:
             self.best, self.best_epoch, self.best_score = state, epoch, score
@@ -210,7 +233,11 @@ class _Keeper:
             "seconds": self.seconds,
         }
         with paths.atomic(self.folder / f"{name}.safetensors") as temporary:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"drstudy": json.dumps(about)})
+            save_file(
+                {k: v.contiguous() for k, v in tensors.items()},
+                temporary,
+                metadata={"drstudy": json.dumps(about)},
+            )
 
     def _read(self, name: str) -> tuple[dict, dict[str, Tensor]] | None:
         path = self.folder / f"{name}.safetensors" if self.folder else None
@@ -238,7 +265,9 @@ class _Keeper:
             if name.startswith("adam/"):
                 _, index, field = name.split("/")
                 state.setdefault(int(index), {})[field] = value
-        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.optimiser.load_state_dict(
+            {"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]}
+        )
         if about["scaler"]:
             self.scaler.load_state_dict(about["scaler"])
         self.rows = about["history"]
@@ -254,7 +283,9 @@ class _Keeper:
     def _put(self, state: dict[str, Tensor]) -> None:
         unexpected = self.net.load_state_dict(state, strict=False).unexpected_keys
         if unexpected:
-            raise RuntimeError(f"The checkpoint has unknown tensors: {unexpected[:3]}. Delete the folder checkpoints and run again.")
+            raise RuntimeError(
+                f"The checkpoint has unknown tensors: {unexpected[:3]}. Delete the folder checkpoints and run again."
+            )
 
 
 def _tensorboard(folder: Path | None, first: int, step: int):

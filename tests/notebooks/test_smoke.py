@@ -185,6 +185,21 @@ def test_second_run_does_nothing_and_says_so(study):
     assert time.monotonic() - began < ALREADY
 
 
+def test_failure_is_told_by_the_notebooks_error(tmp_path):
+    """Not by Snakemake's account of it: data cannot be written, since a file is where their folder should be."""
+    (tmp_path / "file").touch()
+    broken = Study(tmp_path / "results", tmp_path / "file" / "data")
+    done = broken.drstudy("reproduce", "--profile", "smoke", "--until", "03")
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    assert first.startswith("failed: 01: NotADirectoryError: ")
+    assert last.startswith("1 failed after ")
+    assert "error: 01 failed. NotADirectoryError: " in done.stdout
+    assert "drstudy run 01_data_audit --profile smoke" in done.stdout
+    for word in ("Traceback", "snakemake", "Snakemake", "rule"):
+        assert word not in done.stdout + done.stderr
+
+
 class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

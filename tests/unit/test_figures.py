@@ -37,11 +37,17 @@ def test_readme_shows_only_pictures_that_exist():
 
 def test_filled_replaces_only_the_block(tmp_path):
     for file in figures.TABLES.values():
-        pd.DataFrame({"Unnamed: 0": ["A | B"], "value": ["0.5"]}).to_csv(tmp_path / file, index=False)
-    blocks = "".join(f"before {name}\n<!-- begin: {name} -->\nold\n<!-- end: {name} -->\nafter\n" for name in figures.TABLES)
+        pd.DataFrame(
+            {"Unnamed: 0": ["grade ≥ 2 | B", "grade ≥ 1"][: 1 + (file == "table2.csv")], "value": "0.5"}
+        ).to_csv(tmp_path / file, index=False)
+    blocks = "".join(
+        f"before {name}\n<!-- begin: {name} -->\nold\n<!-- end: {name} -->\nafter\n"
+        for name in figures.TABLES
+    )
     text = figures.filled(blocks, tmp_path)
     assert "old" not in text
-    assert text.count("|  | value |\n| --- | --- |\n| A \\| B | 0.5 |\n") == len(figures.TABLES)
+    assert "grade ≥ 1" not in text
+    assert text.count("|  | value |\n| --- | --- |\n| grade ≥ 2 \\| B | 0.5 |\n") == len(figures.TABLES)
     assert text.count("before") == text.count("after\n") == len(figures.TABLES)
 
 

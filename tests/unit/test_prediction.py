@@ -156,6 +156,7 @@ def test_a_saved_network_is_the_same_network(trained, data, tmp_path):
     path = tmp_path / "model.safetensors"
     prediction.save(net, path, 64)
     loaded = prediction.load(path)
+    assert not any(module.training for module in loaded.modules())
     first, second = net.state_dict(), loaded.state_dict()
     assert list(first) == list(second)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -166,7 +167,6 @@ def test_a_saved_network_is_the_same_network(trained, data, tmp_path):
     assert loaded.count() == net.count()
     for name in ("backbone", "head", "weights_used", "frozen_bn", "mean", "std"):
         assert getattr(loaded, name) == getattr(net, name), name
-    assert not any(module.training for module in loaded.modules())
 
 
 def test_the_file_says_what_it_is(trained, tmp_path):

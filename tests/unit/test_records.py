@@ -227,7 +227,9 @@ def test_making_a_stage_shows_its_lines_and_tells_its_error(monkeypatch):
     """Also where stderr is no file, as in a kernel."""
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
-    with pytest.raises(RecordError, match=r"vgg-seed0 is needed and could not be made\. The profile 'smoke' has no stage"):
+    with pytest.raises(
+        RecordError, match=r"vgg-seed0 is needed and could not be made\. The profile 'smoke' has no stage"
+    ):
         records._make(paths.results() / "smoke/03_fine_tuning/vgg-seed0")
     assert shown.getvalue().startswith("error: The profile 'smoke' has no stage")
 
