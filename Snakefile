@@ -45,6 +45,19 @@ rule all:
         f"{RESULTS}/{profile}/report/index.html",
 
 
+rule paper_audit:
+    input:
+        needs("00_paper_audit"),
+        map(str, pipeline.library("00_paper_audit")),
+    output:
+        RESULTS + "/{profile}/00_paper_audit/run.json",
+    params:
+        stage=command("00_paper_audit"),
+        values=values("00_paper_audit"),
+    shell:
+        RUN
+
+
 rule data_audit:
     input:
         needs("01_data_audit"),
@@ -111,10 +124,25 @@ rule heatmap_analysis:
         RUN
 
 
+rule reliability:
+    input:
+        needs("09_reliability"),
+        map(str, pipeline.library("09_reliability")),
+    output:
+        RESULTS + "/{profile}/09_reliability/run.json",
+    params:
+        stage=command("09_reliability"),
+        values=values("09_reliability"),
+    shell:
+        RUN
+
+
 rule report:
     input:
         [f"{paths.resolve(stage.folder)}/run.json" for stage in CHOSEN],
         str(ROOT / "drstudy" / "report.py"),
+        str(ROOT / "drstudy" / "claims.py"),
+        str(ROOT / "params" / "claims.yaml"),
         str(ROOT / "drstudy" / "templates" / "report.html"),
     output:
         f"{RESULTS}/{profile}/report/index.html",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from drstudy import paths, pipeline, records
+from drstudy import claims, paths, pipeline, records
 
 WIDEST = 1400
 """Pixels; larger pictures are scaled down for the page."""
@@ -30,10 +30,13 @@ SHOWN = {
 }
 """File under ``figures/``: notebook, variant, and the file of that result."""
 
-TABLES = {"table2": "table2.csv", "summary": "summary.csv", "heat": "heat.csv"}
+TABLES = {"table2": "table2.csv", "summary": "summary.csv", "heat": "heat.csv", "claims": "claims.csv"}
 """README block: the file it is made from."""
 
 CONTACT_SHEET = "phantom.jpg"
+
+CLAIMS = "claims.csv"
+"""Judged from all results of the profile, so of no single one."""
 
 
 def update(profile: str = "demo") -> list[Path]:
@@ -68,6 +71,10 @@ def update(profile: str = "demo") -> list[Path]:
         "profile": profile,
         "file": "drstudy.data.phantom.contact_sheet",
     }
+    with paths.atomic(folder / CLAIMS) as temporary:
+        columns = ["claim", "place", "found", "verdict", "reason"]
+        claims.write(profile)[columns].to_csv(temporary, index=False, lineterminator="\n")
+    manifest[CLAIMS] = {"notebook": "", "run": "", "profile": profile, "file": "drstudy.claims.ledger"}
     for name, entry in manifest.items():
         entry["sha256"] = paths.sha256(folder / name)
     records.write_json(manifest, folder / "manifest.json")

@@ -93,6 +93,12 @@ class Computing(Parameters):
     threads: Annotated[int, Field(ge=0)] = 0
 
 
+class PaperAudit(Parameters):
+    """Notebook 00: nothing to set; it computes from what the papers print."""
+
+    notebook: ClassVar[str] = "00_paper_audit"
+
+
 class DataAudit(Parameters):
     """Notebook 01.
 
@@ -228,6 +234,31 @@ class BackboneComparison(Parameters):
     resamples: Positive = 200
 
 
+class Reliability(Parameters):
+    """Notebook 09.
+
+    Attributes:
+        runs: Result folders of notebook 03, one a backbone and seed.
+        cut: What is to be referred: this grade or more.
+        specificities: For which thresholds are chosen on validation.
+        bins: Of the reliability curve and the calibration error.
+        resamples: Of the patient bootstrap, shared by all runs.
+    """
+
+    notebook: ClassVar[str] = "09_reliability"
+    runs: tuple[str, ...] = Field(
+        default=(
+            "results/smoke/03_fine_tuning/efficientnet_lite0-seed0",
+            "results/smoke/03_fine_tuning/densenet121-seed0",
+        ),
+        min_length=1,
+    )
+    cut: Annotated[int, Field(ge=1, le=4)] = 2
+    specificities: tuple[Share, ...] = Field(default=(0.9, 0.95), min_length=1)
+    bins: Annotated[int, Field(ge=2, le=100)] = 15
+    resamples: Positive = 200
+
+
 class HeatmapAnalysis(Computing):
     """Notebook 05.
 
@@ -254,7 +285,7 @@ class HeatmapAnalysis(Computing):
 
 
 BY_NOTEBOOK: dict[str, type[Parameters]] = {
-    cls.notebook: cls for cls in (DataAudit, Oversampling, FineTuning, BackboneComparison, HeatmapAnalysis)
+    cls.notebook: cls for cls in (PaperAudit, DataAudit, Oversampling, FineTuning, BackboneComparison, HeatmapAnalysis, Reliability)
 }
 
 PAPER: dict[str, Any] = {

@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drstudy import params, paths, records
 
-AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS = params.BY_NOTEBOOK
+PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RELIABILITY = params.BY_NOTEBOOK
 
 
 class Profile(BaseModel):
@@ -49,7 +49,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     description: str
-    notebooks: tuple[str, ...] = (AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS)
+    notebooks: tuple[str, ...] = (PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RELIABILITY)
     backbones: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     overrides: dict[str, dict[str, Any]] = {}
@@ -141,6 +141,7 @@ def plan(name: str) -> list[Stage]:
     models = [f"results/{chosen.models_from or name}/{TRAINING}/{variant}" for variant in chosen.variants]
     common = {"PROFILE": name}
     stages = [
+        Stage(PAPER_AUDIT, name, overrides=common),
         Stage(AUDIT, name, overrides=common),
         Stage(OVERSAMPLING, name, overrides=common | {"AUDIT": audit}, needs=(audit,)),
     ]
@@ -153,6 +154,7 @@ def plan(name: str) -> list[Stage]:
     for variant, model in zip(chosen.variants, models):
         own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model}
         stages.append(Stage(HEATMAPS, name, variant, own, (audit, model)))
+    stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     return [stage for stage in stages if stage.notebook in chosen.notebooks]
 
 

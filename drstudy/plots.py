@@ -363,3 +363,70 @@ def augmentations(images: Mapping[str, np.ndarray]) -> Figure:
         ax.imshow(image)
         ax.set_title(title, fontsize=9)
     return figure
+
+
+def implied_prevalence(arithmetic: pd.DataFrame, counts: Sequence[int]) -> Figure:
+    """Share of positives that each printed row implies, with the range of rounding, against the share at each cut.
+
+    Args:
+        arithmetic: Of :func:`drstudy.tables.paper_arithmetic`.
+        counts: Images by grade.
+    """
+    figure, axes = new_figure(1, 1, 7.5, 2.6)
+    ax = axes[0, 0]
+    shares = 100 * np.cumsum(counts[::-1])[::-1] / sum(counts)
+    for cut in metrics.CUTS:
+        ax.axvline(shares[cut], color=NEUTRAL, linestyle=":")
+        ax.text(shares[cut], -0.7, f" ≥ {cut}", ha="left", color=NEUTRAL, fontsize=9)
+    for y, row in enumerate(arithmetic.itertuples()):
+        colour = backbone_colour(row.backbone)
+        ax.plot([100 * row.lo, 100 * row.hi], [y, y], color=colour, linewidth=3, solid_capstyle="butt")
+        ax.plot(100 * row.implied, y, "o", color=colour)
+    names = [BACKBONE_NAMES[name] for name in arithmetic["backbone"]]
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -1.0), xlim=(0, None))
+    ax.set_xlabel("implied share of positives, % (bar: range of rounding; dotted: share at each cut)")
+    return figure
+
+
+def reliability_curves(curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], colours: Sequence[str]) -> Figure:
+    """What was said against what was seen, one panel a network: hollow before temperature scaling, filled after.
+
+    Args:
+        curves: Title to two tables of :func:`drstudy.calibration.reliability`, before and after. The area of a
+            marker grows with the images of its bin.
+        colours: One a network.
+    """
+    figure, axes = _panels(len(curves), 3, 3.4, 3.4, sharex=True, sharey=True)
+    for ax, (title, (before, after)), colour in zip(axes.flat, curves.items(), colours):
+        ax.plot([0, 100], [0, 100], ":", color=NEUTRAL)
+        most = max(before["images"].max(), after["images"].max())
+        for table, face in ((before, "none"), (after, colour)):
+            size = 8 + 90 * table["images"] / most
+            ax.scatter(100 * table["said"], 100 * table["seen"], size, edgecolors=colour, facecolors=face)
+            ax.plot(100 * table["said"], 100 * table["seen"], color=colour, linewidth=0.8, alpha=0.5)
+        ax.set(title=textwrap.fill(title, 30), xlabel="probability said, %", aspect="equal", xlim=(-4, 104), ylim=(-4, 104))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("share seen, %")
+    figure.supxlabel("○ as trained   ● temperature fitted on validation   ··· said = seen", fontsize=9)
+    return figure
+
+
+def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) -> Figure:
+    """Net benefit against the threshold of referral, with 95 % bands; dashed is referring all, 0 is referring none.
+
+    Args:
+        curves: Label to a table of :func:`drstudy.calibration.decision_curve`, all of the same images.
+        colours: One a network.
+    """
+    figure, axes = new_figure(1, 1, 8.0, 4.0)
+    ax = axes[0, 0]
+    for (label, table), colour in zip(curves.items(), colours):
+        at = 100 * table["threshold"]
+        ax.plot(at, 100 * table["value"], color=colour, label=label)
+        ax.fill_between(at, 100 * table["lo"], 100 * table["hi"], color=colour, alpha=0.15, linewidth=0)
+    ax.plot(at, 100 * table["refer_all"], "--", color=NEUTRAL, label="refer all")
+    ax.axhline(0, color=NEUTRAL, linewidth=1, label="refer none")
+    top = 100 * max(table["hi"].max() for table in curves.values())
+    ax.set(xlabel="threshold of referral, %", ylabel="net benefit, per 100 eyes", ylim=(-0.25 * top, 1.1 * top))
+    figure.legend(loc="outside upper center", ncols=min(2, len(curves) + 2), fontsize=9, frameon=False)
+    return figure

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from drstudy import paths, pipeline, records
+from drstudy import claims, paths, pipeline, records
 
 TEMPLATE = "report.html"
 MOST_ROWS = 60
@@ -60,6 +60,26 @@ SECTIONS = (
         ),
     ),
     Section(
+        pipeline.RELIABILITY,
+        "Reliability",
+        "Which differences stand a test, whether the probabilities can be believed, and what a clinic would gain by them.",
+        (
+            (
+                "table",
+                "paired_tests",
+                "Each network against DenseNet121. p_images takes eyes as independent (DeLong, McNemar); p_patients does not, "
+                "and p_patients_holm also allows for the number of networks.",
+            ),
+            ("table", "intervals", "Percentile and BCa intervals side by side."),
+            ("table", "variance_parts", "Spread over training seeds beside spread over test patients."),
+            ("table", "temperatures", "Fitted on validation; above 1, the network was too sure."),
+            ("figure", "reliability", "What was said against what was seen, before and after."),
+            ("table", "calibration_display", "Calibration on test, before and after."),
+            ("table", "operating_points", "Thresholds chosen on validation, and what they give on test."),
+            ("figure", "decision_curves", "Net benefit of referring by the network, against referring all or none."),
+        ),
+    ),
+    Section(
         pipeline.HEATMAPS,
         "Heatmaps",
         "Where Grad-CAM points, and how much of it lies on lesions, vessels and disc, against what chance would give.",
@@ -81,6 +101,18 @@ SECTIONS = (
                 "Share of heat by region, against the region's share of the field of view.",
             ),
             ("figure", "heat_shares", "Heat by region, with 95 % intervals."),
+        ),
+    ),
+    Section(
+        pipeline.PAPER_AUDIT,
+        "The paper's arithmetic",
+        "What the printed numbers imply, computed from nothing but them.",
+        (
+            ("figure", "implied_prevalence", "Share of positives at which each row of Table 2 agrees with itself, with the range that rounding leaves, against every cut."),
+            ("table", "macro_reading", "Could its sensitivity be a mean over the grades? The accuracy needed is above what that mean allows where it is not possible."),
+            ("table", "sampler", "What the printed sampler weights draw from the printed class counts."),
+            ("table", "network", "The printed network, counted."),
+            ("table", "ram_parameters", "Parameters of RAM (Wang & Yang 2017), counted from its layers, beside the millions it prints."),
         ),
     ),
     Section(
@@ -129,7 +161,8 @@ SECTIONS = (
 
 
 def write(profile_name: str) -> Path:
-    """Write ``results/<profile>/report/index.html``, the notebooks as HTML with and without code, and ``summary.json``.
+    """Write ``results/<profile>/report/index.html``, the notebooks as HTML with and without code,
+    ``summary.json`` and ``claims.csv``.
 
     Raises:
         KeyError: If there is no such profile.
@@ -153,6 +186,7 @@ def write(profile_name: str) -> Path:
             section for section in (_section(s, found, building) for s in SECTIONS) if section["parts"]
         ],
         "missing": [stage.name for stage in pipeline.waiting(profile_name)],
+        "claims": _table(claims.write(profile_name).drop(columns="profile")),
         "runs": _table(_runs(found)),
         "synthetic": any(r.params.get("SOURCE") == "phantom" for r in found),
         "untrained": any(r.metrics.get("weights_used") == "none" for r in found),

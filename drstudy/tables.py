@@ -144,17 +144,73 @@ def differences(
     Each run is compared with the first run of backbone ``to`` that has its seed, else with the first one of
     that backbone; the column ``reference`` says which. Without such a run the table has no rows.
     """
-    references = [run for run in runs if run.backbone == to]
     found = []
     for run in runs:
-        same_seed = [other for other in references if other.seed == run.seed]
-        reference = next(iter(same_seed + references), run)
+        reference = _reference(run, runs, to)
         if reference is not run:
             table = statistics.paired_difference(run.predictions, reference.predictions, resamples, seed)
             found.append(_long(run, table, resamples).assign(reference=reference.label))
     columns = ["run", "label", "backbone", "seed", "reference", "metric", "value", "lo", "hi", "n_valid"]
     empty = pd.DataFrame(columns=[*columns, "resamples"])
     return pd.concat(found, ignore_index=True)[list(empty)] if found else empty
+
+
+def both_intervals(runs: Sequence[ComparedRun], resamples: int, seed: int) -> pd.DataFrame:
+    """Every metric of every run with its percentile interval (``lo``, ``hi``) and its BCa one (``bca_lo``,
+    ``bca_hi``), of the same resamples; long."""
+    table = scores(runs, resamples, seed)
+    bca = [statistics.bootstrap(run.predictions, resamples, seed, "bca") for run in runs]
+    bca = pd.concat(bca, ignore_index=True)
+    return table.assign(bca_lo=bca["lo"], bca_hi=bca["hi"])
+
+
+def paired_tests(
+    runs: Sequence[ComparedRun], resamples: int, seed: int, cut: int = 2, to: str = "densenet121"
+) -> pd.DataFrame:
+    """Every run against that of the paper's main network at one cut, tested; see
+    :func:`drstudy.statistics.paired_tests`.
+
+    Returns:
+        Columns ``run, label, reference, metric, value, lo, hi, n_valid, p_images, p_patients`` and
+        ``p_patients_holm``, which allows for the number of runs compared on that metric. No rows without a run of
+        backbone ``to``.
+    """
+    found = [
+        statistics.paired_tests(run.predictions, reference.predictions, resamples, seed, cut).assign(
+            run=run.name, label=run.label, reference=reference.label
+        )
+        for run in runs
+        if (reference := _reference(run, runs, to)) is not run
+    ]
+    columns = ["run", "label", "reference", "metric", "value", "lo", "hi", "n_valid", "p_images", "p_patients"]
+    table = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+    return table.assign(p_patients_holm=table.groupby("metric")["p_patients"].transform(statistics.holm))
+
+
+def _reference(run: ComparedRun, runs: Sequence[ComparedRun], to: str) -> ComparedRun:
+    """The first run of backbone ``to`` that has this run's seed, else the first of that backbone, else itself."""
+    references = [other for other in runs if other.backbone == to]
+    same_seed = [other for other in references if other.seed == run.seed]
+    return next(iter(same_seed + references), run)
+
+
+def variance_parts(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """Two reasons why a number could have been another, side by side, for what was trained more than once.
+
+    Args:
+        table: From :func:`scores`.
+        columns: Metrics and their headings.
+
+    Returns:
+        :func:`seed_spread`, its ``std`` (over seeds, the patients being the same) as ``over seeds``, and
+        ``over patients``: the mean over seeds of the interval's width over 2 x 1.96, a standard deviation if the
+        draws are normal. No rows if nothing was trained more than once.
+    """
+    spread = seed_spread(table, columns).rename(columns={"std": "over seeds"})
+    rows = table[table["metric"].isin(columns)].replace({"metric": columns})
+    label = rows["label"].str.replace(r", seed \d+$", "", regex=True)
+    width = (rows["hi"] - rows["lo"]).groupby([label, rows["metric"]]).mean() / (2 * 1.96)
+    return spread.join(width.rename("over patients"), on=["label", "metric"])
 
 
 def table2(table: pd.DataFrame) -> pd.DataFrame:

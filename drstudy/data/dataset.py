@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy import paths, records
-from drstudy.data import images
+from drstudy.data import images, splits
 
 SPLITS = ("train", "validation", "test")
 
@@ -45,10 +45,12 @@ class Dataset:
 
 
 def load(audit: records.Record) -> Dataset:
-    """Open what notebook 01 left: its ``split.csv`` and its image store.
+    """Open what notebook 01 left: its ``split.csv`` and its image store. Every notebook that trains comes through here.
 
     Raises:
         records.RecordError: If the store was deleted or does not hold the split's images.
+        splits.LeakError: If a patient, an identical image or a near duplicate (``duplicates.csv``) stands on two sides
+            of the split, before anything is trained on it.
     """
     made = json.loads(audit.path("images.json").read_text())
     folder = paths.resolve(made["store"])
@@ -64,4 +66,6 @@ def load(audit: records.Record) -> Dataset:
         raise records.RecordError(
             f"{len(absent)} images of the split are not in the store {made['store']} (first: {absent.iloc[0]}). Run notebook 01 again."
         )
+    pairs = pd.read_csv(audit.path("duplicates.csv"), dtype={"image_id_a": str, "image_id_b": str})
+    splits.check(split, pairs)
     return Dataset(store.images, split.assign(row=rows.loc[split["image_id"]].to_numpy()), folder.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import nn
 
 GRADES = 5
@@ -35,3 +36,19 @@ def make(kind: str, in_features: int, out_features: int = GRADES) -> nn.Module:
             nn.Linear(in_features, 256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, out_features)
         )
     raise ValueError(f"HEAD is {kind!r}; it must be 'paper', 'single' or 'mlp'.")
+
+
+def collapsed(head: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """The one affine map that linear layers in a row are: weight (K, C) and bias (K,), float64.
+
+    Raises:
+        ValueError: If there is anything but linear layers in the head.
+    """
+    layers = list(head) if isinstance(head, nn.Sequential) else [head]
+    if not all(type(layer) is nn.Linear for layer in layers):
+        raise ValueError("Only linear layers in a row collapse to one; this head has others between them.")
+    weight = torch.eye(layers[0].in_features, dtype=torch.float64)
+    bias = torch.zeros(layers[0].in_features, dtype=torch.float64)
+    for layer in layers:
+        weight, bias = layer.weight.detach().double() @ weight, layer.weight.detach().double() @ bias + layer.bias.detach().double()
+    return weight, bias

@@ -48,7 +48,7 @@ def test_parameters_are_yaml_values(drstudy, stages):
     ("arguments", "message"),
     [
         (("run", "03", "-p", "EPOCHS"), "error: --parameter takes NAME=VALUE, not 'EPOCHS'."),
-        (("run", "09"), "error: The profile 'demo' has no stage '09'. It has:\n  01_data_audit"),
+        (("run", "99"), "error: The profile 'demo' has no stage '99'. It has:\n  00_paper_audit"),
         (("reproduce", "--profile", "dmeo"), "error: There is no profile 'dmeo'; there are demo"),
         (
             ("reproduce", "--profile", "smoke", "--until", "9"),

@@ -14,7 +14,7 @@ import torch
 from photographs import eyepacs
 
 from drstudy import features, params, paths, records, training, transforms
-from drstudy.data import dataset, images, sources
+from drstudy.data import dataset, images, sources, splits
 from drstudy.devices import Compute
 
 CPU = Compute("cpu", "fp32")
@@ -272,9 +272,10 @@ def audited(own_folders):
     store = images.build(manifest, 32, workers=1)
     run = records.start(params.DataAudit())
     split = manifest[["image_id", "patient_id", "grade"]].assign(
-        split=["train", "train", "validation", "test"]
+        split=["train", "train", "test", "test"]
     )
     split.iloc[::-1].to_csv(run.path("split.csv"), index=False)
+    pd.DataFrame(columns=["image_id_a", "image_id_b", "kind"]).to_csv(run.path("duplicates.csv"), index=False)
     run.path("images.json").write_text(json.dumps({"store": paths.show(store.folder)}))
     run.finish()
     return records.load(run.folder), store, split
@@ -289,9 +290,29 @@ def test_a_data_set_joins_split_and_store(audited):
         assert store.index.set_index("row").loc[row, "image_id"] == image_id
     assert data.images.shape == (4, 32, 32, 3)
     assert len(data.part("train")) == 2
-    assert data.part("test").index.tolist() == [0]
+    assert data.part("test").index.tolist() == [0, 1]
     assert len(data.part("all")) == 4
     assert data.table["patient_id"].map(type).eq(str).all()
+
+
+@pytest.mark.parametrize("kind", ["exact", "near"])
+def test_a_duplicate_on_two_sides_stops_the_run_before_training(audited, kind):
+    record, _, split = audited
+    train, test = split["image_id"].iloc[[0, 3]]
+    pair = pd.DataFrame([{"image_id_a": train, "image_id_b": test, "kind": kind}])
+    pair.to_csv(record.folder / "duplicates.csv", index=False)
+    with pytest.raises(splits.LeakError, match=rf"1 duplicate pair\(s\) stand on two sides.*'{train}' and '{test}'"):
+        dataset.load(record)
+    same_side = pair.assign(image_id_b=split["image_id"].iloc[1])
+    same_side.to_csv(record.folder / "duplicates.csv", index=False)
+    assert len(dataset.load(record).table) == 4
+
+
+def test_a_patient_on_two_sides_stops_the_run_before_training(audited):
+    record, _, split = audited
+    split.assign(split=["train", "test", "test", "test"]).to_csv(record.folder / "split.csv", index=False)
+    with pytest.raises(splits.LeakError, match=r"1 patient\(s\) have images on two sides"):
+        dataset.load(record)
 
 
 def test_a_split_that_is_unknown_or_empty_is_told(data):
