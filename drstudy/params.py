@@ -285,7 +285,16 @@ class HeatmapAnalysis(Computing):
 
 
 BY_NOTEBOOK: dict[str, type[Parameters]] = {
-    cls.notebook: cls for cls in (PaperAudit, DataAudit, Oversampling, FineTuning, BackboneComparison, HeatmapAnalysis, Reliability)
+    cls.notebook: cls
+    for cls in (
+        PaperAudit,
+        DataAudit,
+        Oversampling,
+        FineTuning,
+        BackboneComparison,
+        HeatmapAnalysis,
+        Reliability,
+    )
 }
 
 PAPER: dict[str, Any] = {

@@ -49,7 +49,15 @@ class Profile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     description: str
-    notebooks: tuple[str, ...] = (PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RELIABILITY)
+    notebooks: tuple[str, ...] = (
+        PAPER_AUDIT,
+        AUDIT,
+        OVERSAMPLING,
+        TRAINING,
+        COMPARISON,
+        HEATMAPS,
+        RELIABILITY,
+    )
     backbones: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     overrides: dict[str, dict[str, Any]] = {}

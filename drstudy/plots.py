@@ -388,7 +388,9 @@ def implied_prevalence(arithmetic: pd.DataFrame, counts: Sequence[int]) -> Figur
     return figure
 
 
-def reliability_curves(curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], colours: Sequence[str]) -> Figure:
+def reliability_curves(
+    curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], colours: Sequence[str]
+) -> Figure:
     """What was said against what was seen, one panel a network: hollow before temperature scaling, filled after.
 
     Args:
@@ -404,7 +406,13 @@ def reliability_curves(curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], 
             size = 8 + 90 * table["images"] / most
             ax.scatter(100 * table["said"], 100 * table["seen"], size, edgecolors=colour, facecolors=face)
             ax.plot(100 * table["said"], 100 * table["seen"], color=colour, linewidth=0.8, alpha=0.5)
-        ax.set(title=textwrap.fill(title, 30), xlabel="probability said, %", aspect="equal", xlim=(-4, 104), ylim=(-4, 104))
+        ax.set(
+            title=textwrap.fill(title, 30),
+            xlabel="probability said, %",
+            aspect="equal",
+            xlim=(-4, 104),
+            ylim=(-4, 104),
+        )
     for ax in axes[:, 0]:
         ax.set_ylabel("share seen, %")
     figure.supxlabel("○ as trained   ● temperature fitted on validation   ··· said = seen", fontsize=9)
@@ -427,6 +435,8 @@ def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) 
     ax.plot(at, 100 * table["refer_all"], "--", color=NEUTRAL, label="refer all")
     ax.axhline(0, color=NEUTRAL, linewidth=1, label="refer none")
     top = 100 * max(table["hi"].max() for table in curves.values())
-    ax.set(xlabel="threshold of referral, %", ylabel="net benefit, per 100 eyes", ylim=(-0.25 * top, 1.1 * top))
+    ax.set(
+        xlabel="threshold of referral, %", ylabel="net benefit, per 100 eyes", ylim=(-0.25 * top, 1.1 * top)
+    )
     figure.legend(loc="outside upper center", ncols=min(2, len(curves) + 2), fontsize=9, frameon=False)
     return figure

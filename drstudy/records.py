@@ -134,7 +134,9 @@ class Run:
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
         write_json(record, self.folder / "run.json")
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)  # else another run would start where this one ended
+        shutil.rmtree(
+            self.folder / "checkpoints", ignore_errors=True
+        )  # else another run would start where this one ended
         print(
             f"finished: {len(self.metrics)} metrics, {len(record['outputs'])} files in {paths.show(self.folder)}"
         )

@@ -76,7 +76,11 @@ SECTIONS = (
             ("figure", "reliability", "What was said against what was seen, before and after."),
             ("table", "calibration_display", "Calibration on test, before and after."),
             ("table", "operating_points", "Thresholds chosen on validation, and what they give on test."),
-            ("figure", "decision_curves", "Net benefit of referring by the network, against referring all or none."),
+            (
+                "figure",
+                "decision_curves",
+                "Net benefit of referring by the network, against referring all or none.",
+            ),
         ),
     ),
     Section(
@@ -108,11 +112,23 @@ SECTIONS = (
         "The paper's arithmetic",
         "What the printed numbers imply, computed from nothing but them.",
         (
-            ("figure", "implied_prevalence", "Share of positives at which each row of Table 2 agrees with itself, with the range that rounding leaves, against every cut."),
-            ("table", "macro_reading", "Could its sensitivity be a mean over the grades? The accuracy needed is above what that mean allows where it is not possible."),
+            (
+                "figure",
+                "implied_prevalence",
+                "Share of positives at which each row of Table 2 agrees with itself, with the range that rounding leaves, against every cut.",
+            ),
+            (
+                "table",
+                "macro_reading",
+                "Could its sensitivity be a mean over the grades? The accuracy needed is above what that mean allows where it is not possible.",
+            ),
             ("table", "sampler", "What the printed sampler weights draw from the printed class counts."),
             ("table", "network", "The printed network, counted."),
-            ("table", "ram_parameters", "Parameters of RAM (Wang & Yang 2017), counted from its layers, beside the millions it prints."),
+            (
+                "table",
+                "ram_parameters",
+                "Parameters of RAM (Wang & Yang 2017), counted from its layers, beside the millions it prints.",
+            ),
         ),
     ),
     Section(

@@ -182,7 +182,18 @@ def paired_tests(
         for run in runs
         if (reference := _reference(run, runs, to)) is not run
     ]
-    columns = ["run", "label", "reference", "metric", "value", "lo", "hi", "n_valid", "p_images", "p_patients"]
+    columns = [
+        "run",
+        "label",
+        "reference",
+        "metric",
+        "value",
+        "lo",
+        "hi",
+        "n_valid",
+        "p_images",
+        "p_patients",
+    ]
     table = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
     return table.assign(p_patients_holm=table.groupby("metric")["p_patients"].transform(statistics.holm))
 

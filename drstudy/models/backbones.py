@@ -265,7 +265,9 @@ class EfficientNetLite(GradingNet):
         self.cam_layers = {"conv_head": "_bn1"}
         for module in self.net.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 0.1  # torch's; the package keeps TensorFlow's 0.01, whose statistics lag 100 steps behind
+                module.momentum = (
+                    0.1  # torch's; the package keeps TensorFlow's 0.01, whose statistics lag 100 steps behind
+                )
 
     def _active_when_frozen(self) -> tuple[str, ...]:
         return ("_dropout",)

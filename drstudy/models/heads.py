@@ -50,5 +50,8 @@ def collapsed(head: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     weight = torch.eye(layers[0].in_features, dtype=torch.float64)
     bias = torch.zeros(layers[0].in_features, dtype=torch.float64)
     for layer in layers:
-        weight, bias = layer.weight.detach().double() @ weight, layer.weight.detach().double() @ bias + layer.bias.detach().double()
+        weight, bias = (
+            layer.weight.detach().double() @ weight,
+            layer.weight.detach().double() @ bias + layer.bias.detach().double(),
+        )
     return weight, bias

@@ -271,9 +271,7 @@ def audited(own_folders):
     manifest = sources.load("eyepacs", own_folders / "set").manifest
     store = images.build(manifest, 32, workers=1)
     run = records.start(params.DataAudit())
-    split = manifest[["image_id", "patient_id", "grade"]].assign(
-        split=["train", "train", "test", "test"]
-    )
+    split = manifest[["image_id", "patient_id", "grade"]].assign(split=["train", "train", "test", "test"])
     split.iloc[::-1].to_csv(run.path("split.csv"), index=False)
     pd.DataFrame(columns=["image_id_a", "image_id_b", "kind"]).to_csv(run.path("duplicates.csv"), index=False)
     run.path("images.json").write_text(json.dumps({"store": paths.show(store.folder)}))
@@ -301,7 +299,9 @@ def test_a_duplicate_on_two_sides_stops_the_run_before_training(audited, kind):
     train, test = split["image_id"].iloc[[0, 3]]
     pair = pd.DataFrame([{"image_id_a": train, "image_id_b": test, "kind": kind}])
     pair.to_csv(record.folder / "duplicates.csv", index=False)
-    with pytest.raises(splits.LeakError, match=rf"1 duplicate pair\(s\) stand on two sides.*'{train}' and '{test}'"):
+    with pytest.raises(
+        splits.LeakError, match=rf"1 duplicate pair\(s\) stand on two sides.*'{train}' and '{test}'"
+    ):
         dataset.load(record)
     same_side = pair.assign(image_id_b=split["image_id"].iloc[1])
     same_side.to_csv(record.folder / "duplicates.csv", index=False)
