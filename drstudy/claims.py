@@ -203,8 +203,11 @@ def _number(claim: Claim, printed: float, found: Found) -> tuple[str, str]:
 
 def _side(sign: int, found: Found) -> float:
     """1 where the interval lies on the claimed side of 0, -1 on the other, 0 on both; NaN without
-    interval."""
-    if np.isnan(found.lo):
+    interval.
+
+    One without width is none: where all patients agree (no error of a kind was seen), no resample can differ.
+    """
+    if np.isnan(found.lo) or found.lo == found.hi:
         return np.nan
     return sign * (1.0 if found.lo > 0 else -1.0 if found.hi < 0 else 0.0)
 

@@ -73,6 +73,7 @@ def test_verdict_of_a_printed_number(found, verdict):
         (-1, paper(-0.2, -0.3, -0.1), REPRODUCED),
         (-1, paper(0.2, 0.1, 0.3), NOT_REPRODUCED),
         (1, paper(0.2), INCONCLUSIVE),  # one run has no interval
+        (1, paper(-0.25, -0.25, -0.25), INCONCLUSIVE),  # nor have seven patients who all agree
     ],
 )
 def test_verdict_of_a_direction(sign, found, verdict):
