@@ -235,6 +235,12 @@ class StageError(RuntimeError):
     """A notebook failed, or ended without a finished record."""
 
 
+def _say(line: str) -> None:
+    """Print a line in one write, so that lines of stages that run side by side do not run into each other."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 class _Lines(io.TextIOBase):
     """Writes whole lines with the stage's name in front, so that parallel stages stay readable in a terminal and a log."""
 
@@ -245,7 +251,7 @@ class _Lines(io.TextIOBase):
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
             if line.strip():
-                print(f"[{self.prefix}]   {line.rstrip()}", flush=True)
+                _say(f"[{self.prefix}]   {line.rstrip()}")
         return len(text)
 
 
@@ -273,9 +279,8 @@ def _engine(name: str) -> str:
                 heading = _heading(nb_man.nb, cell_index)
                 if cell.cell_type == "code" and heading != told[0]:
                     told[0] = heading
-                    print(
-                        f"[{name}] cell {cell_index + 1}/{total}, {time.monotonic() - began:.0f} s: {heading}",
-                        flush=True,
+                    _say(
+                        f"[{name}] cell {cell_index + 1}/{total}, {time.monotonic() - began:.0f} s: {heading}"
                     )
                 return start(cell, cell_index, **more)
 
@@ -309,7 +314,7 @@ def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record
     with alone(checked.folder, stage.name):
         for stale in ("run.json", "failure.json"):
             (checked.folder / stale).unlink(missing_ok=True)
-        print(f"[{stage.name}] starts: {paths.show(checked.folder)}", flush=True)
+        _say(f"[{stage.name}] starts: {paths.show(checked.folder)}")
         try:
             record = _execute(stage, checked)
         except BaseException as error:
@@ -319,7 +324,7 @@ def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record
                 raise
             raise StageError(reason) from error
     seconds, memory = time.monotonic() - began, record.data["peak_rss_mb"]
-    print(f"[{stage.name}] finished in {seconds:.0f} s, peak memory {memory:.0f} MiB", flush=True)
+    _say(f"[{stage.name}] finished in {seconds:.0f} s, peak memory {memory:.0f} MiB")
     return record
 
 
