@@ -526,9 +526,7 @@ def waiting(profile_name: str) -> list[Stage]:
     return unfinished
 
 
-def summary(profile_name: str) -> dict[str, Any]:
-    """Every finished stage's metrics, by stage; also written to ``results/<profile>/summary.json``."""
+def write_summary(profile_name: str) -> None:
+    """Write every finished stage's metrics, by stage, to ``results/<profile>/summary.json``."""
     found = {record.name: record.metrics for record in records.find(profile_name)}
-    path = paths.results() / profile_name / "summary.json"
-    records.write_json(found, path)
-    return json.loads(path.read_text())
+    records.write_json(found, paths.results() / profile_name / "summary.json")

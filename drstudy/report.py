@@ -213,7 +213,7 @@ def write(profile_name: str) -> Path:
     (building / "index.html").write_text(environment.get_template(TEMPLATE).render(context), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
-    pipeline.summary(profile_name)
+    pipeline.write_summary(profile_name)
     return folder / "index.html"
 
 
