@@ -124,7 +124,7 @@ class DataAudit(Parameters):
     max_megapixels: Annotated[float, Field(gt=0)] = 120.0
     workers: Annotated[int, Field(ge=0)] = 0
     n_patients: Positive = 40
-    phantom_size: Annotated[int, Field(ge=64, le=1024)] = 256
+    phantom_size: Annotated[int, Field(ge=64, le=2048)] = 256
     distribution: str = "mild"
     difficulty: Share = 0.5
     label_noise: Share = 0.0
