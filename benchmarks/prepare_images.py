@@ -35,7 +35,10 @@ def photographs(folder: Path, files: int, distinct: int) -> pd.DataFrame:
         else:
             os.link(paths[number % distinct], path)
         paths.append(path)
-    rows = [{"image_id": p.stem, "path": str(p), "patient_id": p.stem, "eye": "", "grade": 2, "source": "phantom"} for p in paths]
+    rows = [
+        {"image_id": p.stem, "path": str(p), "patient_id": p.stem, "eye": "", "grade": 2, "source": "phantom"}
+        for p in paths
+    ]
     return manifest.build(rows)
 
 
@@ -65,7 +68,9 @@ def main() -> None:
         (scratch / "folder" / "2").mkdir()
         for path in some["path"]:
             os.link(path, scratch / "folder" / "2" / Path(path).name)
-        usual = torchvision.datasets.ImageFolder(scratch / "folder", torchvision.transforms.Resize(given.size))
+        usual = torchvision.datasets.ImageFolder(
+            scratch / "folder", torchvision.transforms.Resize(given.size)
+        )
         count = iter(range(10**6))
 
         def store(frame: pd.DataFrame, workers: int) -> images.ImageStore:

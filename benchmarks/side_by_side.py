@@ -52,7 +52,15 @@ def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[s
 
 def report(name: str, ours: float, other: float, unit: str, same_result: bool, **more: Any) -> None:
     """Print the one JSON line; the ratio says how many times faster ours is (units are times, less is better)."""
-    line = {"name": name, "ours": ours, "other": other, "ratio": other / ours, "unit": unit, "same_result": same_result, **more}
+    line = {
+        "name": name,
+        "ours": ours,
+        "other": other,
+        "ratio": other / ours,
+        "unit": unit,
+        "same_result": same_result,
+        **more,
+    }
     print(json.dumps({key: _short(value) for key, value in line.items()}), flush=True)
 
 

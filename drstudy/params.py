@@ -152,6 +152,8 @@ class Training(Computing):
         views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time.
         feature_store: Cache the frozen trunk's output for all views.
         input_size: Side of the network's input, pixels. The paper: 224.
+        compile: Hand the frozen trunk to ``torch.compile``: half a minute or more at first (a C++ compiler is needed), then faster;
+            it pays for thousands of images.
         select_by: Which validation number chooses the epoch: ``qwk`` or ``loss``; ``last`` keeps the last epoch (the paper states
             no choice).
     """
@@ -171,6 +173,7 @@ class Training(Computing):
     views: Annotated[int, Field(ge=0, le=1000)] = 2
     feature_store: bool = True
     input_size: Annotated[int, Field(ge=32, le=2048)] = 96
+    compile: bool = False
     select_by: Literal["qwk", "loss", "last"] = "qwk"
 
     @model_validator(mode="after")
