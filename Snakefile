@@ -142,8 +142,7 @@ rule report:
         [f"{paths.resolve(stage.folder)}/run.json" for stage in CHOSEN],
         [str(ROOT / "drstudy" / f"{name}.py") for name in ("checklists", "claims", "report")],
         str(ROOT / "params" / "claims.yaml"),
-        sorted(map(str, (ROOT / "params" / "checklists").glob("*.yaml"))),
-        sorted(map(str, (ROOT / "drstudy" / "templates").glob("*.html"))),
+        sorted(map(str, (ROOT / "drstudy" / "templates").iterdir())),
     output:
         f"{RESULTS}/{profile}/report/index.html",
     shell:

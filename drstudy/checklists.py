@@ -1,6 +1,6 @@
 """Drafts of reporting checklists and a model card, filled from the records of a profile.
 
-``params/checklists/*.yaml`` holds the items, in our own short words, and for each the sentences that may answer it. A
+``templates/*.yaml`` beside this file holds the items, in our own short words, and for each the sentences that may answer it. A
 sentence names facts in braces; :func:`facts` looks these up in ``run.json``, parameters and tables of finished runs. A
 sentence with an unknown fact is left out, and an item without any sentence left is **not reported**: nothing is guessed,
 and a person has to complete the draft.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import string
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,7 @@ from drstudy import claims, metrics, paths, pipeline, plots, records, tables
 from drstudy.params import PAPER, ParameterError, deviations
 
 SHEETS = ("claim_2024", "tripod_ai", "model_card")
-"""Files under ``params/checklists``."""
+"""Files under ``drstudy/templates``."""
 
 NOT_REPORTED = "not reported"
 FROM_RECORDS, BY_PROJECT = "records", "stated by the project"
@@ -73,7 +74,7 @@ def read(name: str) -> Sheet:
     Raises:
         drstudy.params.ParameterError: If the file is not valid, or names a fact that there is not.
     """
-    file = paths.root() / "params" / "checklists" / f"{name}.yaml"
+    file = Path(__file__).parent / "templates" / f"{name}.yaml"
     try:
         return Sheet(name=name, **yaml.safe_load(file.read_text(encoding="utf-8")))
     except (ValidationError, TypeError) as error:

@@ -215,8 +215,8 @@ def _ablated(name: str, chosen: Profile, common: dict[str, Any]) -> list[Stage]:
     recipe = params.paper_recipe() | chosen.ablation.recipe
     stages = []
     for change, values in ({BASE: {}} | chosen.ablation.changes).items():
-        variant = f"{backbone}-seed{seed}-{change}"
-        own = common | {"VARIANT": variant, "BACKBONE": backbone, "SEED": seed} | recipe | values
+        own = common | {"BACKBONE": backbone, "SEED": seed} | recipe | values
+        variant = own["VARIANT"] = f"{backbone}-seed{own['SEED']}-{change}"
         stages.append(Stage(TRAINING, name, variant, own, (common["AUDIT"],)))
     return stages
 
