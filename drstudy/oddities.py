@@ -40,6 +40,8 @@ EXPECTED = {
 FURTHER = {"weights": "pretraining", "seed": "nothing but the seed"}
 """Titles of other changes."""
 
+WITHIN_SEEDS = "no larger than with another seed"
+
 NEITHER = ("VARIANT", "FEATURE_STORE", "KEEP_FEATURES", "RESAMPLES", "THREADS")
 """Parameters that change no prediction."""
 
@@ -63,12 +65,13 @@ def compare(
     Returns:
         Long, a row an oddity and metric: ``paper`` and ``changed`` are the two settings, ``paper_value`` and
         ``changed_value`` what they give, ``value`` the second minus the first with ``lo`` and ``hi``. Without runs
-        these are missing and ``note`` says why.
+        these are missing and ``note`` says why. It also names differences no larger than another seed makes.
 
     Raises:
         RecordError: If a run differs from the first in several settings, or in none.
     """
     found = [_ablation(ablations[0], other, resamples, seed) for other in ablations[1:]]
+    found = [_beside_chance(pd.concat(found, ignore_index=True))] if found else []
     found += [layers for record in maps if len(layers := _layers(record, resamples, seed))]
     found += [_split(split)] if split else []
     here = {name for table in found for name in table["oddity"]}
@@ -148,6 +151,16 @@ def _ablation(base: Record, other: Record, resamples: int, seed: int) -> pd.Data
         paper_value=table["metric"].map(metrics.evaluate(first)),
         changed_value=table["metric"].map(metrics.evaluate(second)),
     )
+
+
+def _beside_chance(table: pd.DataFrame) -> pd.DataFrame:
+    """Note the differences that are no larger than what another seed alone makes of the same metric, where that was run.
+
+    The intervals vary the patients and know nothing of this.
+    """
+    seed = table[table["oddity"] == "seed"].set_index("metric")["value"].abs()
+    small = (table["value"].abs() <= table["metric"].map(seed)) & (table["oddity"] != "seed")
+    return table.assign(note=np.where(small, WITHIN_SEEDS, None))
 
 
 def _split(record: Record) -> pd.DataFrame:

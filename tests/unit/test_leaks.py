@@ -8,7 +8,7 @@ import pytest
 import torch
 from fabricated import eyes
 
-from drstudy import features, leaks, params, training
+from drstudy import features, leaks, params, tables, training
 from drstudy.data import splits
 from drstudy.data.dataset import Dataset
 from drstudy.devices import Compute
@@ -179,6 +179,8 @@ def test_where_there_is_nothing_to_learn_only_copies_score(noise, own_folders):
 
 def test_sentences_say_which_side_of_zero():
     rows = [
+        ("patient, again", "own", -0.04, -0.09, 0.01),
+        ("patient, again", "new patients", 0.01, -0.05, 0.07),
         ("image", "own", 0.02, -0.01, 0.05),
         ("image", "new patients", -0.1, -0.2, -0.05),
         ("row", "own", 0.1, 0.05, 0.2),
@@ -187,7 +189,29 @@ def test_sentences_say_which_side_of_zero():
     table = pd.DataFrame(rows, columns=["way", "rows", "value", "lo", "hi"]).assign(
         what="difference", metric="qwk"
     )
-    image, row = leaks.describe(table)
+    again, image, row = leaks.describe(table)
+    assert again.startswith("folds by patient, again: qwk on its own rows -0.04")
     assert "own rows +0.02 [-0.01, 0.05] (not told apart from 0)" in image
     assert "new patients -0.10 [-0.20, -0.05] (lower)" in image
     assert "own rows +0.10 [0.05, 0.20] (higher)" in row
+
+
+def test_table_for_readers_has_one_line_a_way_and_rows():
+    metrics = ("qwk", "balanced_accuracy", "macro_auc")
+    rows = [
+        (way, rows, what, metric, 0.5, 0.25, 0.75)
+        for way in leaks.WAYS
+        for rows in ("own", "new patients")
+        for what in ("score", "honest", "difference")
+        for metric in metrics
+    ]
+    found = tables.leaks(pd.DataFrame(rows, columns=["way", "rows", "what", "metric", "value", "lo", "hi"]))
+    assert list(zip(found["rows"], found["folds by"])) == [
+        (r, w) for r in ("own", "new patients") for w in leaks.WAYS
+    ]
+    assert found.loc[0, ["QWK", "honest QWK, same rows", "difference"]].tolist() == [
+        "0.50 [0.25, 0.75]",
+        "–",
+        "–",
+    ]
+    assert (found.loc[1:3].drop(columns=["rows", "folds by"]) == "0.50 [0.25, 0.75]").all(axis=None)

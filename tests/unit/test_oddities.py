@@ -164,3 +164,17 @@ def test_display_has_one_line_a_shown_number(own_folders, test_images):
     rows = shown[shown["oddity"] == "head"]
     assert rows["measured"].tolist() == list(oddities.SHOWN.values())
     assert rows["difference"].str.fullmatch(r"[+-]?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\]").all()
+
+
+def test_differences_no_larger_than_another_seeds_are_noted(own_folders, test_images):
+    base = ablated(test_images, "paper", 1.0)
+    runs = {
+        "again": ablated(test_images, "again", 1.3, seed=1),
+        "head": ablated(test_images, "head", 1.0, head="single"),
+        "sampler": ablated(test_images, "sampler", 9.0, sampler="inverse"),
+    }
+    table = oddities.compare([base, *runs.values()], [], None, B, SEED)
+    note = table[table["metric"] == "qwk"].set_index("oddity")["note"]
+    assert note["head"] == oddities.WITHIN_SEEDS, "the same probabilities"
+    assert pd.isna(note["sampler"])
+    assert pd.isna(note["seed"])
