@@ -107,7 +107,8 @@ def exposure(dealt: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> dic
     )
     for fold, held in dealt.groupby("fold"):
         trained = dealt[dealt["fold"] != fold]
-        near = [b for a, b in (*pairs, *pairs[:, ::-1]) if a in set(trained["image_id"])]
+        known = set(trained["image_id"])
+        near = [b for a, b in (*pairs, *pairs[:, ::-1]) if a in known]
         copied = held["image_id"].isin(trained["image_id"])
         duplicated = held["image_id"].isin(near) & ~copied
         fellow = held["patient_id"].isin(trained["patient_id"]) & ~copied & ~duplicated
@@ -166,9 +167,7 @@ def cross_fit(way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, co
     own, new = [], []
     for fold, held in dealt.groupby("fold"):
         net = training.build(recipe_here, data, compute)
-        store = features.open_features(
-            net, data, recipe, compute
-        )  # of the recipe's seed: the same views for all
+        store = features.open_features(net, data, recipe, compute)  # its seed: the same views for all ways
         trained = dealt.loc[dealt["fold"] != fold, "image"].to_numpy()
         with contextlib.redirect_stdout(io.StringIO()):  # its lines are about epochs; here folds count
             training.fit(net, _Rows(store, trained), recipe_here, compute)
@@ -196,8 +195,8 @@ def compare(fits: Sequence[CrossFit], resamples: int, seed: int) -> pd.DataFrame
     found = []
     for fit in fits:
         same = by_image.loc[fit.dealt["image"]].assign(image_id=fit.own["image_id"].to_numpy())
+        same = same.reset_index(drop=True)
         for rows, theirs, ours in (("own", fit.own, same), ("new patients", fit.new, honest.new)):
-            ours = ours.assign(split=theirs["split"].to_numpy()).reset_index(drop=True)
             tables = {
                 "score": statistics.bootstrap(theirs, resamples, seed),
                 "honest": statistics.bootstrap(ours, resamples, seed),
