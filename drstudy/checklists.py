@@ -252,8 +252,12 @@ def _metric(record: records.Record, name: str) -> str:
     )
 
 
+_TITLES = {name: title.replace(",", " over") for name, title in tables.SUMMARY.items()}
+"""Without commas, which part metrics in a sentence."""
+
+
 def _performance(record: records.Record) -> str:
-    return ", ".join(f"{title} {_metric(record, name)}" for name, title in tables.SUMMARY.items())
+    return ", ".join(f"{_TITLES[name]} {_metric(record, name)}" for name in tables.SUMMARY)
 
 
 def _diagnostic(record: records.Record) -> str:
@@ -489,7 +493,7 @@ FACTS: dict[str, Callable[[_Results], Any]] = {
     # results
     "resamples": _shared("RESAMPLES"),
     "metrics": lambda r: (
-        ", ".join(tables.SUMMARY.values()) + "; sensitivity, specificity and AUC at every cut"
+        ", ".join(_TITLES.values()) + "; sensitivity, specificity and AUC at every cut"
         if r.networks
         else None
     ),
