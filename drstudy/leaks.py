@@ -188,7 +188,8 @@ def compare(fits: Sequence[CrossFit], resamples: int, seed: int) -> pd.DataFrame
 
     Returns:
         Long: ``way``; ``rows``, ``own`` (what such a study would print) or ``new patients``; ``what``, ``score``,
-        ``honest`` (the honest networks on the same rows) or ``difference``; ``metric, value, lo, hi, n_valid``.
+        ``honest`` (the honest networks on the same rows) or ``difference``, for the honest way only the first;
+        ``metric, value, lo, hi, n_valid``.
     """
     honest = next(fit for fit in fits if fit.way == HONEST)
     by_image = honest.own.set_index(honest.dealt["image"])
@@ -197,11 +198,10 @@ def compare(fits: Sequence[CrossFit], resamples: int, seed: int) -> pd.DataFrame
         same = by_image.loc[fit.dealt["image"]].assign(image_id=fit.own["image_id"].to_numpy())
         same = same.reset_index(drop=True)
         for rows, theirs, ours in (("own", fit.own, same), ("new patients", fit.new, honest.new)):
-            tables = {
-                "score": statistics.bootstrap(theirs, resamples, seed),
-                "honest": statistics.bootstrap(ours, resamples, seed),
-                "difference": statistics.paired_difference(theirs, ours, resamples, seed),
-            }
+            tables = {"score": statistics.bootstrap(theirs, resamples, seed)}
+            if fit is not honest:
+                tables["honest"] = statistics.bootstrap(ours, resamples, seed)
+                tables["difference"] = statistics.paired_difference(theirs, ours, resamples, seed)
             found += [table.assign(way=fit.way, rows=rows, what=what) for what, table in tables.items()]
     columns = ["way", "rows", "what", "metric", "value", "lo", "hi", "n_valid"]
     return pd.concat(found, ignore_index=True)[columns]

@@ -312,7 +312,7 @@ def leaks(table: pd.DataFrame) -> pd.DataFrame:
         "in macro AUC": ("difference", "macro_auc"),
     }
     found = pd.DataFrame({heading: wide[column] for heading, column in shown.items()})
-    found.loc[(slice(None), "patient"), list(shown)[1:]] = "–"
+    found = found.fillna("–")
     order = list(
         table[["rows", "way"]]
         .drop_duplicates()

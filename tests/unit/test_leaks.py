@@ -172,7 +172,7 @@ def test_where_there_is_nothing_to_learn_only_copies_score(noise, own_folders):
     assert faked["lo"] > 0
     gained = accuracy.loc[("row", "new patients", "difference")]
     assert gained["lo"] < 0 < gained["hi"]
-    assert (accuracy.xs(("patient", "difference"), level=("way", "what"))["value"] == 0).all()
+    assert set(table.loc[table["way"] == "patient", "what"]) == {"score"}
     by_hand = accuracy.loc[("row", "own", "score"), "value"] - accuracy.loc[("row", "own", "honest"), "value"]
     assert faked["value"] == pytest.approx(by_hand)
 
@@ -203,6 +203,7 @@ def test_table_for_readers_has_one_line_a_way_and_rows():
         for way in leaks.WAYS
         for rows in ("own", "new patients")
         for what in ("score", "honest", "difference")
+        if what == "score" or way != leaks.HONEST
         for metric in metrics
     ]
     found = tables.leaks(pd.DataFrame(rows, columns=["way", "rows", "what", "metric", "value", "lo", "hi"]))
