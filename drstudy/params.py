@@ -195,12 +195,15 @@ class Oversampling(Training):
 
     Attributes:
         samplers: Those compared; they take the place of ``sampler``.
+        leak_folds, leak_epochs: Of the networks that show what a leak is worth; see :mod:`drstudy.leaks`.
         resamples: Of the patient bootstrap.
     """
 
     notebook: ClassVar[str] = "02_oversampling"
     select_by: Literal["qwk", "loss", "last"] = "last"
     samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
+    leak_folds: Annotated[int, Field(ge=2, le=20)] = 3
+    leak_epochs: Positive = 3
     resamples: Positive = 200
 
 
@@ -223,6 +226,9 @@ class BackboneComparison(Parameters):
 
     Attributes:
         runs: Result folders of notebook 03, one a backbone and seed.
+        ablations: Result folders of notebook 03: the paper's recipe first, then with one setting changed each; may be none.
+        heatmaps: Result folders of notebook 05, for what the layer of the maps is worth; may be none.
+        leaks: Result folder of notebook 02, for what the split is worth; may be empty.
         resamples: Of the patient bootstrap, shared by all backbones.
     """
 
@@ -234,6 +240,9 @@ class BackboneComparison(Parameters):
         ),
         min_length=1,
     )
+    ablations: tuple[str, ...] = ()
+    heatmaps: tuple[str, ...] = ()
+    leaks: str = ""
     resamples: Positive = 200
 
 
@@ -315,6 +324,15 @@ PAPER: dict[str, Any] = {
     "input_size": 224,
 }
 """The recipe that the main paper prints, or implies (*spec* A2 to A4); ``frozen_bn: track`` is what its printed code does."""
+
+
+def paper_recipe() -> dict[str, Any]:
+    """:data:`PAPER` as UPPER_CASE parameters of notebook 03, with what follows from it: the trunk of ``track`` cannot be
+    cached, and the last epoch is kept, as the paper states no choice."""
+    recipe = {
+        name.upper(): list(value) if isinstance(value, tuple) else value for name, value in PAPER.items()
+    }
+    return recipe | {"FEATURE_STORE": False, "SELECT_BY": "last"}
 
 
 def deviations(parameters: Training | Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
