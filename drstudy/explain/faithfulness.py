@@ -9,6 +9,7 @@ single number has a meaning only beside that of a random map on the same eyes, f
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -70,7 +71,7 @@ def measure(
     """Insertion, deletion and ROAD of several maps of the same eyes.
 
     Args:
-        net: Runs in evaluation mode; its mode is restored.
+        net: Not changed; a copy runs, in evaluation mode and in the precision of the caller's autocast.
         x: (N, 3, H, W) float, normalised.
         maps: Name to (N, h, w), as :func:`drstudy.explain.methods.explain` gives them; brought to H by W. Only their
             order counts. Equal values are ordered at random.
@@ -90,6 +91,7 @@ def measure(
     """
     import pandas as pd
 
+    net = _ready(net)
     target = _target(net, x, target, batch_size)
     tables = []
     for name, raw in maps.items():
@@ -120,6 +122,7 @@ def curves(
     At share q of the pixels, insertion shows the q most important ones of the eye on the baseline, deletion the eye with
     these replaced by the baseline.
     """
+    net = _ready(net)
     target = _target(net, x, target, batch_size)
     return _curves(net, x, ranks(raw, x, seed), target, baseline, steps, batch_size)
 
@@ -143,6 +146,7 @@ def road(
     Returns:
         (N,) in -0.5..0.5; 0 is what an uninformative map has on average.
     """
+    net = _ready(net)
     target = _target(net, x, target, batch_size)
     return _road(net, x, ranks(raw, x, seed), target, shares, seed, batch_size)
 
@@ -185,17 +189,18 @@ def impute(x: Tensor, missing: Tensor, factor: int = IMPUTE_FACTOR) -> Tensor:
     Returns:
         ``x`` with the holes filled.
     """
-    present = 1 - missing.to(x.dtype)
-    share = F.avg_pool2d(present, factor, ceil_mode=True)
-    small = F.avg_pool2d(x * present, factor, ceil_mode=True) / share.clamp(min=1e-6)
-    solve = NoisyLinearImputer(noise=0)
-    filled = torch.stack(
-        [
-            solve(image, there[0]) if (there == 0).any() else image
-            for image, there in zip(small.cpu(), (share > 0).float().cpu())
-        ]
-    ).to(x)
-    filled = F.interpolate(filled, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    with torch.autocast(x.device.type, enabled=False):
+        present = 1 - missing.to(x.dtype)
+        share = F.avg_pool2d(present, factor, ceil_mode=True)
+        small = F.avg_pool2d(x * present, factor, ceil_mode=True) / share.clamp(min=1e-6)
+        solve = NoisyLinearImputer(noise=0)
+        filled = torch.stack(
+            [
+                solve(image, there[0]) if (there == 0).any() else image
+                for image, there in zip(small.cpu(), (share > 0).float().cpu())
+            ]
+        ).to(x)
+        filled = F.interpolate(filled, size=x.shape[-2:], mode="bilinear", align_corners=False)
     return torch.where(missing, filled, x)
 
 
@@ -248,20 +253,29 @@ def _road(
 
 
 def _target(net: GradingNet, x: Tensor, target: np.ndarray | Tensor | None, batch_size: int) -> Tensor:
-    with torch.no_grad(), cam._as_found(net):
-        logits = torch.cat([_logits(net, x[part]) for part in _parts(len(x), batch_size)])
+    logits = torch.cat([_logits(net, x[part]) for part in _parts(len(x), batch_size)])
     return logits.argmax(1) if target is None else cam._target(torch.as_tensor(target), logits)
 
 
+def _ready(net: GradingNet) -> GradingNet:
+    """An evaluation copy in the precision of the caller's autocast, which would cast frozen weights anew at each call."""
+    device = next(net.parameters()).device.type
+    if torch.is_autocast_enabled(device):
+        return copy.deepcopy(net).to(torch.get_autocast_dtype(device)).eval()
+    return copy.deepcopy(net).eval()
+
+
+@torch.no_grad()
 def _logits(net: GradingNet, x: Tensor) -> Tensor:
-    device = next(net.parameters()).device
-    return net(x.to(device).contiguous(memory_format=torch.channels_last)).float()
+    weight = next(net.parameters())
+    with torch.autocast(weight.device.type, enabled=False):
+        x = x.to(weight.device, weight.dtype).contiguous(memory_format=torch.channels_last)
+        return net(x).float()
 
 
 def _probability(net: GradingNet, x: Tensor, target: Tensor) -> np.ndarray:
-    """(N,) probability of the target, in the caller's autocast."""
-    with torch.no_grad(), cam._as_found(net):
-        found = _logits(net, x).softmax(1)
+    """(N,) probability of the target."""
+    found = _logits(net, x).softmax(1)
     return found.gather(1, target[:, None])[:, 0].double().cpu().numpy()
 
 
