@@ -266,7 +266,8 @@ def _map(
     if method == "cam":
         return _cam(net, activation, found, layer)
     if method == "grad_cam":
-        return torch.einsum("nc,nchw->nhw", gradient.mean((2, 3)), activation).cpu()
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.einsum("nc,nchw->nhw", gradient.mean((2, 3)), activation).cpu()
     activation, gradient = activation.cpu().numpy(), gradient.cpu().numpy()
     if method == "eigen_cam":
         return get_2d_projection_with_sign_correction(activation)
@@ -294,7 +295,8 @@ def _cam(net: GradingNet, activation: Tensor, found: Gradients, layer: str) -> T
             f"{problem}: {activation.shape[1]} channels, {weight.shape[1]} inputs. Use 'grad_cam'."
         )
     weight, bias = weight.to(activation)[found.target], bias.to(activation)[found.target]
-    maps = torch.einsum("nc,nchw->nhw", weight, activation)
+    with torch.autocast(activation.device.type, enabled=False):
+        maps = torch.einsum("nc,nchw->nhw", weight, activation)
     score = found.logits.gather(1, found.target[:, None])[:, 0]
     if not torch.allclose(maps.mean((1, 2)) + bias, score, rtol=1e-3, atol=1e-3):
         raise ValueError(f"{problem}: mean(CAM) + bias is not the score. Use 'grad_cam'.")

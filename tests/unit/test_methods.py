@@ -307,6 +307,19 @@ def test_a_module_path_and_a_layer_s_name_agree(nets, eyes):
         close(methods.explain(net, eyes, method, TARGET, "layer4"), found, BATCH)
 
 
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_autocast_reaches_the_trunk_only(eyes, method):
+    """Maps are float32; what a bfloat16 trunk of 8 bits leaves of them is the same map."""
+    net = network("resnet18")
+    x = eyes[:, :, :32, :32]
+    expected = methods.explain(net, x, method, TARGET, steps=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = methods.explain(net, x, method, TARGET, steps=2)
+    assert found.dtype == np.float32
+    for ours, full in zip(found, expected):
+        assert np.abs(ours - full).max() < 0.1 * np.abs(full).max() + 1e-12
+
+
 # pixel level
 
 
