@@ -93,17 +93,17 @@ def measure(
 
     net = _ready(net)
     target = _target(net, x, target, batch_size)
-    tables = []
-    for name, raw in maps.items():
-        rank = ranks(raw, x, seed)
-        row: dict[str, object] = {"image": np.arange(len(x)), "map": name}
-        for baseline in baselines:
-            found = _curves(net, x, rank, target, baseline, steps, batch_size)
-            row[f"insertion_{baseline}"], row[f"deletion_{baseline}"] = found.auc()
-        if road_shares:
-            row["road"] = _road(net, x, rank, target, road_shares, seed, batch_size)
-        tables.append(pd.DataFrame(row))
-    return pd.concat(tables, ignore_index=True)
+    order = {name: ranks(raw, x, seed) for name, raw in maps.items()}
+    rows: dict[str, dict] = {name: {"image": np.arange(len(x)), "map": name} for name in maps}
+    for baseline in baselines:
+        ends = _ends(net, x, target, baseline, batch_size)
+        for name, rank in order.items():
+            found = _curves(net, x, rank, target, ends, steps, batch_size)
+            rows[name][f"insertion_{baseline}"], rows[name][f"deletion_{baseline}"] = found.auc()
+    if road_shares:
+        for name, rank in order.items():
+            rows[name]["road"] = _road(net, x, rank, target, road_shares, seed, batch_size)
+    return pd.concat([pd.DataFrame(row) for row in rows.values()], ignore_index=True)
 
 
 def curves(
@@ -124,7 +124,8 @@ def curves(
     """
     net = _ready(net)
     target = _target(net, x, target, batch_size)
-    return _curves(net, x, ranks(raw, x, seed), target, baseline, steps, batch_size)
+    ends = _ends(net, x, target, baseline, batch_size)
+    return _curves(net, x, ranks(raw, x, seed), target, ends, steps, batch_size)
 
 
 def road(
@@ -204,22 +205,40 @@ def impute(x: Tensor, missing: Tensor, factor: int = IMPUTE_FACTOR) -> Tensor:
     return torch.where(missing, filled, x)
 
 
+def _ends(
+    net: GradingNet, x: Tensor, target: Tensor, baseline: str, batch_size: int
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """The baselines (N, 3, H, W), and the probabilities (N,) of them and of the eyes: the same for every map."""
+    nothing = methods.baseline_of(x, baseline, net)
+    parts = _parts(len(x), batch_size)
+    empty, full = (
+        np.concatenate([_probability(net, images[part], target[part]) for part in parts])
+        for images in (nothing, x)
+    )
+    return nothing, empty, full
+
+
 def _curves(
-    net: GradingNet, x: Tensor, rank: np.ndarray, target: Tensor, baseline: str, steps: int, batch_size: int
+    net: GradingNet,
+    x: Tensor,
+    rank: np.ndarray,
+    target: Tensor,
+    ends: tuple[Tensor, np.ndarray, np.ndarray],
+    steps: int,
+    batch_size: int,
 ) -> Curves:
     shares = np.linspace(0, 1, steps + 1)
     pixels = rank[0].size
+    nothing, empty, full = ends
     insertion, deletion = [], []
     for part in _parts(len(x), batch_size):
-        eye = x[part]
-        nothing = methods.baseline_of(eye, baseline, net)
+        eye, blank = x[part], nothing[part]
         place = torch.from_numpy(rank[part])[:, None].to(eye.device)
-        ends = [_probability(net, image, target[part]) for image in (nothing, eye)]
         first = [place < round(share * pixels) for share in shares[1:-1]]
-        ins = [_probability(net, torch.where(chosen, eye, nothing), target[part]) for chosen in first]
-        out = [_probability(net, torch.where(chosen, nothing, eye), target[part]) for chosen in first]
-        insertion.append(np.stack([ends[0], *ins, ends[1]], 1))
-        deletion.append(np.stack([ends[1], *out, ends[0]], 1))
+        ins = [_probability(net, torch.where(chosen, eye, blank), target[part]) for chosen in first]
+        out = [_probability(net, torch.where(chosen, blank, eye), target[part]) for chosen in first]
+        insertion.append(np.stack([empty[part], *ins, full[part]], 1))
+        deletion.append(np.stack([full[part], *out, empty[part]], 1))
     return Curves(shares, np.concatenate(insertion), np.concatenate(deletion))
 
 
