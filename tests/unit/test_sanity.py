@@ -94,6 +94,16 @@ def test_cascade_randomises_more_and_more_of_a_copy():
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_random_head_is_not_the_one_that_training_began_with(seed):
+    """Both are drawn by a seed, and studies like to call theirs 0."""
+    net = backbones.build("resnet18", seed=seed).eval()
+    began = net.net.fc.weight.clone()
+    _, random = next(sanity.randomised(net, torch.rand(2, 3, 64, 64), seed=seed))
+    pair = torch.stack([began.flatten(), random.net.fc.weight.flatten()])
+    assert torch.corrcoef(pair)[0, 1].abs() < 0.1  # of 2560 independent draws: 5 standard deviations
+
+
 def test_randomised_networks_still_carry_a_signal():
     """Their norms know the eyes: without that, numbers of a deep network would vanish or overflow."""
     net = backbones.build("densenet121", seed=1).eval()
