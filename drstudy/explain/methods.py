@@ -270,7 +270,7 @@ def _map(
             return torch.einsum("nc,nchw->nhw", gradient.mean((2, 3)), activation).cpu()
     activation, gradient = activation.cpu().numpy(), gradient.cpu().numpy()
     if method == "eigen_cam":
-        return get_2d_projection_with_sign_correction(activation)
+        return get_2d_projection_with_sign_correction(_rotated(activation))
     if method == "score_cam":
         return _score_cam(net, x, found.target, activation, batch_size)
     formula = {
@@ -279,6 +279,14 @@ def _map(
         "layer_cam": package.LayerCAM,
     }[method]
     return formula(net, []).get_cam_image(None, None, None, activation, gradient, False)
+
+
+def _rotated(activation: np.ndarray) -> np.ndarray:
+    """The same positions in as few channels as there are positions: a rotation, which leaves principal components alone."""
+    n, channels, height, width = activation.shape
+    if channels <= height * width:
+        return activation
+    return np.linalg.qr(activation.reshape(n, channels, -1), mode="r").reshape(n, -1, height, width)
 
 
 def _cam(net: GradingNet, activation: Tensor, found: Gradients, layer: str) -> Tensor:
