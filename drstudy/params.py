@@ -154,6 +154,7 @@ class Training(Computing):
         input_size: Side of the network's input, pixels. The paper: 224.
         compile: Hand the frozen trunk to ``torch.compile``: half a minute or more at first (a C++ compiler is needed), then faster;
             it pays for thousands of images.
+        processes: That train the network together, one a GPU (on a CPU only to test it); each step's batch is divided among them.
         select_by: Which validation number chooses the epoch: ``qwk`` or ``loss``; ``last`` keeps the last epoch (the paper states
             no choice).
     """
@@ -174,6 +175,7 @@ class Training(Computing):
     feature_store: bool = True
     input_size: Annotated[int, Field(ge=32, le=2048)] = 96
     compile: bool = False
+    processes: Positive = 1
     select_by: Literal["qwk", "loss", "last"] = "qwk"
 
     @model_validator(mode="after")
