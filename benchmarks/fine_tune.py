@@ -27,8 +27,8 @@ SIZE = 224
 def main() -> None:
     given = options(
         __doc__.splitlines()[0],
-        images=(128, 32, "training images"),
-        test=(160, 48, "test images, for the difference in kappa"),
+        images=(64, 32, "training images"),
+        test=(64, 48, "test images, for the difference in kappa"),
         pixels=(384, 384, "side of the JPEG files"),
         epochs=(5, 5, "epochs measured"),
         batch=(32, 32, "images a step"),

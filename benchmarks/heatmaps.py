@@ -18,7 +18,7 @@ SIZE = 224
 def main() -> None:
     given = options(
         __doc__.splitlines()[0],
-        images=(96, 16, "images"),
+        images=(32, 16, "images"),
         batch=(16, 8, "images a pass"),
         repeats=(5, 5, "measurements"),
     )
@@ -59,7 +59,7 @@ def main() -> None:
                 "ours": ours,
                 "grad-cam": lambda net=net, layers=layers: grad_cam(net, images, batches, layers),
             }
-            if given.images <= 32 or name == "one layer":
+            if name == "one layer":
                 sides["medcam"] = lambda net=net, layers=layers: medcam(net, images, layers)
             seconds, results = alternate(sides, given.repeats)
             for other in list(sides)[1:]:

@@ -14,7 +14,7 @@ from side_by_side import alternate, options, report
 def main() -> None:
     given = options(
         __doc__.splitlines()[0],
-        images=(32, 6, "images of each size"),
+        images=(16, 6, "images of each size"),
         small=(384, 384, "side, pixels"),
         large=(1024, 1024, "side, pixels"),
         repeats=(5, 5, "measurements"),

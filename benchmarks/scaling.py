@@ -20,8 +20,8 @@ from side_by_side import alternate, options, report
 def main() -> None:
     given = options(
         __doc__.splitlines()[0],
-        patients=(60, 16, "patients in the smallest run, two images each"),
-        epochs=(10, 2, "epochs"),
+        patients=(48, 16, "patients in the smallest run, two images each"),
+        epochs=(8, 2, "epochs"),
         repeats=(5, 1, "measurements"),
     )
     with tempfile.TemporaryDirectory() as scratch:
