@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from drstudy import paths, records, transforms
 from drstudy.devices import Compute
 from drstudy.features import Features
-from drstudy.models import backbones
+from drstudy.models import backbones, heads
 from drstudy.models.backbones import GradingNet
 
 BATCH = 64
@@ -22,7 +22,7 @@ BATCH = 64
 
 @torch.no_grad()
 def from_features(net: GradingNet, features: Features, split: str, compute: Compute) -> np.ndarray:
-    """Logits (N, 5) float32 for a split's images, in the order of the split file.
+    """Outputs (N, 5), of a regression (N, 1), float32 for a split's images, in the order of the split file.
 
     Raises:
         ValueError: If ``split`` is neither validation nor test.
@@ -77,6 +77,7 @@ def save(net: GradingNet, path: Path, input_size: int) -> None:
     about = {
         "backbone": net.backbone,
         "head": net.head,
+        "outputs": net.outputs,
         "weights_used": net.weights_used,
         "frozen_bn": net.frozen_bn,
         "input_size": input_size,
@@ -110,7 +111,7 @@ def load(model: records.Record | Path) -> GradingNet:
             f"{paths.show(path)} does not say which backbone it is; only files written by notebook 03 do."
         )
     about = json.loads(about)
-    net = backbones.empty(about["backbone"], about["head"])
+    net = backbones.empty(about["backbone"], about["head"], about.get("outputs", heads.GRADES))
     net.load_state_dict(load_file(path), assign=True)
     net.weights_used, net.input_size = about["weights_used"], about["input_size"]
     net.freeze(about["frozen_bn"])
