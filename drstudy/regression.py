@@ -263,3 +263,19 @@ def time_side_by_side(
             rows.append({"network": name, "round": number, "seconds_per_1000_images": spent})
     table = pd.DataFrame(rows)
     return table[table["round"] >= 0].reset_index(drop=True)
+
+
+def history(trained: Sequence[Trained]) -> pd.DataFrame:
+    """One row an epoch of each network: ``network, size, epoch, loss`` (mean of its steps), ``val_loss, val_qwk``."""
+    parts = []
+    for one in trained:
+        by_epoch = one.fit.history.groupby("epoch", as_index=False)
+        rows = by_epoch.agg(loss=("loss", "mean"), val_loss=("val_loss", "last"), val_qwk=("val_qwk", "last"))
+        parts.append(rows.assign(network=one.network, size=one.size))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["network", "size", "epoch", "loss", "val_loss", "val_qwk"]]
+
+
+def seconds(trained: Sequence[Trained]) -> dict[str, float]:
+    """``seconds_per_epoch_<network>_<size>``: medians of training as it ran, validation included, one network after the other."""
+    return {f"seconds_per_epoch_{one.network}_{one.size}": one.fit.seconds_per_epoch for one in trained}

@@ -113,6 +113,11 @@ class RamNet(GradingNet):
         x = self.tap("last_conv", self.net.features(h))
         return self.net.head(x.mean((2, 3)) if isinstance(self.net.head, nn.Linear) else x)
 
+    @property
+    def margin(self) -> float:
+        """Share of the photograph's side that is cut off on each side."""
+        return (1 - CROPS[self.size] / self.size) / 2
+
     def grid(self) -> tuple[float, float]:
         """Centre of the first cell of the map, and the step between cells, in pixels of a photograph of ``size``."""
         start, step = ram_layers.grid(ram_layers.layers_of(self.backbone, self.size)[0])
