@@ -355,13 +355,13 @@ class Ram(Computing):
     epochs: Positive = 3
     batch_size: Positive = 32
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
-    views: Positive = 2
+    views: Positive = 1
     select_by: Literal["qwk", "loss", "last"] = "qwk"
     tta: bool = False
     max_images: Annotated[int, Field(ge=0)] = 0
     timed_size: Literal[128, 256, 512] = 128
-    timed_images: Positive = 16
-    timed_rounds: Annotated[int, Field(ge=0)] = 5
+    timed_images: Positive = 8
+    timed_rounds: Annotated[int, Field(ge=0)] = 4
     resamples: Positive = 200
 
     @model_validator(mode="after")

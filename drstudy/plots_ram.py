@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,9 @@ def score_by_grade(scores: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         for box, line, face in zip(parts["boxes"], parts["medians"], plots.GRADE_COLOURS):
             box.set(facecolor=face, alpha=0.8)
             line.set(color="white", linewidth=1.5)
-        ax.set(title=f"{names[network]}\n{size} px", xlabel="grade", xticks=range(5), xticklabels=range(5))
+        title = textwrap.fill(f"{names[network]}, {size} px", 30)
+        ax.set(xlabel="grade", xticks=range(5), xticklabels=range(5))
+        ax.set_title(title, fontsize=9)
     for ax in axes[:, 0]:
         ax.set_ylabel("score, grades")
     return figure

@@ -79,7 +79,7 @@ def timing(timed: pd.DataFrame, seed: int, resamples: int = 2000) -> pd.DataFram
             | {name: found[name] for name in ("value", "lo", "hi")}
             | {"printed": 100 * (1 - fast / slow)}
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["kind", "baseline", "ram", "value", "lo", "hi", "printed"])
 
 
 def _of(table: pd.DataFrame, network: str, size: int | str, split: str) -> pd.DataFrame:
@@ -231,3 +231,19 @@ def findings(differences: pd.DataFrame) -> list[str]:
             f"{row['map']} minus {row['minus']}, {what}: {value:+.1f} points [{lo:+.1f}, {hi:+.1f}], {row['eyes']} eyes: {verdict}"
         )
     return sentences
+
+
+def readable(differences: pd.DataFrame) -> pd.DataFrame:
+    """:func:`drstudy.explain.ram.differences` for readers: one row a pair, in points of percent with intervals."""
+
+    def text(row: Mapping[str, float]) -> str:
+        value, lo, hi = (100 * row[name] for name in ("value", "lo", "hi"))
+        return f"{value:+.1f}" + ("" if np.isnan(lo) else f" ({lo:+.1f} to {hi:+.1f})")
+
+    shown = differences.assign(text=[text(row) for row in differences.to_dict("records")])
+    wide = shown.pivot(index=["map", "minus", "eyes"], columns="quantity", values="text").reset_index()
+    order = list(dict.fromkeys(zip(differences["map"], differences["minus"])))
+    place = {pair: i for i, pair in enumerate(order)}
+    wide = wide.iloc[np.argsort([place[pair] for pair in zip(wide["map"], wide["minus"])])]
+    names = {"heat": "heat on lesions, points", "hit": "pointing game, points"}
+    return wide.rename(columns=names).rename_axis(columns=None).reset_index(drop=True)
