@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from drstudy import paths, records, transforms
 from drstudy.devices import Compute
 from drstudy.features import Features
-from drstudy.models import backbones, heads
+from drstudy.models import backbones, heads, ram
 from drstudy.models.backbones import GradingNet
 
 BATCH = 64
@@ -78,6 +78,7 @@ def save(net: GradingNet, path: Path, input_size: int) -> None:
         "backbone": net.backbone,
         "head": net.head,
         "outputs": net.outputs,
+        "options": getattr(net, "options", None),
         "weights_used": net.weights_used,
         "frozen_bn": net.frozen_bn,
         "input_size": input_size,
@@ -93,7 +94,7 @@ def load(model: records.Record | Path) -> GradingNet:
     """A trained network in evaluation mode on the CPU, with ``input_size`` set.
 
     Args:
-        model: A record of notebook 03, or a file that :func:`save` wrote.
+        model: A record of notebook 03, or a file (notebook 06 leaves several) that :func:`save` wrote.
 
     Raises:
         FileNotFoundError, ValueError: If the file is missing or was not written by :func:`save`.
@@ -111,7 +112,11 @@ def load(model: records.Record | Path) -> GradingNet:
             f"{paths.show(path)} does not say which backbone it is; only files written by notebook 03 do."
         )
     about = json.loads(about)
-    net = backbones.empty(about["backbone"], about["head"], about.get("outputs", heads.GRADES))
+    if about.get("options"):
+        with torch.device("meta"):
+            net = ram.build(**about["options"])
+    else:
+        net = backbones.empty(about["backbone"], about["head"], about.get("outputs", heads.GRADES))
     net.load_state_dict(load_file(path), assign=True)
     net.weights_used, net.input_size = about["weights_used"], about["input_size"]
     net.freeze(about["frozen_bn"])

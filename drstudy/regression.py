@@ -8,8 +8,10 @@ itself, through the feature store.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,13 +127,13 @@ class Views(features.Live):
 
     def images(self, pairs: list[tuple[int, int]], batches: list[tuple[int, int]]) -> Iterator[Tensor]:
         """Normalised batches (B, 3, crop, crop) on the device."""
-        for a, b in batches:
-            stored = [self._crop(row, number) for row, number in pairs[a:b]]
-            batch = transforms.normalise(
-                transforms.channels_first(np.stack(stored)), self.net.mean, self.net.std
-            )
-            noise = np.stack([self._noise(row, number) for row, number in pairs[a:b]])
-            yield self.compute.put(batch + torch.from_numpy(noise).float()[:, :, None, None])
+        workers = min(8, os.cpu_count() or 1) if self.compute.is_cuda else 1
+        with ThreadPoolExecutor(workers) as pool:  # warping leaves Python's lock
+            for a, b in batches:
+                stored = np.stack(list(pool.map(lambda pair: self._crop(*pair), pairs[a:b])))
+                batch = transforms.normalise(transforms.channels_first(stored), self.net.mean, self.net.std)
+                noise = np.stack([self._noise(row, number) for row, number in pairs[a:b]])
+                yield self.compute.put(batch + torch.from_numpy(noise).float()[:, :, None, None])
 
     def _crop(self, row: int, number: int) -> np.ndarray:
         size, crop = self.p.input_size, CROPS[self.p.input_size]
@@ -279,3 +281,9 @@ def history(trained: Sequence[Trained]) -> pd.DataFrame:
 def seconds(trained: Sequence[Trained]) -> dict[str, float]:
     """``seconds_per_epoch_<network>_<size>``: medians of training as it ran, validation included, one network after the other."""
     return {f"seconds_per_epoch_{one.network}_{one.size}": one.fit.seconds_per_epoch for one in trained}
+
+
+def save(trained: Sequence[Trained], folder: Path) -> None:
+    """Write each network to ``<network>-<size>.safetensors``, from which :func:`drstudy.prediction.load` makes it again."""
+    for one in trained:
+        prediction.save(one.net, folder / f"{one.network}-{one.size}.safetensors", one.size)

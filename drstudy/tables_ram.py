@@ -39,7 +39,8 @@ def parameters(counted: Mapping[str, int]) -> pd.DataFrame:
     Args:
         counted: ``parameters_<network>``, as :func:`drstudy.models.ram.parameters` gives them.
     """
-    printed = {key: millions for key, (_, _, millions) in paper.RAM_NETWORKS.items()}
+    arithmetic = paper.ram_parameters()
+    printed = arithmetic["printed"]
     rows = []
     for kind in ("net5", "net4"):
         baseline, ram = (counted[f"parameters_{head}_{kind}"] for head in ("baseline", "ram"))
@@ -47,6 +48,8 @@ def parameters(counted: Mapping[str, int]) -> pd.DataFrame:
             network = f"{head}_{kind}"
             rows.append((network, "parameters, millions", count / 1e6, printed[NAMES[network]]))
         rows.append((kind, "fewer than the baseline, %", 100 * (1 - ram / baseline), 22.0))
+        biases = arithmetic.loc[NAMES[f"ram_{kind}"], "untied_biases"]
+        rows.append((f"ram_{kind}", "of these, biases of positions, %", 100 * biases / ram, np.nan))
     table = pd.DataFrame(rows, columns=["network", "quantity", "value", "printed"])
     table.insert(3, "lo", np.nan)
     table.insert(4, "hi", np.nan)

@@ -205,13 +205,14 @@ def test_it_learns_an_easy_problem(trained, place):
 
 
 @pytest.mark.slow
-def test_a_trained_network_survives_its_file(trained, data, tmp_path):
-    one = trained[1]
-    prediction.save(one.net, tmp_path / "m.safetensors", one.size)
-    again = prediction.load(tmp_path / "m.safetensors")
-    assert (again.outputs, again.input_size) == (1, 128)
+@pytest.mark.parametrize("place", [0, 1], ids=["of the paper", "pretrained"])
+def test_a_trained_network_survives_its_file(trained, tmp_path, place):
+    one = trained[place]
+    regression.save([one], tmp_path)
+    again = prediction.load(tmp_path / f"{one.network}-128.safetensors")
+    assert (again.backbone, again.outputs, again.input_size) == (one.network, 1, 128)
     with torch.no_grad():
-        x = torch.zeros(1, 3, 64, 64)
+        x = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
         assert torch.equal(again(x), one.net.cpu()(x))
 
 
