@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy import plots, plots_heatmaps
-from drstudy.scores import ROUNDED
+from drstudy.ordinal import ROUNDED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -185,7 +185,7 @@ def network_panel(
     placed = {titles[name]: [maps.placed(row, size) for row in rows] for name, maps in own.items()}
     signed = [name for name in own if not name.endswith(("scaled", "printed"))]
     score = own[signed[-1]].scores
-    labels = [f"grade {eyes['grade'].iloc[row]}, score {score[row]:.1f}" for row in rows]
+    labels = [f"grade {eyes['grade'].iloc[row]}, score {score[row] + 0.0:.1f}" for row in rows]
     return maps_panel(
         [images[eyes["row"].iloc[row]] for row in rows],
         {titles[name]: placed[titles[name]] for name in signed},

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from drstudy import paper, plots, scores, statistics
+from drstudy import ordinal, paper, plots, statistics
 
 NAMES = {
     "ram_net5": "RAM net-5",
@@ -119,9 +119,9 @@ def agreement(
     fitted, parts = {}, []
     for network, size in dict.fromkeys(zip(table["network"], table["size"])):
         validation, test = (_of(table, network, size, split) for split in ("validation", "test"))
-        fitted[network, size] = scores.fit_cuts(validation["score"], validation["grade"].to_numpy(int))
-        for name, cuts in (("rounded", scores.ROUNDED), ("fitted", fitted[network, size])):
-            found = scores.bootstrap(test, cuts, resamples, seed)
+        fitted[network, size] = ordinal.fit_cuts(validation["score"], validation["grade"].to_numpy(int))
+        for name, cuts in (("rounded", ordinal.ROUNDED), ("fitted", fitted[network, size])):
+            found = ordinal.bootstrap(test, cuts, resamples, seed)
             found.insert(0, "network", network)
             found.insert(1, "size", size)
             found.insert(2, "cuts", name)
@@ -155,7 +155,7 @@ def comparisons(
             pairs.append(("head", network, shared[-1], other, shared[-1]))
     parts = []
     for what, a, size_a, b, size_b in pairs:
-        found = scores.difference(
+        found = ordinal.difference(
             *(_of(table, a, size_a, "test"), _of(table, b, size_b, "test")),
             *(fitted[a, size_a], fitted[b, size_b], resamples, seed),
         )
@@ -200,13 +200,13 @@ def blended(
         single = table[(table["network"] == network) & (table["size"] == str(size))]
         parts = [one[one["split"] == "test"].reset_index(drop=True) for one in (single, pair)]
         fitted = [
-            scores.fit_cuts(part["score"], part["grade"].to_numpy(int))
+            ordinal.fit_cuts(part["score"], part["grade"].to_numpy(int))
             for part in (one[one["split"] == "validation"] for one in (single, pair))
         ]
         found = {
-            "single": scores.bootstrap(parts[0], fitted[0], resamples, seed),
-            "both": scores.bootstrap(parts[1], fitted[1], resamples, seed),
-            "both minus single": scores.difference(parts[1], parts[0], *fitted[::-1], resamples, seed),
+            "single": ordinal.bootstrap(parts[0], fitted[0], resamples, seed),
+            "both": ordinal.bootstrap(parts[1], fitted[1], resamples, seed),
+            "both minus single": ordinal.difference(parts[1], parts[0], *fitted[::-1], resamples, seed),
         }
         for eyes, one in found.items():
             qwk = one[one["metric"] == "qwk"].iloc[0]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from drstudy import blend, features, params, prediction, regression, sampling, scores, training
+from drstudy import blend, features, ordinal, params, prediction, regression, sampling, training
 from drstudy.devices import Compute
 from drstudy.models import ram
 
@@ -247,17 +247,17 @@ def test_timing_takes_turns():
 
 
 def test_rounding():
-    assert scores.grades([-3, 0.49, 0.5, 1.6, 3.4, 3.6, 9]).tolist() == [0, 0, 1, 2, 3, 4, 4]
+    assert ordinal.grades([-3, 0.49, 0.5, 1.6, 3.4, 3.6, 9]).tolist() == [0, 0, 1, 2, 3, 4, 4]
 
 
 def test_fitted_cuts_undo_a_shifted_scale():
     """Scores squeezed into 1 to 2: rounding calls nearly all 1 or 2, the fitted cuts get all right."""
     truth = np.tile(range(5), 8)
     said = 1 + truth / 4 + np.random.default_rng(0).uniform(-0.1, 0.1, 40)
-    cuts = scores.fit_cuts(said, truth)
+    cuts = ordinal.fit_cuts(said, truth)
     assert (np.diff(cuts) > 0).all()
-    assert (scores.grades(said, cuts) == truth).all()
-    assert (scores.grades(said) == truth).mean() < 0.5
+    assert (ordinal.grades(said, cuts) == truth).all()
+    assert (ordinal.grades(said) == truth).mean() < 0.5
 
 
 def test_fitted_cuts_are_never_worse_than_rounding_on_what_they_were_fitted_on():
@@ -266,14 +266,14 @@ def test_fitted_cuts_are_never_worse_than_rounding_on_what_they_were_fitted_on()
         truth = random.integers(0, 5, 40)
         said = truth + random.normal(0, 1.5, 40)
         kappas = [
-            cohen_kappa_score(truth, scores.grades(said, cuts), weights="quadratic")
-            for cuts in (scores.ROUNDED, scores.fit_cuts(said, truth))
+            cohen_kappa_score(truth, ordinal.grades(said, cuts), weights="quadratic")
+            for cuts in (ordinal.ROUNDED, ordinal.fit_cuts(said, truth))
         ]
         assert kappas[1] >= kappas[0]
 
 
 def test_one_score_for_all_keeps_the_cuts():
-    assert scores.fit_cuts(np.ones(6), np.arange(6) % 5).tolist() == list(scores.ROUNDED)
+    assert ordinal.fit_cuts(np.ones(6), np.arange(6) % 5).tolist() == list(ordinal.ROUNDED)
 
 
 def test_agreement_is_that_of_an_independent_library():
@@ -287,11 +287,11 @@ def test_agreement_is_that_of_an_independent_library():
             "score": truth + random.normal(0, 1, 60),
         }
     )
-    found = scores.bootstrap(table, scores.ROUNDED, 200, 0).set_index("metric")
-    expected = cohen_kappa_score(truth, scores.grades(table["score"]), weights="quadratic")
+    found = ordinal.bootstrap(table, ordinal.ROUNDED, 200, 0).set_index("metric")
+    expected = cohen_kappa_score(truth, ordinal.grades(table["score"]), weights="quadratic")
     assert found.loc["qwk", "value"] == pytest.approx(expected)
     assert found.loc["qwk", "lo"] < expected < found.loc["qwk", "hi"]
-    same = scores.difference(table, table, scores.ROUNDED, scores.ROUNDED, 50, 0)
+    same = ordinal.difference(table, table, ordinal.ROUNDED, ordinal.ROUNDED, 50, 0)
     assert (same[["value", "lo", "hi"]].to_numpy() == 0).all()
 
 
