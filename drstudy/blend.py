@@ -105,7 +105,7 @@ def scores(
     x = np.hstack([own, own[pairs(table)], flag])
     middle, spread = x[train].mean(0), x[train].std(0)
     x = torch.from_numpy(((x - middle) / np.where(spread > 0, spread, 1)).astype(np.float32))
-    blend = _fit(x[train], torch.from_numpy(table.loc[train, "grade"].to_numpy(np.float32)), seed)
+    blend = _fit(x[train], torch.from_numpy(table.loc[train, "grade"].to_numpy(np.float32, copy=True)), seed)
     with torch.no_grad():
         said = blend(x).double().numpy()
     rest = table.loc[~train, ["image_id", "patient_id", "split", "grade"]]

@@ -183,7 +183,7 @@ def network_panel(
     size = images.shape[1]
     titles = {name: name if name.startswith("fused") else f"{name} px" for name in own}
     placed = {titles[name]: [maps.placed(row, size) for row in rows] for name, maps in own.items()}
-    signed = [name for name in own if not name.endswith(("scaled", "printed"))]
+    signed = [name for name in own if not name.endswith(("scaled", "printed", "uniform"))]
     score = own[signed[-1]].scores
     labels = [f"grade {eyes['grade'].iloc[row]}, score {score[row] + 0.0:.1f}" for row in rows]
     return maps_panel(

@@ -237,7 +237,7 @@ def findings(differences: pd.DataFrame) -> list[str]:
 
 
 def readable(differences: pd.DataFrame) -> pd.DataFrame:
-    """:func:`drstudy.explain.ram.differences` for readers: one row a pair, in points of percent with intervals."""
+    """:func:`drstudy.explain.ram.differences` of one region for readers: one row a pair, in points of percent with intervals."""
 
     def text(row: Mapping[str, float]) -> str:
         value, lo, hi = (100 * row[name] for name in ("value", "lo", "hi"))

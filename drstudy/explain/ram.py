@@ -11,7 +11,8 @@ maximum, as the paper does before it adds the maps of two sizes, loses both; :fu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -202,7 +203,8 @@ def kinds(maps: Mapping[tuple[str, int], ScoreMaps]) -> dict[str, ScoreMaps]:
 
     Returns:
         ``<network> <size>`` and ``<network> <size> scaled``; with two sizes or more ``<network> fused`` and ``<network> fused as
-        printed``.
+        printed``; and ``<network> uniform``, the same everywhere that the network looks: its own chance, as one that sees only
+        the middle of a photograph misses the parts where lesions are rarer.
     """
     found = {}
     for network in dict.fromkeys(name for name, _ in maps):
@@ -214,22 +216,25 @@ def kinds(maps: Mapping[tuple[str, int], ScoreMaps]) -> dict[str, ScoreMaps]:
         found |= {f"{network} {size} scaled": min_max(one) for size, one in zip(sizes[:2], own)}
         if len(sizes) > 1:
             found[f"{network} fused as printed"] = fuse_printed(*own[:2])
+        found[f"{network} uniform"] = replace(own[0], raw=np.ones_like(own[0].raw), bias=float("nan"))
     return found
 
 
 def questions(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of kinds to compare: fused against each size, in either form; and the signed maps against Grad-CAM where it is there."""
+    """Pairs of kinds to compare: fused against each size, in either form; the signed maps against uniform ones of their own network,
+    and against Grad-CAM where it is there."""
     pairs = []
+    signed = [
+        name for name in names if name != GRAD_CAM and not name.endswith(("scaled", "printed", "uniform"))
+    ]
     for name in names:
         for suffix in ("fused", "fused as printed"):
             if name.endswith(f" {suffix}"):
                 network, form = name.removesuffix(f" {suffix}"), " scaled" if suffix != "fused" else ""
                 single = [f"{network} {size}{form}" for size in CROPS]
                 pairs += [(name, one) for one in single if one in names]
-    if GRAD_CAM in names:
-        signed = [name for name in names if name != GRAD_CAM and not name.endswith(("scaled", "printed"))]
-        pairs += [(name, GRAD_CAM) for name in signed]
-    return pairs
+    pairs += [(name, f"{name.split()[0]} uniform") for name in signed]
+    return pairs + [(name, GRAD_CAM) for name in signed if GRAD_CAM in names]
 
 
 def _place(net: GradingNet, cells: int) -> tuple[float, float, tuple[float, float]]:
@@ -350,7 +355,7 @@ def measure(maps: Mapping[str, ScoreMaps], masks_of: Callable[[str], localisatio
 def differences(
     measured: pd.DataFrame,
     pairs: Sequence[tuple[str, str]],
-    region: str,
+    regions: Sequence[str],
     patients: Mapping[str, str],
     resamples: int,
     seed: int,
@@ -360,41 +365,29 @@ def differences(
     Args:
         measured: Of :func:`measure`.
         pairs: Names of two maps, the second is subtracted from the first; eyes count where both could be measured.
-        region: A mask of :func:`drstudy.explain.localisation.regions`.
+        regions: Masks of :func:`drstudy.explain.localisation.regions`.
         patients: image_id to patient_id.
         resamples, seed: Of the bootstrap.
 
     Returns:
-        A row a pair and quantity (``heat``, share of the map inside the structure, and ``hit``, the pointing game): ``map``, ``minus``,
+        A row a region, quantity and pair (``heat``, share of the map inside the structure, and ``hit``, the pointing game): ``map``, ``minus``,
         ``region``, ``quantity``, ``eyes``, ``patients``, ``value``, ``lo``, ``hi``; no interval below
         :data:`drstudy.explain.localisation.FEWEST_PATIENTS` patients.
     """
-    mask = (measured["kind"] == "mask") & (measured["region"] == region) & (measured["status"] == "measured")
-    rows = []
-    for quantity in ("heat", "hit"):
-        wide = (
-            measured[mask]
-            .pivot(index="image_id", columns="layer", values=quantity)
-            .reindex(columns=_names(pairs))
-        )
+    usable = measured[(measured["kind"] == "mask") & (measured["status"] == "measured")]
+    names, rows = list(dict.fromkeys(name for pair in pairs for name in pair)), []
+    for region, quantity in product(regions, ("heat", "hit")):
+        of_region = usable[usable["region"] == region]
+        wide = of_region.pivot(index="image_id", columns="layer", values=quantity).reindex(columns=names)
         for a, b in pairs:
             gap = (wide[a] - wide[b]).dropna()
             owners = gap.index.map(patients)
-            row = {"map": a, "minus": b, "region": region, "quantity": quantity}
-            row |= {
-                "eyes": len(gap),
-                "patients": owners.nunique(),
-                "value": gap.mean(),
-                "lo": np.nan,
-                "hi": np.nan,
-            }
+            row = {"map": a, "minus": b, "region": region, "quantity": quantity, "eyes": len(gap)}
+            row |= {"patients": owners.nunique(), "value": gap.mean(), "lo": np.nan, "hi": np.nan}
             if row["patients"] >= localisation.FEWEST_PATIENTS:
                 sums = np.column_stack([gap, np.ones(len(gap))])
                 drawn = statistics.resampled_sums(sums, owners.to_numpy(), resamples, seed)
-                row |= statistics.percentiles(gap.mean(), drawn[:, 0] / drawn[:, 1])
-            rows.append({name: value for name, value in row.items() if name != "n_valid"})
+                found = statistics.percentiles(gap.mean(), drawn[:, 0] / drawn[:, 1])
+                row |= {name: found[name] for name in ("lo", "hi")}
+            rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _names(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    return list(dict.fromkeys(name for pair in pairs for name in pair))

@@ -149,15 +149,14 @@ def build(network: str, size: int, untied: bool = True, batch_norm: bool = False
 def transfer(source: RamNet, target: RamNet) -> list[str]:
     """Start a network for larger photographs from one for smaller ones: convolutions and norms, block by block.
 
-    Untied biases are interpolated to the larger maps (**a choice**: the paper's code does not say). The head starts afresh, but where it
-    has the same shape.
+    Untied biases are interpolated to the larger maps (**a choice**: the paper's code does not say). The head starts afresh.
 
     Returns:
         Names of the tensors that were taken over.
     """
     ours, taken = target.state_dict(), []
     for name, value in source.state_dict().items():
-        if name not in ours:
+        if name not in ours or not name.startswith("net.features"):
             continue
         if name.endswith(".bias") and value.ndim == 4 and value.shape[:2] == ours[name].shape[:2]:
             value = F.interpolate(value, ours[name].shape[2:], mode="bilinear", align_corners=False)

@@ -318,7 +318,12 @@ def test_counts_hold_on_any_data(own_folders):
 
 def fusion(network: str, lo: float) -> pd.DataFrame:
     rows = [
-        {"map": f"{network} fused as printed", "minus": f"{network} {size} scaled", "quantity": "heat"}
+        {
+            "map": f"{network} fused as printed",
+            "minus": f"{network} {size} scaled",
+            "quantity": "heat",
+            "region": "lesion",
+        }
         | {"value": lo + 0.01, "lo": lo, "hi": lo + 0.02}
         for size in (128, 256)
     ]

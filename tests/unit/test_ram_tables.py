@@ -24,7 +24,7 @@ def table() -> pd.DataFrame:
     for network, size, noise in (
         ("ram_net5", 128, 1.2),
         ("ram_net5", 256, 0.3),
-        ("baseline_net5", 128, 1.2),
+        ("baseline_net5", 128, 0.5),
         ("baseline_net5", 256, 3.0),
     ):
         about = {"network": network, "size": size, "image_id": [f"{i:03d}" for i in range(120)]}
