@@ -427,7 +427,8 @@ def _snakemake(profile_name: str, study: str, until: str, cores: int, *options: 
     """The command line of Snakemake for a profile."""
     chosen = [s for s in plan(profile_name, study) if s.notebook.startswith(until)]
     if not chosen:
-        hint = "; --study all has further ones" if study != "all" else ""
+        further = any(s.notebook.startswith(until) for s in plan(profile_name, "all"))
+        hint = " in the study core; use --study all" if further else ""
         raise KeyError(f"The profile {profile_name!r} has no notebook {until!r}{hint}.")
     altered = [str(s.record) for s in chosen if _altered(s)]
     return [

@@ -77,14 +77,16 @@ def save(net: GradingNet, path: Path, input_size: int) -> None:
     about = {
         "backbone": net.backbone,
         "head": net.head,
-        "outputs": net.outputs,
-        "options": getattr(net, "options", None),
         "weights_used": net.weights_used,
         "frozen_bn": net.frozen_bn,
         "input_size": input_size,
         "mean": net.mean,
         "std": net.std,
     }
+    if net.outputs != heads.GRADES:
+        about["outputs"] = net.outputs
+    if isinstance(net, ram.RamNet):
+        about["options"] = net.options
     with paths.atomic(path) as temporary:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
         save_file(state, temporary, metadata={"drstudy": json.dumps(about)})
@@ -112,7 +114,7 @@ def load(model: records.Record | Path) -> GradingNet:
             f"{paths.show(path)} does not say which backbone it is; only files written by notebook 03 do."
         )
     about = json.loads(about)
-    if about.get("options"):
+    if "options" in about:
         with torch.device("meta"):
             net = ram.build(**about["options"])
     else:
