@@ -274,5 +274,5 @@ def test_plan_of_snakemake(own_folders):
     with pytest.raises(KeyError, match="no notebook '06' in the study core; use --study all"):
         pipeline.pending("smoke", "06")
     assert pipeline.pending("smoke", "06", "all") == ["01", "03 efficientnet_lite0-seed0", "06"]
-    with pytest.raises(KeyError, match="no notebook '99'.$"):
+    with pytest.raises(KeyError, match=r"no notebook '99'\."):
         pipeline.pending("smoke", "99", "all")
