@@ -203,7 +203,13 @@ def localisation_dots(summary: pd.DataFrame, region: str) -> Figure:
         region: Its mask.
     """
     rows = summary[(summary["kind"] == "mask") & (summary["region"] == region)].reset_index(drop=True)
+    rows = rows[rows["eyes"] > 0].reset_index(drop=True)
     figure, axes = plots.new_figure(1, 2, 9.5, 0.3 * len(rows) + 1.4, sharey=True)
+    if rows.empty:
+        for ax in axes.flat:
+            ax.set_axis_off()
+        figure.suptitle(f"no mask of {region} in these eyes")
+        return figure
     for ax, name, scale, chance in (
         (axes[0, 0], "enrichment", 1, np.ones(len(rows))),
         (axes[0, 1], "hit", 100, rows["hit_chance"]),

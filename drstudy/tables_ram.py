@@ -224,6 +224,9 @@ def findings(differences: pd.DataFrame) -> list[str]:
     """
     sentences = []
     for row in differences.to_dict("records"):
+        if not row["eyes"]:
+            sentences.append(f"{row['map']} minus {row['minus']}: no eye could be measured in both")
+            continue
         what = "share of heat on lesions" if row["quantity"] == "heat" else "pointing game"
         value, lo, hi = (100 * row[name] for name in ("value", "lo", "hi"))
         if np.isnan(lo):
@@ -233,7 +236,7 @@ def findings(differences: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{row['map']} minus {row['minus']}, {what}: {value:+.1f} points [{lo:+.1f}, {hi:+.1f}], {row['eyes']} eyes: {verdict}"
         )
-    return sentences
+    return list(dict.fromkeys(sentences))
 
 
 def readable(differences: pd.DataFrame) -> pd.DataFrame:
@@ -241,6 +244,8 @@ def readable(differences: pd.DataFrame) -> pd.DataFrame:
 
     def text(row: Mapping[str, float]) -> str:
         value, lo, hi = (100 * row[name] for name in ("value", "lo", "hi"))
+        if not row["eyes"]:
+            return "-"
         return f"{value:+.1f}" + ("" if np.isnan(lo) else f" ({lo:+.1f} to {hi:+.1f})")
 
     shown = differences.assign(text=[text(row) for row in differences.to_dict("records")])

@@ -121,6 +121,13 @@ def test_sentences_follow_from_the_intervals():
     )
 
 
+def test_eyes_without_masks_have_no_numbers():
+    nothing = GAPS.assign(eyes=0, value=np.nan, lo=np.nan, hi=np.nan)
+    assert tables_ram.findings(nothing)[0] == "a fused minus a 128: no eye could be measured in both"
+    assert len(tables_ram.findings(nothing)) == 2
+    assert set(tables_ram.readable(nothing)["pointing game, points"]) == {"-"}
+
+
 def test_readable_differences_keep_order_and_say_points():
     same = GAPS.assign(eyes=12)
     shown = tables_ram.readable(same)
@@ -141,7 +148,7 @@ def test_figures_are_drawn(tmp_path, table, agreed):
         }
     )
     summary = pd.DataFrame(
-        {"kind": "mask", "region": "lesion", "layer": ["a", "b"], "hit_chance": [0.1, 0.1]}
+        {"kind": "mask", "region": "lesion", "layer": ["a", "b"], "eyes": [9, 9], "hit_chance": [0.1, 0.1]}
         | {f"{name}{end}": [1.0, 1.2] for name in ("enrichment", "hit") for end in ("", "_lo", "_hi")}
     )
     drawn = {
@@ -155,6 +162,8 @@ def test_figures_are_drawn(tmp_path, table, agreed):
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
     assert len(drawn["scores"].axes) >= 4
     assert len(drawn["dots"].axes) == 2
+    nothing = plots_ram.localisation_dots(summary.assign(eyes=0, enrichment=np.nan, hit=np.nan), "lesion")
+    assert "no mask of lesion" in nothing.get_suptitle()
 
 
 def test_panel_shows_lowest_middle_and_highest_grade_on_one_scale():
