@@ -299,8 +299,8 @@ def _networks(results: Sequence[records.Record]) -> dict[str, list[records.Recor
 
 
 def _weights(record: records.Record) -> str:
-    """What the network behind a result started from; a heatmap's is that of the network that it explains."""
-    if "MODEL" in record.params:
+    """What the network behind a result started from; where it trained none, that of the network that it explains."""
+    if "MODEL" in record.params and "weights_used" not in record.metrics:
         record = records.load(record.params["MODEL"])
     return record.metrics.get("weights_used", "none")
 

@@ -293,9 +293,10 @@ def test_ledger_without_results_and_its_file(own_folders):
 # --- a further paper, whose networks start from random weights ------------------------------------
 
 
-def ram(**tables: pd.DataFrame) -> records.Record:
+def ram(weights_used: str = "bundled", **tables: pd.DataFrame) -> records.Record:
     fine_tuning(graded(eyes(30)), "efficientnet_lite0", "bundled")
     run = records.start(params.Ram())
+    run.metric(weights_used=weights_used)
     for name, frame in tables.items():
         run.table(frame, name)
     run.finish()
@@ -336,6 +337,14 @@ def test_random_weights_are_that_papers_setting(own_folders, lo, found):
     ram(heat_differences=fusion("ram_net5", lo))
     assert verdict("ram_fusion")[0] == found
     assert verdict("ram_fusion_pretrained")[0] == NOT_TESTABLE, "no such network was trained"
+
+
+@pytest.mark.parametrize(("weights_used", "found"), [("bundled", DIRECTION), ("none", NOT_TESTABLE)])
+def test_a_pretrained_backbone_is_asked_for_by_name(own_folders, weights_used, found):
+    """Of the regression's own backbone, not of the classification network that it is compared with."""
+    audit("phantom", 80)
+    ram(weights_used, heat_differences=fusion("efficientnet_lite0", 0.01))
+    assert verdict("ram_fusion_pretrained")[0] == found
 
 
 def test_its_kappa_needs_its_data(own_folders):
