@@ -37,7 +37,7 @@ def values(notebook):
 
 wildcard_constraints:
     profile="[a-z0-9][a-z0-9_.-]*",
-    variant="[A-Za-z0-9_.]+-seed[0-9]+",
+    variant="[A-Za-z0-9_.]+-seed[0-9]+(-[a-z0-9_]+)?",
 
 
 rule all:
@@ -154,10 +154,9 @@ rule reliability:
 rule report:
     input:
         [f"{paths.resolve(stage.folder)}/run.json" for stage in CHOSEN],
-        str(ROOT / "drstudy" / "report.py"),
-        str(ROOT / "drstudy" / "claims.py"),
+        [str(ROOT / "drstudy" / f"{name}.py") for name in ("checklists", "claims", "report")],
         str(ROOT / "params" / "claims.yaml"),
-        str(ROOT / "drstudy" / "templates" / "report.html"),
+        sorted(map(str, (ROOT / "drstudy" / "templates").iterdir())),
     output:
         f"{RESULTS}/{profile}/report/index.html",
     shell:

@@ -221,6 +221,7 @@ def look_up(claim: Claim, results: Sequence[records.Record]) -> list[Found]:
 
 
 def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]) -> Found:
+    results = [record for record in results if not pipeline.is_ablation(record)]
     candidates = [r for r in results if r.data["notebook"] == evidence.notebook]
     if not candidates:
         return Found(lacking=f"{evidence.notebook} has not run")

@@ -7,6 +7,7 @@ why it is refused for ``frozen_bn: track`` (there the trunk's statistics move wh
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -26,10 +27,14 @@ from drstudy import paths, records, transforms
 from drstudy.data.dataset import Dataset
 from drstudy.data.images import locked
 from drstudy.devices import Compute
-from drstudy.models.backbones import GradingNet, digest_of
+from drstudy.models.backbones import GradingNet, digest_of, folded
 from drstudy.params import Training
 
-TRUNK_BATCH = 32
+VERSION = 2
+"""Part of the store's key: raise it when the same view would be stored differently."""
+TRUNK_BATCH = 16
+"""Images a pass of the trunk on a CPU; more fall out of a core's cache."""
+CUDA_TRUNK_BATCH = 256
 
 
 class Features:
@@ -63,6 +68,11 @@ class Features:
         """The trunk's output (B, ...) for images of :attr:`clean`, in order, none padded and none dropped."""
         raise NotImplementedError
 
+    @property
+    def trunk_batch(self) -> int:
+        """Images a pass of the trunk."""
+        return CUDA_TRUNK_BATCH if self.compute.is_cuda else TRUNK_BATCH
+
     def close(self, keep: bool) -> None:
         """Give back what is held; ``keep`` leaves files for the next run."""
 
@@ -76,41 +86,64 @@ class Features:
 
 
 class _Views(TorchDataset):
-    """(row, view) pairs as uint8 tensors; view -1 is the image as it is."""
+    """(row, view) pairs as uint8 tensors (3, S, S): the view, or with ``raw`` the stored image it will be made of."""
 
-    def __init__(self, images: np.ndarray, pairs: list[tuple[int, int]], size: int, seed: int) -> None:
-        self.images, self.pairs, self.size, self.seed = images, pairs, size, seed
+    def __init__(self, data: Dataset, pairs: list[tuple[int, int]], p: Training, raw: bool) -> None:
+        self.images, self.pairs, self.p, self.raw = data.images, pairs, p, raw
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, item: int) -> Tensor:
         row, view = self.pairs[item]
-        image = transforms.resize(transforms.channels_first(self.images[row]), self.size)
-        return image if view < 0 else transforms.augment(image, self.seed, row, view)
+        image = transforms.channels_first(self.images[row])
+        return image if self.raw else transforms.view(image, self.p.input_size, self.p.seed, row, view)
 
 
 class Live(Features):
-    """Runs the trunk each time: end-to-end training, for fresh views and for ``frozen_bn: track``."""
+    """Runs the trunk each time: end-to-end training, for fresh views and for ``frozen_bn: track``.
+
+    Attributes:
+        on_device: Whether views are made by the device that computes (CUDA) or by loader processes beside it. Both draw the same
+            views; their pixels may differ by rounding.
+    """
+
+    def __init__(self, net: GradingNet, data: Dataset, p: Training, compute: Compute) -> None:
+        super().__init__(net, data, p, compute)
+        self.on_device = compute.is_cuda
 
     def images(self, pairs: list[tuple[int, int]], batches: list[tuple[int, int]]) -> Iterator[Tensor]:
         """Normalised batches (B, 3, H, W) on the device."""
-        workers = min(8, os.cpu_count() or 1) if self.compute.is_cuda else 0
         loader = DataLoader(
-            _Views(self.data.images, pairs, self.p.input_size, self.p.seed),
+            _Views(self.data, pairs, self.p, self.on_device),
             batch_sampler=[list(range(a, b)) for a, b in batches],
-            num_workers=workers,
+            num_workers=min(8, os.cpu_count() or 1) if self.compute.is_cuda else 0,
             pin_memory=self.compute.is_cuda,
             generator=torch.Generator(),  # else it takes a number from the global one, and dropout would differ from a store's
         )
-        for batch in loader:
-            yield transforms.normalise(self.compute.put(batch), self.net.mean, self.net.std)
+        size, seed = self.p.input_size, self.p.seed
+        for (a, b), batch in zip(batches, loader):
+            batch = self.compute.put(batch)
+            if self.on_device:
+                views = (transforms.view(image, size, seed, *pair) for image, pair in zip(batch, pairs[a:b]))
+                batch = self.compute.put(torch.stack(list(views)))
+            yield transforms.normalise(batch, self.net.mean, self.net.std)
+
+    @functools.cached_property
+    def _net(self) -> GradingNet:
+        """With a trunk that stands still, a copy that is faster."""
+        if self.net.frozen_bn == "track":
+            return self.net
+        net = folded(self.net, self.p.input_size, self.compute.dtype)
+        if self.p.compile:
+            net.trunk = torch.compile(net.trunk, options={"freezing": True})
+        return net
 
     def trunk(self, images: Tensor) -> Tensor:
         """The trunk's output; in training mode of a ``track`` network its statistics move, its weights never."""
         began = time.perf_counter()
         with torch.no_grad(), self.compute.autocast():
-            output = self.net.trunk(images).to(self.compute.dtype)
+            output = self._net.trunk(images).to(self.compute.dtype)
         self.seconds += time.perf_counter() - began
         return output
 
@@ -123,7 +156,8 @@ class Live(Features):
 
     def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
         rows = self.clean["row"].to_numpy()[positions]
-        bounds = [(a, min(a + TRUNK_BATCH, len(rows))) for a in range(0, len(rows), TRUNK_BATCH)]
+        step = self.trunk_batch
+        bounds = [(a, min(a + step, len(rows))) for a in range(0, len(rows), step)]
         for images in self.images([(int(row), -1) for row in rows], bounds):
             yield self.trunk(images)
 
@@ -159,8 +193,10 @@ class Stored(Features):
             p.input_size,
             p.views,
             p.seed,
+            p.compile,
             self.compute.precision,
             transforms.VERSION,
+            VERSION,
         )
         digest.update(repr(described).encode())
         return f"{p.backbone}-{digest.hexdigest()[:16]}"
@@ -198,16 +234,18 @@ class Stored(Features):
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _fill(self, path: Path, live: Live, pairs: list[tuple[int, int]], probe: Tensor, name: str) -> None:
-        shape = (len(pairs), *probe.shape[1:])
+        _, channels, height, width = probe.shape
+        shape = (len(pairs), height, width, channels)  # channels last, as the tail wants them
         dtype = (
             np.float32 if probe.dtype == torch.float32 else np.uint16
         )  # NumPy has no bfloat16: its bits are stored
         store = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        bounds = [(a, min(a + TRUNK_BATCH, len(pairs))) for a in range(0, len(pairs), TRUNK_BATCH)]
+        step = self.trunk_batch
+        bounds = [(a, min(a + step, len(pairs))) for a in range(0, len(pairs), step)]
         began = time.perf_counter()
         told = began
         for (a, b), images in zip(bounds, live.images(pairs, bounds)):
-            output = live.trunk(images).contiguous().cpu()
+            output = live.trunk(images).permute(0, 2, 3, 1).contiguous().cpu()
             store[a:b] = (output if dtype == np.float32 else output.view(torch.uint16)).numpy()
             if time.perf_counter() - told > 10:
                 told = time.perf_counter()
@@ -219,7 +257,8 @@ class Stored(Features):
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
-        return self.compute.put(tensor if tensor.dtype == torch.float32 else tensor.view(self.compute.dtype))
+        tensor = tensor if tensor.dtype == torch.float32 else tensor.view(self.compute.dtype)
+        return self.compute.put(tensor.permute(0, 3, 1, 2))
 
     def draws(self, positions: Tensor, views: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         grades = torch.from_numpy(self.train["grade"].to_numpy(dtype=np.int64))
@@ -228,8 +267,9 @@ class Stored(Features):
             yield self._tensor(self._train[places[a:b]]), grades[positions[a:b]].to(self.compute.device)
 
     def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
-        for a in range(0, len(positions), 2 * TRUNK_BATCH):
-            yield self._tensor(self._clean[positions[a : a + 2 * TRUNK_BATCH]])
+        step = 4 * self.trunk_batch
+        for a in range(0, len(positions), step):
+            yield self._tensor(self._clean[positions[a : a + step]])
 
     def close(self, keep: bool) -> None:
         del self._train, self._clean

@@ -26,11 +26,13 @@ SHOWN = {
     "heat_shares.png": (pipeline.HEATMAPS, "efficientnet_lite0-seed0", "figures/heat_shares.png"),
     "table2.csv": (pipeline.COMPARISON, "", "tables/table2_display.csv"),
     "summary.csv": (pipeline.COMPARISON, "", "tables/summary.csv"),
+    "oddities.csv": (pipeline.COMPARISON, "", "tables/oddities_display.csv"),
+    "leaks.csv": (pipeline.OVERSAMPLING, "", "tables/leaks_display.csv"),
     "heat.csv": (pipeline.HEATMAPS, "efficientnet_lite0-seed0", "tables/heat_display.csv"),
 }
 """File under ``figures/``: notebook, variant, and the file of that result."""
 
-TABLES = {"table2": "table2.csv", "summary": "summary.csv", "heat": "heat.csv", "claims": "claims.csv"}
+TABLES = {name: f"{name}.csv" for name in ("table2", "summary", "heat", "oddities", "leaks", "claims")}
 """README block: the file it is made from."""
 
 CONTACT_SHEET = "phantom.jpg"

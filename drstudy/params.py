@@ -124,7 +124,7 @@ class DataAudit(Parameters):
     max_megapixels: Annotated[float, Field(gt=0)] = 120.0
     workers: Annotated[int, Field(ge=0)] = 0
     n_patients: Positive = 40
-    phantom_size: Annotated[int, Field(ge=64, le=1024)] = 256
+    phantom_size: Annotated[int, Field(ge=64, le=2048)] = 256
     distribution: str = "mild"
     difficulty: Share = 0.5
     label_noise: Share = 0.0
@@ -152,6 +152,8 @@ class Training(Computing):
         views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time.
         feature_store: Cache the frozen trunk's output for all views.
         input_size: Side of the network's input, pixels. The paper: 224.
+        compile: Hand the frozen trunk to ``torch.compile``: half a minute or more at first (a C++ compiler is needed), then faster;
+            it pays for thousands of images.
         select_by: Which validation number chooses the epoch: ``qwk`` or ``loss``; ``last`` keeps the last epoch (the paper states
             no choice).
     """
@@ -171,6 +173,7 @@ class Training(Computing):
     views: Annotated[int, Field(ge=0, le=1000)] = 2
     feature_store: bool = True
     input_size: Annotated[int, Field(ge=32, le=2048)] = 96
+    compile: bool = False
     select_by: Literal["qwk", "loss", "last"] = "qwk"
 
     @model_validator(mode="after")
@@ -192,12 +195,15 @@ class Oversampling(Training):
 
     Attributes:
         samplers: Those compared; they take the place of ``sampler``.
+        leak_folds, leak_epochs: Of the networks that show what a leak is worth; see :mod:`drstudy.leaks`.
         resamples: Of the patient bootstrap.
     """
 
     notebook: ClassVar[str] = "02_oversampling"
     select_by: Literal["qwk", "loss", "last"] = "last"
     samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
+    leak_folds: Annotated[int, Field(ge=2, le=20)] = 3
+    leak_epochs: Positive = 3
     resamples: Positive = 200
 
 
@@ -220,6 +226,9 @@ class BackboneComparison(Parameters):
 
     Attributes:
         runs: Result folders of notebook 03, one a backbone and seed.
+        ablations: Result folders of notebook 03: the paper's recipe first, then with one setting changed each; may be none.
+        heatmaps: Result folders of notebook 05, for what the layer of the maps is worth; may be none.
+        leaks: Result folder of notebook 02, for what the split is worth; may be empty.
         resamples: Of the patient bootstrap, shared by all backbones.
     """
 
@@ -231,6 +240,9 @@ class BackboneComparison(Parameters):
         ),
         min_length=1,
     )
+    ablations: tuple[str, ...] = ()
+    heatmaps: tuple[str, ...] = ()
+    leaks: str = ""
     resamples: Positive = 200
 
 
@@ -441,6 +453,15 @@ PAPER: dict[str, Any] = {
     "input_size": 224,
 }
 """The recipe that the main paper prints, or implies (*spec* A2 to A4); ``frozen_bn: track`` is what its printed code does."""
+
+
+def paper_recipe() -> dict[str, Any]:
+    """:data:`PAPER` as UPPER_CASE parameters of notebook 03, with what follows from it: the trunk of ``track`` cannot be
+    cached, and the last epoch is kept, as the paper states no choice."""
+    recipe = {
+        name.upper(): list(value) if isinstance(value, tuple) else value for name, value in PAPER.items()
+    }
+    return recipe | {"FEATURE_STORE": False, "SELECT_BY": "last"}
 
 
 def deviations(parameters: Training | Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

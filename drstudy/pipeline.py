@@ -24,11 +24,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from drstudy import params, paths, records
 
@@ -46,6 +46,35 @@ STUDIES = {
 BUNDLED = "efficientnet_lite0"
 """The backbone that has its weights everywhere: the first choice where a notebook compares with one network."""
 
+BASE = "paper"
+"""Name of the run that the others of an :class:`Ablation` differ from."""
+
+ABLATED = r"^[a-z][a-z0-9_]*$"
+"""Names of the others; the variant is ``<backbone>-seed<seed>-<name>``."""
+
+
+class Ablation(BaseModel):
+    """What the paper's oddities are worth: its recipe, and the same with one setting changed at a time.
+
+    Attributes:
+        backbone: The network.
+        recipe: Parameters of notebook 03 over :data:`drstudy.params.PAPER` for all of them: where the profile cannot afford
+            the paper's own. Notebook 04 lists them.
+        changes: Name to the parameters that this one run has over those.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    backbone: str
+    recipe: dict[str, Any] = {}
+    changes: dict[Annotated[str, Field(pattern=ABLATED)], dict[str, Any]] = Field(min_length=1)
+
+    @field_validator("changes")
+    @classmethod
+    def _base_is_not_a_change(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if BASE in value:
+            raise ValueError(f"{BASE!r} names the recipe that is changed, and cannot be a change")
+        return value
+
 
 class Profile(BaseModel):
     """``params/<profile>/profile.yaml``: what a profile runs.
@@ -56,6 +85,7 @@ class Profile(BaseModel):
         backbones, seeds: Notebooks 03 and 05 run once for each pair.
         overrides: Parameters of notebook 03 for one backbone, by its name, over those of the profile's files.
         models_from: The profile whose trained networks notebook 05 explains; empty means this one.
+        ablation: Further runs of notebook 03 that notebook 04 compares with each other, and with no other network.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +96,7 @@ class Profile(BaseModel):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     overrides: dict[str, dict[str, Any]] = {}
     models_from: str = ""
+    ablation: Ablation | None = None
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -173,15 +204,44 @@ def plan(name: str, study: str = "core") -> list[Stage]:
         own = common | {"AUDIT": audit, "VARIANT": variant, "BACKBONE": backbone, "SEED": seed}
         own |= chosen.overrides.get(backbone, {})
         stages.append(Stage(TRAINING, name, variant, own, (audit,)))
-    stages.append(Stage(COMPARISON, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     for variant, model in zip(chosen.variants, models):
         own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model}
         stages.append(Stage(HEATMAPS, name, variant, own, (audit, model)))
+    ablated = _ablated(name, chosen, common | {"AUDIT": audit})
+    stages += ablated
+    compared = {"RUNS": trained}
+    if ablated:
+        maps = [s.folder for s in stages if s.notebook == HEATMAPS and s.notebook in notebooks]
+        compared |= {"ABLATIONS": [s.folder for s in ablated], "HEATMAPS": maps}
+        compared |= {"LEAKS": f"results/{name}/{OVERSAMPLING}"} if OVERSAMPLING in notebooks else {}
+    read = [
+        folder for value in compared.values() for folder in ([value] if isinstance(value, str) else value)
+    ]
+    stages.append(Stage(COMPARISON, name, overrides=common | compared, needs=tuple(read)))
     pretrained = [model for model in models if BUNDLED in model]
     model = (pretrained or models)[0]
     stages.append(Stage(RAM, name, overrides=common | {"AUDIT": audit, "MODEL": model}, needs=(audit, model)))
     stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     return [stage for stage in stages if stage.notebook in notebooks]
+
+
+def _ablated(name: str, chosen: Profile, common: dict[str, Any]) -> list[Stage]:
+    """Runs of notebook 03 for the profile's ablation, the paper's recipe first."""
+    if chosen.ablation is None:
+        return []
+    backbone, seed = chosen.ablation.backbone, chosen.seeds[0]
+    recipe = params.paper_recipe() | chosen.ablation.recipe
+    stages = []
+    for change, values in ({BASE: {}} | chosen.ablation.changes).items():
+        own = common | {"BACKBONE": backbone, "SEED": seed} | recipe | values
+        variant = own["VARIANT"] = f"{backbone}-seed{own['SEED']}-{change}"
+        stages.append(Stage(TRAINING, name, variant, own, (common["AUDIT"],)))
+    return stages
+
+
+def is_ablation(record: records.Record) -> bool:
+    """Whether a record of notebook 03 is of an :class:`Ablation`, and so of no network that the profile compares."""
+    return record.data["notebook"] == TRAINING and bool(re.search(r"-seed\d+-", record.data["variant"]))
 
 
 def stage(notebook: str, profile_name: str, variant: str = "") -> Stage:

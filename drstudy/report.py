@@ -6,15 +6,19 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from drstudy import claims, paths, pipeline, records
+from drstudy import checklists, claims, paths, pipeline, records
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATE = "report.html"
+CHECKLIST = "checklist.html"
 MOST_ROWS = 60
 NUMBER = re.compile(r"[-−]?[0-9][-−0-9.,%\[\]()e+ ]*†?|[–=]|undefined|")
 """A cell that is set to the right: a number, an interval, or the absence of one."""
@@ -57,6 +61,11 @@ SECTIONS = (
             ("table", "paper_arithmetic", "Which prevalence the paper's rows imply."),
             ("figure", "loss_curves", "Loss while training: the paper's figures 1 to 3."),
             ("table", "seed_spread", "Spread over seeds."),
+            (
+                "table",
+                "oddities_display",
+                "What each oddity of the paper is worth: one thing changed at a time, differences paired by patient.",
+            ),
         ),
     ),
     Section(
@@ -195,6 +204,16 @@ SECTIONS = (
                 "The augmentations that the paper names; the ranges are this study's.",
             ),
             ("figure", "recall_by_grade", "Recall by grade and sampler, short fine-tunes, validation split."),
+            (
+                "table",
+                "leak_exposure",
+                "Rows tested that have a copy, a near duplicate or a fellow eye in training.",
+            ),
+            (
+                "table",
+                "leaks_display",
+                "What a leak is worth: scores on a study's own rows and on new patients, beside honest networks on the same rows.",
+            ),
         ),
     ),
     Section(
@@ -210,8 +229,8 @@ SECTIONS = (
 
 
 def write(profile_name: str) -> Path:
-    """Write ``results/<profile>/report/index.html``, the notebooks as HTML with and without code,
-    ``summary.json`` and ``claims.csv``.
+    """Write ``results/<profile>/report/index.html``, the notebooks as HTML with and without code, drafts of the
+    checklists and the model card, ``summary.json`` and ``claims.csv``.
 
     Raises:
         KeyError: If there is no such profile.
@@ -229,6 +248,9 @@ def write(profile_name: str) -> Path:
     building = folder.with_name(".report-building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("drstudy"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
     context = {
         "profile": profile,
         "sections": [
@@ -236,18 +258,36 @@ def write(profile_name: str) -> Path:
         ],
         "missing": [stage.name for stage in pipeline.waiting(profile_name)],
         "claims": _table(claims.write(profile_name).drop(columns="profile")),
+        "checklists": _checklists(profile_name, found, building, environment.get_template(CHECKLIST)),
         "runs": _table(_runs(found)),
         "synthetic": any(r.params.get("SOURCE") == "phantom" for r in found),
         "untrained": any(r.metrics.get("weights_used") == "none" for r in found),
     }
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("drstudy"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     (building / "index.html").write_text(environment.get_template(TEMPLATE).render(context), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
     pipeline.write_summary(profile_name)
     return folder / "index.html"
+
+
+def _checklists(
+    profile_name: str, found: list[records.Record], folder: Path, template: jinja2.Template
+) -> list[dict[str, str]]:
+    """Write every checklist as a page and as Markdown; returns what the report says of each."""
+    known = checklists.facts(profile_name, found)
+    written = []
+    for name in checklists.SHEETS:
+        sheet = checklists.read(name)
+        filled = checklists.fill(sheet, known)
+        header = checklists.header(profile_name, filled)
+        rows = filled.to_dict("records")
+        page = template.render(
+            sheet=sheet, profile=profile_name, header=header, rows=rows, absent=checklists.NOT_REPORTED
+        )
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
+        (folder / f"{name}.md").write_text(checklists.markdown(sheet, filled, header), encoding="utf-8")
+        written.append({"page": f"{name}.html", "title": sheet.title, "header": header})
+    return written
 
 
 def _section(section: Section, found: list[records.Record], folder: Path) -> dict[str, Any]:

@@ -292,6 +292,36 @@ def interval(value: float, lo: float, hi: float, digits: int = 2, complete: bool
     return f"{value:.{digits}f} [{lo:.{digits}f}, {hi:.{digits}f}]" + ("" if complete else " †")
 
 
+def leaks(table: pd.DataFrame) -> pd.DataFrame:
+    """What leaks are worth, for readers.
+
+    Args:
+        table: Of :func:`drstudy.leaks.compare`.
+
+    Returns:
+        A row a way of dealing and kind of rows: QWK, that of the honest networks on the same rows, and differences
+        in three metrics; the honest way has nothing to differ from.
+    """
+    texts = table.assign(text=[interval(*row) for row in table[["value", "lo", "hi"]].to_numpy(float)])
+    wide = texts.pivot(index=["rows", "way"], columns=["what", "metric"], values="text")
+    shown = {
+        "QWK": ("score", "qwk"),
+        "honest QWK, same rows": ("honest", "qwk"),
+        "difference": ("difference", "qwk"),
+        "in balanced accuracy": ("difference", "balanced_accuracy"),
+        "in macro AUC": ("difference", "macro_auc"),
+    }
+    found = pd.DataFrame({heading: wide[column] for heading, column in shown.items()})
+    found = found.fillna("–")
+    order = list(
+        table[["rows", "way"]]
+        .drop_duplicates()
+        .sort_values("rows", kind="stable", key=lambda r: r != "own")
+        .itertuples(index=False, name=None)
+    )
+    return found.loc[order].rename_axis(index={"way": "folds by"}).reset_index()
+
+
 def costs(runs: Sequence[ComparedRun]) -> pd.DataFrame:
     """What each network took: parameters, seconds, epoch kept, peak memory of its whole notebook, device."""
     rows = {

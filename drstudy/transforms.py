@@ -79,6 +79,19 @@ def augment(image: Tensor, seed: int, row: int, view: int) -> Tensor:
         return _COMBINED(image)
 
 
+def view(image: Tensor, size: int, seed: int, row: int, number: int) -> Tensor:
+    """View ``number`` of image ``row`` at the network's size; -1 is the image as it is. On whichever device the image is.
+
+    Args:
+        image: (3, H, W) uint8.
+
+    Returns:
+        (3, size, size) uint8.
+    """
+    image = resize(image, size)
+    return image if number < 0 else augment(image, seed, row, number)
+
+
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(N, 3, H, W) uint8 to float32, ``(x / 255 - mean) / std``."""
     return v2.functional.normalize(

@@ -3,6 +3,7 @@ done."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 REDUCTIONS = (8, 4, 2, 1)
@@ -139,6 +141,16 @@ def pixels(content: bytes, head: Header, reduce: int = 1) -> np.ndarray:
     """
     if head.bits == 16:
         return _sixteen_bits(content, head)
+    if head.format == "JPEG" and head.mode == "RGB" and head.orientation == 1:
+        # libjpeg-turbo as Pillow has it, without Pillow's copies; what it refuses, Pillow names
+        with contextlib.suppress(ValueError):
+            return simplejpeg.decode_jpeg(
+                content,
+                "RGB",
+                min_height=max(1, head.height // reduce),
+                min_width=max(1, head.width // reduce),
+                min_factor=reduce,
+            )
     with _opened(content) as image:
         if reduce > 1:
             image.draft(None, (max(1, image.width // reduce), max(1, image.height // reduce)))

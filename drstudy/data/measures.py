@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-SEARCH_SIDE = 384
+SEARCH_SIDE = 256
 """Longer side, in pixels, of the copy in which the field of view is looked for."""
 BACKGROUND_MARGIN = 5.0
 BACKGROUND_SHARE = 0.08
@@ -35,14 +35,21 @@ class Field:
     Attributes:
         x0, y0: Left and upper edge of its bounding box (inclusive).
         x1, y1: Right and lower edge (exclusive).
-        share: Of the picture's area that it covers, 0 to 1.
+        mask: (h, w) uint8, 1 inside: the field in a shrunk copy of the whole picture (256 px on its longer side).
+        brightest: Highest value of any channel in that copy, 0 to 255.
     """
 
     x0: float
     y0: float
     x1: float
     y1: float
-    share: float
+    mask: np.ndarray
+    brightest: int
+
+    @property
+    def share(self) -> float:
+        """Of the picture's area that it covers, 0 to 1."""
+        return float(self.mask.mean())
 
     @property
     def side(self) -> float:
@@ -64,12 +71,15 @@ def find_field(pixels: np.ndarray) -> Field | None:
         ``None`` if nothing in the picture is brighter than its background.
     """
     height, width = pixels.shape[:2]
-    mask = _field_mask(_shrunk(pixels))
+    value = _shrunk_brightness(pixels)
+    mask = _field_mask(value)
     if mask is None:
         return None
     scale_x, scale_y = width / mask.shape[1], height / mask.shape[0]
     x, y, w, h = cv2.boundingRect(mask)
-    return Field(x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y, float(mask.mean()))
+    return Field(
+        x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y, mask, int(value.max(initial=0))
+    )
 
 
 def fov_mask(image: np.ndarray) -> np.ndarray:
@@ -81,40 +91,34 @@ def fov_mask(image: np.ndarray) -> np.ndarray:
     Returns:
         (S, S) bool; all true where no border can be told from the field.
     """
-    mask = _field_mask(_shrunk(image))
+    mask = _field_mask(_shrunk_brightness(image))
     if mask is None:
         return np.ones(image.shape[:2], dtype=bool)
     return cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
-def brightest_channel(pixels: np.ndarray) -> np.ndarray:
-    """The largest of the three channels, (h, w) uint8."""
-    red, green, blue = cv2.split(pixels)
-    return cv2.max(cv2.max(red, green), blue)
-
-
-def _shrunk(pixels: np.ndarray) -> np.ndarray:
+def _shrunk_brightness(pixels: np.ndarray) -> np.ndarray:
+    """The largest of the three channels, (h, w) uint8, of a copy of at most :data:`SEARCH_SIDE`, without noise."""
     height, width = pixels.shape[:2]
     factor = SEARCH_SIDE / max(height, width)
-    if factor >= 1:
-        return pixels
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    if factor < 1:
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
+    red, green, blue = cv2.split(pixels)
+    value = cv2.max(cv2.max(red, green), blue)
+    return cv2.medianBlur(value, 5) if min(value.shape) >= 5 else value
 
 
-def _field_mask(small: np.ndarray) -> np.ndarray | None:
-    value = brightest_channel(small)
-    if min(value.shape) >= 5:
-        value = cv2.medianBlur(value, 5)
+def _field_mask(value: np.ndarray) -> np.ndarray | None:
     k = max(1, round(0.04 * min(value.shape)))
     corners = (value[:k, :k], value[:k, -k:], value[-k:, :k], value[-k:, -k:])
     background = min(float(np.median(corner)) for corner in corners)
     if background > BACKGROUND_HIGHEST:
         return np.ones(value.shape, np.uint8)
-    bright = float(np.percentile(value, 95))
-    lit = (value > background + max(BACKGROUND_MARGIN, BACKGROUND_SHARE * (bright - background))).astype(
-        np.uint8
-    )
+    counts = cv2.calcHist([value], [0], None, [256], [0, 256]).ravel()
+    bright = float(np.searchsorted(np.cumsum(counts), 0.95 * value.size))  # 95th percentile
+    level = background + max(BACKGROUND_MARGIN, BACKGROUND_SHARE * (bright - background))
+    lit = (value > level).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(lit)
     if count < 2:
         return None
@@ -132,11 +136,12 @@ def _field_mask(small: np.ndarray) -> np.ndarray | None:
     return mask
 
 
-def quality(crop: np.ndarray) -> dict[str, float]:
+def quality(crop: np.ndarray, field: np.ndarray) -> dict[str, float]:
     """Brightness, contrast and sharpness inside the field of view.
 
     Args:
         crop: (256, 256, 3) uint8 RGB, a square around the field of view.
+        field: (256, 256) uint8, 1 inside the field of view.
 
     Returns:
         ``brightness`` mean luminance, 0 to 255; ``contrast`` its standard deviation; ``dark_share`` and
@@ -144,26 +149,29 @@ def quality(crop: np.ndarray) -> dict[str, float]:
         the fine detail of the green channel, in % of its mean, over the inner field (the rim would count as
         detail).
     """
-    field = fov_mask(crop).astype(np.uint8)
     luminance = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    inside = luminance[field > 0]
+    counts = cv2.calcHist([luminance], [0], field, [256], [0, 256]).ravel()
+    mean, deviation = cv2.meanStdDev(luminance, mask=field)
     green = crop[:, :, 1].astype(np.float32)
     fine = green - cv2.GaussianBlur(green, (0, 0), FINE_SIGMA)
     framed = cv2.copyMakeBorder(field, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    inner = cv2.erode(framed, np.ones((3, 3), np.uint8), iterations=12)[1:-1, 1:-1] > 0
-    inner = inner if inner.any() else field > 0
+    inner = cv2.erode(framed, np.ones((3, 3), np.uint8), iterations=12)[1:-1, 1:-1].copy()
+    inner = inner if inner.any() else field
     return {
-        "brightness": float(inside.mean()),
-        "contrast": float(inside.std()),
-        "dark_share": float((inside < DARK_LEVEL).mean()),
-        "white_share": float((inside > WHITE_LEVEL).mean()),
-        "sharpness": float(100 * fine[inner].std() / max(1.0, float(green[inner].mean()))),
+        "brightness": float(mean[0, 0]),
+        "contrast": float(deviation[0, 0]),
+        "dark_share": float(counts[:DARK_LEVEL].sum() / counts.sum()),
+        "white_share": float(counts[WHITE_LEVEL + 1 :].sum() / counts.sum()),
+        "sharpness": float(
+            100 * cv2.meanStdDev(fine, mask=inner)[1][0, 0] / max(1.0, cv2.mean(green, mask=inner)[0])
+        ),
     }
 
 
 def perceptual_hash(crop: np.ndarray) -> str:
-    """64-bit DCT hash of the grey crop (imagehash.phash), 16 hexadecimal digits."""
+    """64-bit DCT hash of the grey crop (imagehash.phash, given 32 x 32 means of areas), 16 hexadecimal digits."""
     import imagehash
     from PIL import Image
 
-    return str(imagehash.phash(Image.fromarray(crop)))
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    return str(imagehash.phash(Image.fromarray(cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA))))

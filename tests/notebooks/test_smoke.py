@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from expectations import Expectation, load
 
-from drstudy import metrics, paths, pipeline
+from drstudy import checklists, metrics, paths, pipeline
 
 LITE = "03_fine_tuning/efficientnet_lite0-seed0"
 DENSE = "03_fine_tuning/densenet121-seed0"
@@ -32,9 +32,9 @@ FILES = {
         "split.csv",
         "images.json",
     ],
-    "02_oversampling": ["tables/shares.csv"],
+    "02_oversampling": ["tables/shares.csv", "tables/leak_exposure.csv", "tables/leaks.csv"],
     LITE: ["predictions.csv", "history.csv", "model.safetensors", "tables/test_scores.csv"],
-    "04_backbone_comparison": ["tables/table2.csv", "tables/scores.csv", "timings.csv"],
+    "04_backbone_comparison": ["tables/table2.csv", "tables/scores.csv", "tables/oddities.csv", "timings.csv"],
     "06_ram": ["predictions.csv", "timings.csv", "tables/parameters.csv", "tables/agreement.csv", "tables/heat_differences.csv"],
     "05_heatmap_analysis/densenet121-seed0": ["maps.npz", "tables/heat_summary.csv", "tables/cases.csv"],
 }
@@ -215,7 +215,7 @@ class _Links(HTMLParser):
 def test_report_links_resolve(study):
     """Every link and picture of every page; nothing is fetched from a network."""
     pages = sorted((study.base / "smoke" / "report").glob("*.html"))
-    assert len(pages) == 1 + 2 * len(STAGES)
+    assert len(pages) == 1 + 2 * len(STAGES) + len(checklists.SHEETS)
     problems, checked = [], 0
     for page in pages:
         links = _Links()

@@ -217,6 +217,35 @@ def test_general_claims_are_tested_on_pretrained_networks_only(own_folders):
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [(-0.2, DIRECTION), (0.2, NOT_REPRODUCED), (-0.05, INCONCLUSIVE)]
+)
+def test_transfer_learning_is_judged_by_the_run_without_pretraining(own_folders, value, expected):
+    """Without it minus with it: below 0 is what the paper claims, on another network."""
+    audit("phantom", 640)
+    fine_tuning(graded(eyes(30)), "efficientnet_lite0", "bundled")
+    rows = [
+        (oddity, metric, value, value - 0.1, value + 0.1)
+        for oddity in ("head", "weights")
+        for metric in ("qwk", "macro_auc")
+    ]
+    comparison(pd.DataFrame(rows, columns=["oddity", "metric", "value", "lo", "hi"]), "oddities")
+    assert verdict("transfer_learning_helps")[0] == expected
+    comparison(pd.DataFrame(rows[:2], columns=["oddity", "metric", "value", "lo", "hi"]), "oddities")
+    assert verdict("transfer_learning_helps")[0] == NOT_TESTABLE
+
+
+def test_runs_of_an_ablation_are_no_evidence_on_other_claims(own_folders):
+    """They follow another recipe: a run whose every wrong grade 3 is called 0 must not be found."""
+    audit("phantom", 640)
+    fine_tuning(graded(eyes(30)), "efficientnet_lite0", "bundled", variant="efficientnet_lite0-seed0-paper")
+    assert verdict("errors_lean_to_normal")[1].endswith("03_fine_tuning has not run")
+    fine_tuning(graded(eyes(30)), "vgg16", "imagenet", variant="vgg16-seed0-head")
+    assert verdict("table2_vgg16")[1].endswith("04_backbone_comparison has not run")
+    comparison(scores(**TABLE2), "scores")
+    assert verdict("table2_vgg16")[1].endswith("VGG16 was not trained")
+
+
 def test_heatmaps_take_the_weights_of_the_network_they_explain(own_folders):
     audit("phantom", 640)
     columns = ["layer", "kind", "region", "group", "difference", "difference_lo", "difference_hi"]

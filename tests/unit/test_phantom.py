@@ -89,7 +89,7 @@ def test_icdr_rule_refuses_what_it_does_not_know():
     ("wrong", "says"),
     [
         ({"n_patients": 0}, "n_patients must be from 1"),
-        ({"size": 2048}, "size must be from 64 to 1024"),
+        ({"size": 4096}, "size must be from 64 to 2048"),
         ({"seed": -1}, "seed must be"),
         ({"seed": 1.5}, "seed must be an integer"),
         ({"n_patients": True}, "integer"),

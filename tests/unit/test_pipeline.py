@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -73,6 +74,45 @@ def test_every_stage_has_its_rule():
     rules = (paths.root() / "Snakefile").read_text()
     for notebook in params.BY_NOTEBOOK:
         assert f'needs("{notebook}")' in rules
+
+
+def test_ablation_changes_the_papers_recipe_one_setting_at_a_time():
+    """Each run of it: the paper's values, but for what the profile cannot afford, and one named change."""
+    chosen = pipeline.profile("demo").ablation
+    stages = {s.variant.split("-")[2]: s for s in pipeline.plan("demo") if s.variant.count("-") == 2}
+    assert list(stages) == [pipeline.BASE, *chosen.changes]
+    base = stages[pipeline.BASE].parameters()
+    afforded = {name.lower() for name in chosen.recipe}
+    assert set(params.deviations(base)) <= afforded
+    assert (base.head, base.frozen_bn, base.sampler, base.betas) == ("paper", "track", "paper", (0.0, 0.99))
+    for name, changes in chosen.changes.items():
+        other = stages[name].parameters()
+        differing = {k for k, v in other.model_dump().items() if v != getattr(base, k)} - {
+            "variant",
+            "feature_store",
+        }
+        assert len(differing) == 1, name
+        assert differing <= {key.lower() for key in changes}
+    comparison = pipeline.stage(pipeline.COMPARISON, "demo").parameters()
+    assert comparison.ablations == tuple(s.folder for s in stages.values())
+    assert not set(comparison.ablations) & set(comparison.runs)
+    assert comparison.leaks == f"results/demo/{pipeline.OVERSAMPLING}"
+
+
+def test_ablation_cannot_name_a_change_as_its_base():
+    with pytest.raises(ValueError, match="'paper' names the recipe that is changed"):
+        pipeline.Ablation(backbone="densenet121", changes={"paper": {"HEAD": "single"}})
+
+
+def test_snakemake_finds_every_variant():
+    """The wildcard of the Snakefile takes every variant of every profile, and nothing with a path in it."""
+    text = (paths.root() / "Snakefile").read_text()
+    pattern = re.search(r'variant="(.+)",', text)[1]
+    variants = {
+        stage.variant for name in pipeline.profiles() for stage in pipeline.plan(name) if stage.variant
+    }
+    assert all(re.fullmatch(pattern, variant) for variant in variants)
+    assert not re.fullmatch(pattern, "densenet121-seed0/run")
 
 
 def test_unknown_names_say_what_there_is():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from drstudy import params, paths, pipeline, records, report
+from drstudy import checklists, params, paths, pipeline, records, report
 
 matplotlib.use("agg")
 
@@ -83,6 +83,20 @@ def test_report_replaces_an_older_one_whole(finish):
     (page.parent / "old.html").write_text("old")
     assert report.write("smoke") == page
     assert not (page.parent / "old.html").exists()
+
+
+def test_checklists_are_written_and_linked(finish):
+    finish(n_images=17)
+    page = report.write("smoke")
+    for name in checklists.SHEETS:
+        assert f'href="{name}.html"' in text(page)
+        draft = text(page.parent / f"{name}.html")
+        assert "Machine-filled draft" in draft
+        assert f'<td class="absent">{checklists.NOT_REPORTED}</td>' in draft
+        assert f'href="{name}.md"' in draft
+        assert "Machine-filled draft" in text(page.parent / f"{name}.md")
+    assert "17 of the source" not in text(page), "answers stand on their own page"
+    assert "Used: 17 of the source." in text(page.parent / "claim_2024.html")
 
 
 def test_values_are_escaped(finish):

@@ -26,7 +26,7 @@ default."""
 FELLOW_EYE_CORRELATION = 0.95
 """Correlation of the latent severity of the two eyes of a patient (both normal, mean 0, variance 1)."""
 
-SIZE_RANGE = (64, 1024)
+SIZE_RANGE = (64, 2048)
 EYES = ("left", "right")
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _NORMAL = NormalDist()
@@ -51,7 +51,7 @@ class PhantomConfig:
     Attributes:
         n_patients: number of patients (>= 1); each has a left and a right eye. A smaller study is the
             beginning of a larger one with the same seed.
-        size: width and height of an image in pixels, 64 to 1024. The same eye at another size is the same
+        size: width and height of an image in pixels, 64 to 2048. The same eye at another size is the same
             eye.
         seed: any integer from 0 to 2**63 - 1.
         distribution: a name in ``DISTRIBUTIONS``, or five numbers >= 0, not all 0: the shares of grades 0 to

@@ -1,0 +1,263 @@
+"""Fine-tuning with the feature store, against running the whole network each epoch: plain PyTorch, fastai, fastdrs.
+
+One epoch of each side in turn, on the same JPEG files. Ours pays beside its epochs for the image store and for the trunk on K views;
+both are counted in full. The total for 100 epochs is extrapolated from the median epoch, and says so. `plain` is the paper's way: a
+DataLoader that decodes and augments, the whole network, only the last block and the head learning, float32. fastai and fastdrs run with their
+own defaults (fastai: body frozen but for its batch norms; fastdrs: the whole network learns; it has no EfficientNet-Lite0).
+Validation is left out on all sides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from side_by_side import alternate, options, report
+
+TOTAL = 100
+SIZE = 224
+
+
+def main() -> None:
+    given = options(
+        __doc__.splitlines()[0],
+        images=(128, 32, "training images"),
+        test=(160, 48, "test images, for the difference in kappa"),
+        pixels=(384, 384, "side of the JPEG files"),
+        epochs=(5, 5, "epochs measured"),
+        batch=(32, 32, "images a step"),
+        views=(4, 4, "views in the feature store"),
+        densenet=(1, 0, "1 measures DenseNet121 too"),
+    )
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(given.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["DRSTUDY_DATA"] = scratch
+        from drstudy import paths
+        from drstudy.data import phantom, sources
+
+        eyes = -(-(given.images + given.test) // 2)
+        config = phantom.PhantomConfig(n_patients=eyes, size=given.pixels, seed=11)
+        with contextlib.redirect_stderr(io.StringIO()):
+            folder = phantom.write(config, Path(scratch) / "phantom")
+            manifest = sources.load("phantom", folder).manifest.iloc[: given.images + given.test]
+        split = ["train"] * given.images + ["test"] * (len(manifest) - given.images)
+        manifest = manifest.assign(split=split, path=[str(paths.resolve(path)) for path in manifest["path"]])
+        for backbone in ["efficientnet_lite0", "densenet121"][: 1 + given.densenet]:
+            compare(backbone, manifest, Path(scratch), given)
+
+
+def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None:
+    import torch
+
+    from drstudy import devices, features, params, prediction, sampling, statistics, training
+    from drstudy.data import images
+    from drstudy.data.dataset import Dataset
+    from drstudy.models import backbones
+
+    recipe = params.FineTuning(
+        backbone=backbone,
+        weights="bundled" if backbone == "efficientnet_lite0" else "none",
+        sampler="inverse",
+        batch_size=given.batch,
+        views=given.views,
+        input_size=SIZE,
+        learning_rate=3e-4,
+        select_by="last",
+    )
+    compute = devices.setup("cpu", "auto", given.threads, 0)
+    # --- ours: what is paid once
+    began = time.perf_counter()
+    with contextlib.redirect_stderr(io.StringIO()):
+        store = images.build(manifest, 256, given.threads, folder=scratch / f"images_{backbone}")
+    prepared = time.perf_counter() - began
+    rows = manifest[["image_id", "patient_id", "grade", "split"]].merge(store.index[["image_id", "row"]])
+    rows.loc[rows.index[-2:], "split"] = "validation"  # a patient; nothing is chosen here
+    data = Dataset(store.images, rows, store.folder.name)
+    net = training.build(recipe, data, compute)
+    start = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        cached = features.open_features(net, data, recipe, compute)
+    stored = time.perf_counter() - began
+    optimiser = torch.optim.Adam([q for q in net.parameters() if q.requires_grad], lr=recipe.learning_rate)
+    scaler, loss = torch.amp.GradScaler("cpu", enabled=False), torch.nn.CrossEntropyLoss()
+    numbers = iter(range(1, 10**6))
+
+    def ours() -> None:
+        training._train_epoch(net, cached, optimiser, scaler, loss, recipe, compute, next(numbers))
+
+    # --- the others
+    files = manifest[manifest["split"] == "train"]
+    grades = files["grade"].to_numpy(dtype=int)
+    weights = sampling.grade_weights("inverse", np.bincount(grades, minlength=5))[grades]
+    plain_net = backbones.build(backbone, "single", recipe.weights, 0)
+    plain_net.load_state_dict(start)
+    plain_net.freeze("track")
+    sides = {"ours": ours, "plain": plain(plain_net, files, weights, recipe)}
+    sides["fastai"] = fastai(backbones.build(backbone, "single", recipe.weights, 0).net, files, recipe)
+    if backbone == "densenet121":
+        sides["fastdrs"] = fastdrs(backbone, files, recipe)
+    epoch, _ = alternate(sides, given.epochs)
+
+    total = {name: TOTAL * seconds for name, seconds in epoch.items()}
+    total["ours"] += prepared + stored
+    test = data.part("test")
+    tables = []
+    for one in (net, plain_net):
+        one.eval()
+        probabilities = prediction.predict(
+            one, store.images[test["row"].to_numpy()], devices.Compute("cpu", "fp32"), SIZE
+        )
+        tables.append(prediction.frame(test, probabilities))
+    difference = statistics.paired_difference(*tables, 1000, 0).set_index("metric").loc["qwk"]
+    compared = {
+        "qwk_difference": float(difference["value"]),
+        "qwk_difference_lo": float(difference["lo"]),
+        "qwk_difference_hi": float(difference["hi"]),
+        "after_epochs": given.epochs + 1,
+    }
+    for other in [name for name in sides if name != "ours"]:
+        same = bool(difference["lo"] <= 0 <= difference["hi"]) if other == "plain" else None
+        report(
+            f"fine_tune {backbone} against {other}",
+            total["ours"],
+            total[other],
+            f"s for {TOTAL} epochs, extrapolated from the median of {given.epochs}",
+            same,
+            **(compared if other == "plain" else {}),
+            images=len(files),
+            image_store=prepared,
+            trunk_once=stored,
+            epoch_ours=epoch["ours"],
+            epoch_other=epoch[other],
+            precision_ours=compute.precision,
+        )
+    cached.close(keep=False)
+
+
+def plain(net, files: pd.DataFrame, weights: np.ndarray, recipe):
+    """The paper's way: each epoch decodes and augments each image drawn, and runs the whole network, in float32."""
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+
+    from drstudy import transforms
+    from drstudy.models.compat import torchvision
+
+    v2 = torchvision.transforms.v2
+
+    class Files(Dataset):
+        change = v2.Compose(
+            [
+                v2.Resize((SIZE, SIZE)),
+                *transforms.AUGMENTATIONS.values(),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(list(net.mean), list(net.std)),
+            ]
+        )
+
+        def __len__(self) -> int:
+            return len(files)
+
+        def __getitem__(self, item: int):
+            with Image.open(files["path"].iloc[item]) as image:
+                return self.change(image.convert("RGB")), int(files["grade"].iloc[item])
+
+    sampler = WeightedRandomSampler(
+        torch.from_numpy(weights), len(files), generator=torch.Generator().manual_seed(0)
+    )
+    loader = DataLoader(Files(), recipe.batch_size, sampler=sampler)
+    optimiser = torch.optim.Adam([q for q in net.parameters() if q.requires_grad], lr=recipe.learning_rate)
+    loss = torch.nn.CrossEntropyLoss()
+
+    def epoch() -> None:
+        net.train()
+        for images, grades in loader:
+            optimiser.zero_grad()
+            loss(net(images), grades).backward()
+            optimiser.step()
+
+    return epoch
+
+
+def fastai(network, files: pd.DataFrame, recipe):
+    """fastai's Learner with its own split into frozen body and head, its own augmentations and one-cycle schedule."""
+    from fastai.vision.all import (
+        CategoryBlock,
+        ColReader,
+        CrossEntropyLossFlat,
+        DataBlock,
+        ImageBlock,
+        Learner,
+        Normalize,
+        Resize,
+        aug_transforms,
+        imagenet_stats,
+        params,
+    )
+
+    block = DataBlock(
+        (ImageBlock, CategoryBlock),
+        get_x=ColReader("path"),
+        get_y=ColReader("grade"),
+        splitter=lambda frame: (list(range(len(frame))), []),
+        item_tfms=Resize(SIZE),
+        batch_tfms=[*aug_transforms(flip_vert=True, max_rotate=180.0), Normalize.from_stats(*imagenet_stats)],
+    )
+    loaders = block.dataloaders(
+        files[["path", "grade"]].astype({"grade": int}), bs=recipe.batch_size, num_workers=0
+    )
+
+    def groups(model):
+        last = list(model.children())[-1]
+        head = {id(q) for q in last.parameters()}
+        return [[q for q in params(model) if id(q) not in head], list(last.parameters())]
+
+    learner = Learner(loaders, network, loss_func=CrossEntropyLossFlat(), splitter=groups)
+    learner.freeze()
+
+    def epoch() -> None:
+        with learner.no_bar(), learner.no_logging(), contextlib.redirect_stdout(io.StringIO()):
+            learner.fit(1, recipe.learning_rate)
+
+    return epoch
+
+
+def fastdrs(backbone: str, files: pd.DataFrame, recipe):
+    """fastdrs' data set, transforms and training epoch; it trains all layers."""
+    import torch
+    from fastdrs.data import EyepacsDataset
+    from fastdrs.models import build_model
+    from fastdrs.preprocessing import get_transforms
+    from fastdrs.training import train_epoch
+    from PIL import Image
+    from torch.utils.data import DataLoader
+
+    class Records:
+        def __len__(self) -> int:
+            return len(files)
+
+        def __getitem__(self, item: int) -> dict:
+            return {"image": Image.open(files["path"].iloc[item]), "label": int(files["grade"].iloc[item])}
+
+    loader = DataLoader(EyepacsDataset(Records(), get_transforms(SIZE)), recipe.batch_size, shuffle=True)
+    model = build_model(backbone, pretrained=False)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+    loss = torch.nn.CrossEntropyLoss()
+
+    def epoch() -> None:
+        train_epoch(model, loader, loss, optimiser, torch.device("cpu"))
+
+    return epoch
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What all benchmarks share: runs that alternate, medians, one JSON line."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def options(description: str, **sizes: tuple[int, int, str]) -> argparse.Namespace:
+    """Command line of a benchmark.
+
+    Args:
+        description: First line of ``--help``.
+        sizes: By name: default, value of ``--quick``, and what it is.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="small sizes: under a minute")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each side (default 1)")
+    for name, (_, quick, text) in sizes.items():
+        default = sizes[name][0]
+        parser.add_argument(f"--{name}", type=int, help=f"{text} (default {default}, quick {quick})")
+    given = parser.parse_args()
+    for name, (default, quick, _) in sizes.items():
+        if getattr(given, name) is None:
+            setattr(given, name, quick if given.quick else default)
+    return given
+
+
+def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Run each side once unmeasured, then all of them in turn, ``repeats`` times.
+
+    The order is reversed every other time, so that whatever drifts (clock speed, caches) strikes all sides alike.
+
+    Returns:
+        Median seconds of each side, and what each returned last.
+    """
+    results = {name: run() for name, run in sides.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats):
+        for name in sorted(sides, key=list(sides).index, reverse=bool(turn % 2)):
+            gc.collect()
+            began = time.perf_counter()
+            results[name] = sides[name]()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}, results
+
+
+def report(name: str, ours: float, other: float, unit: str, same_result: bool, **more: Any) -> None:
+    """Print the one JSON line; the ratio says how many times faster ours is (units are times, less is better)."""
+    line = {
+        "name": name,
+        "ours": ours,
+        "other": other,
+        "ratio": other / ours,
+        "unit": unit,
+        "same_result": same_result,
+        **more,
+    }
+    print(json.dumps({key: _short(value) for key, value in line.items()}), flush=True)
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
