@@ -70,7 +70,7 @@ def test_batches_are_dealt_out_whole(count, processes):
 
 def test_processes_without_a_folder_to_meet_in_are_refused():
     p = params.FineTuning(processes=2)
-    with pytest.raises(ValueError, match="PROCESSES above 1 needs the result folder"):
+    with pytest.raises(ValueError, match="PROCESSES above 1 is for notebook 03"):
         training.fit(torch.nn.Linear(1, 1), None, p, devices.Compute("cpu", "fp32"))
 
 
