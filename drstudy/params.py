@@ -154,7 +154,6 @@ class Training(Computing):
         input_size: Side of the network's input, pixels. The paper: 224.
         compile: Hand the frozen trunk to ``torch.compile``: half a minute or more at first (a C++ compiler is needed), then faster;
             it pays for thousands of images.
-        processes: That train the network together, one a GPU (on a CPU only to test it); each step's batch is divided among them.
         select_by: Which validation number chooses the epoch: ``qwk`` or ``loss``; ``last`` keeps the last epoch (the paper states
             no choice).
     """
@@ -175,7 +174,6 @@ class Training(Computing):
     feature_store: bool = True
     input_size: Annotated[int, Field(ge=32, le=2048)] = 96
     compile: bool = False
-    processes: Positive = 1
     select_by: Literal["qwk", "loss", "last"] = "qwk"
 
     @model_validator(mode="after")
@@ -215,12 +213,14 @@ class FineTuning(Training):
     Attributes:
         resamples: Of the patient bootstrap.
         keep_features: Keep the feature store after the run (it is large, and made again when needed).
+        processes: That train the network together, one a GPU (on a CPU only to test it); each step's batch is divided among them.
     """
 
     notebook: ClassVar[str] = "03_fine_tuning"
     variant: Variant = "efficientnet_lite0-seed0"
     resamples: Positive = 200
     keep_features: bool = False
+    processes: Positive = 1
 
 
 class BackboneComparison(Parameters):

@@ -42,7 +42,7 @@ from drstudy.devices import Compute
 from drstudy.features import TRUNK_BATCH, Features, open_features
 from drstudy.models import backbones, heads, norms
 from drstudy.models.backbones import GradingNet
-from drstudy.params import Training
+from drstudy.params import FineTuning, Training
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -143,7 +143,7 @@ def fit(
         FloatingPointError: If a loss is no longer finite, with the epoch and step.
         RuntimeError: If processes that were started failed, with the end of what they said.
     """
-    if team is None and p.processes > 1:
+    if team is None and isinstance(p, FineTuning) and p.processes > 1:
         _launch(p, folder, task)
     optimiser = task.optimiser(net, p)
     scaler = torch.amp.GradScaler(compute.device.split(":")[0], enabled=compute.precision == "fp16")
@@ -415,7 +415,7 @@ def _log(writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk:
     writer.flush()
 
 
-def _launch(p: Training, folder: Path | None) -> None:
+def _launch(p: FineTuning, folder: Path | None) -> None:
     """Train in ``p.processes`` processes; what they leave are finished checkpoints."""
     if folder is None or folder != p.folder:
         raise ValueError(

@@ -47,8 +47,8 @@ def collapsed(head: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     layers = list(head) if isinstance(head, nn.Sequential) else [head]
     if not all(type(layer) is nn.Linear for layer in layers):
         raise ValueError("Only linear layers in a row collapse to one; this head has others between them.")
-    weight = torch.eye(layers[0].in_features, dtype=torch.float64, device=layers[0].weight.device)
-    bias = torch.zeros(layers[0].in_features, dtype=torch.float64, device=layers[0].weight.device)
+    weight = torch.eye(layers[0].in_features, dtype=torch.float64)
+    bias = torch.zeros(layers[0].in_features, dtype=torch.float64)
     for layer in layers:
         own, added = layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double()
         weight, bias = own @ weight, own @ bias + added
