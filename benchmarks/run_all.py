@@ -16,6 +16,7 @@ SCRIPTS = (
     "prepare_images",
     "heatmaps",
     "heatmap_methods",
+    "compile_trunk",
     "bootstrap",
     "phantom",
     "scaling",
