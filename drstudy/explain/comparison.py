@@ -271,8 +271,11 @@ def readable(found: pd.DataFrame, by: Sequence[str], unit: str = "eyes", scale: 
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """``+1.2 (0.3 to 2.0)``; without an interval where there is none."""
+    """``+1.2 (0.3 to 2.0)``; without an interval where there is none, ``-`` where there is no number."""
+    if np.isnan(value):
+        return "-"
     digits = 1 if abs(value) >= 1 else 2
+    value, low, high = (round(number, digits) + 0.0 for number in (value, low, high))  # no -0.0
     ends = "" if np.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
     return f"{value:+.{digits}f}{ends}"
 
