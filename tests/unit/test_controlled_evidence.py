@@ -21,7 +21,7 @@ NEVER = ("MA", "SE", "VB", "IRMA", "NV", "PRH", "LASER", "DRUSEN")
 
 
 CONFIG = phantom.PhantomConfig(
-    n_patients=45, size=SIDE, seed=3, distribution=(0, 0, 1, 0, 0), difficulty=0, ungradable=0, laser=0
+    n_patients=60, size=SIDE, seed=3, distribution=(0, 0, 1, 0, 0), difficulty=0, ungradable=0, laser=0
 )
 
 
@@ -93,12 +93,13 @@ class Local(backbones.EfficientNetLite):
             torch.nn.Conv2d(40, 48, 1), torch.nn.ReLU(), torch.nn.Conv2d(48, 32, 3, padding=1), torch.nn.ReLU()
         )
         self.last = torch.nn.Linear(32, 5)
+        self.middle, self.scale = 0.0, 1.0
 
     def trunk(self, x):
         x = functional.relu6(self.net._bn0(self.net._conv_stem(x)))
         for block in self.net._blocks[:4]:
             x = block(x)
-        return x / 2.0
+        return (x - self.middle) / self.scale
 
     def tail(self, h):
         return self.last(self.tap("local", self.local(h)).mean((2, 3)))
@@ -124,6 +125,8 @@ def test_a_network_that_only_haemorrhages_can_teach_is_found_out(eyes):
         x = transforms.to_input(np.stack(photographs), SIDE, net.mean, net.std)
         with torch.no_grad():
             h = torch.cat([net.eval().trunk(part) for part in x.split(16)])
+            net.middle, net.scale = h.mean((0, 2, 3), keepdim=True), h.std((0, 2, 3), keepdim=True)
+            h = (h - net.middle) / net.scale
         adam = torch.optim.Adam([*net.local.parameters(), *net.last.parameters()], lr=3e-3, weight_decay=1e-4)
         for _ in range(60):
             for part in torch.randperm(len(h)).split(16):
