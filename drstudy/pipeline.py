@@ -159,9 +159,10 @@ def plan(name: str) -> list[Stage]:
         own |= chosen.overrides.get(backbone, {})
         stages.append(Stage(TRAINING, name, variant, own, (audit,)))
     stages.append(Stage(COMPARISON, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
-    for variant, model in zip(chosen.variants, models):
-        own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model}
-        stages.append(Stage(HEATMAPS, name, variant, own, (audit, model)))
+    for variant, model, (backbone, _) in zip(chosen.variants, models, pairs):
+        others = [folder for folder, (other, _) in zip(models, pairs) if other == backbone and folder != model]
+        own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model, "OTHERS": others}
+        stages.append(Stage(HEATMAPS, name, variant, own, (audit, model, *others)))
     stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     return [stage for stage in stages if stage.notebook in chosen.notebooks]
 

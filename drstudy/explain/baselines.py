@@ -69,7 +69,9 @@ def beside(
 
 def random_field(random: np.random.Generator, grid: tuple[int, int]) -> np.ndarray:
     """(h, w) float32, 0 at its lowest point: normal noise, smoothed with a Gaussian one cell wide."""
-    field = cv2.GaussianBlur(random.normal(size=grid).astype(np.float32), (0, 0), 1, borderType=cv2.BORDER_REFLECT)
+    field = cv2.GaussianBlur(
+        random.normal(size=grid).astype(np.float32), (0, 0), 1, borderType=cv2.BORDER_REFLECT
+    )
     return field - field.min()
 
 
@@ -105,6 +107,8 @@ def vesselness(image: np.ndarray, fov: np.ndarray) -> np.ndarray:
         cv2.line(line, (half - dx, half - dy), (half + dx, half + dy), 1)
         lines.append(cv2.morphologyEx(dark, cv2.MORPH_OPEN, line))
     width = 2 * max(2, round(diameter / 80)) + 1
-    round_ = cv2.morphologyEx(dark, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
+    round_ = cv2.morphologyEx(
+        dark, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    )
     inner = cv2.erode(fov.astype(np.uint8), np.ones((width, width), np.uint8)) > 0
     return np.where(inner, np.clip(np.max(lines, axis=0).astype(np.float32) - round_, 0, None), 0)

@@ -116,7 +116,10 @@ def paired(
     divisor = np.where(total > 0, total, np.nan)
     _, mean, whole = _moments(*(part[None] for part in (total, gap.sum(0), (gap**2).sum(0))))
     found = {"eyes": total, "patients": (present > 0).sum(0)}
-    found |= {"value": np.where(both, first, 0).sum(0) / divisor, "other": np.where(both, second, 0).sum(0) / divisor}
+    found |= {
+        "value": np.where(both, first, 0).sum(0) / divisor,
+        "other": np.where(both, second, 0).sum(0) / divisor,
+    }
     for name, value, draws in (("difference", mean[0], change), ("effect", whole[0], effect)):
         draws = np.where(few | (size == 0), np.nan, draws)
         low, high = (_percentile(draws, tail) for tail in localisation.TAILS)
@@ -124,11 +127,15 @@ def paired(
     return found
 
 
-def _moments(count: np.ndarray, total: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _moments(
+    count: np.ndarray, total: np.ndarray, squares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count, mean and mean over standard deviation from sums."""
     safe = np.where(count > 0, count, np.nan)
     mean = total / safe
-    spread = np.sqrt(np.clip(squares / safe - mean**2, 0, None) * safe / np.where(count > 1, count - 1, np.nan))
+    spread = np.sqrt(
+        np.clip(squares / safe - mean**2, 0, None) * safe / np.where(count > 1, count - 1, np.nan)
+    )
     return count, mean, mean / np.where(spread > 1e-12 * np.abs(mean), spread, np.nan)
 
 
@@ -179,7 +186,9 @@ def differences(
                 continue
             one, other = wide[layer].dropna(axis=1, how="all"), wide[against].dropna(axis=1, how="all")
             cells = one.columns.intersection(other.columns, sort=False)
-            numbers = paired(one[cells].to_numpy(float), other[cells].to_numpy(float), patient, resamples, seed)
+            numbers = paired(
+                one[cells].to_numpy(float), other[cells].to_numpy(float), patient, resamples, seed
+            )
             about = cells.to_frame(index=False)
             about.columns = ["kind", "region", "metric"]
             about = about.assign(layer=layer, against=against, group=name, **numbers)
@@ -223,7 +232,9 @@ def coverage(
     for layer, against in wanted:
         if not {layer, against} <= set(wide):
             continue
-        one, other = (np.where(inside, wide[name].to_numpy(float)[:, None], np.nan) for name in (layer, against))
+        one, other = (
+            np.where(inside, wide[name].to_numpy(float)[:, None], np.nan) for name in (layer, against)
+        )
         numbers = paired(one, other, patient, resamples, seed)
         rows = pd.DataFrame(cells, columns=["region", "size"]).assign(layer=layer, against=against, **numbers)
         found.append(rows[rows["eyes"] > 0].rename(columns={"eyes": "lesions"}))
@@ -262,7 +273,10 @@ def readable(found: pd.DataFrame, by: Sequence[str], unit: str = "eyes", scale: 
     """
     rows = []
     for key, cell in found.groupby(list(by), sort=False):
-        row = dict(zip(by, key)) | {unit: int(cell[unit].iloc[0]), "score, %": _number(scale * cell["value"].iloc[0])}
+        row = dict(zip(by, key)) | {
+            unit: int(cell[unit].iloc[0]),
+            "score, %": _number(scale * cell["value"].iloc[0]),
+        }
         for one in cell.to_dict("records"):
             name = one["against"].split(" ")[0]
             row[f"minus {name}"] = interval(*(scale * one[f"difference{end}"] for end in ("", "_lo", "_hi")))

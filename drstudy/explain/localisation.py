@@ -216,7 +216,9 @@ def measure_eye(
             found.append(rows("part", region, "not annotated"))
         else:
             cover = part[fov]
-            found.append(rows("part", region, lit, area=cover.sum(dtype=np.float64) / pixels, heat=share @ cover))
+            found.append(
+                rows("part", region, lit, area=cover.sum(dtype=np.float64) / pixels, heat=share @ cover)
+            )
     for region, mask in named.items():
         cover = None if mask is None else mask[fov]
         if cover is None:

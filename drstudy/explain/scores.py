@@ -74,13 +74,17 @@ class Ranked:
         at = np.flatnonzero(cover)
         share, positive = cover[at].astype(np.float64), cover.sum(dtype=np.float64)
         otsu = self.otsu()
-        found = {name: np.empty(len(self.heat)) for name in ("aupr", "dice_otsu", "dice_fixed", "dice_oracle")}
+        found = {
+            name: np.empty(len(self.heat)) for name in ("aupr", "dice_otsu", "dice_fixed", "dice_oracle")
+        }
         found["curve"] = np.empty((len(self.heat), len(FRACTIONS)))
         for m, ordered in enumerate(self.sorted):
             values = self.heat[m, at]
             order = np.argsort(-values, kind="stable")
             falling, inside = values[order], share[order].cumsum()
-            last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)  # of each run of equal values
+            last = np.append(
+                np.flatnonzero(np.diff(falling)), len(falling) - 1
+            )  # of each run of equal values
             taken = len(ordered) - np.searchsorted(ordered, falling[last], "left")
             found["aupr"][m] = (np.diff(inside[last], prepend=0) * inside[last] / taken).sum() / positive
             found["dice_oracle"][m] = (2 * inside[last] / (taken + positive)).max()

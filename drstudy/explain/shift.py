@@ -135,7 +135,11 @@ def test(table: pd.DataFrame, eyes: pd.DataFrame, resamples: int, seed: int) -> 
     for name, (first, second) in sides.items():
         one, other = (side.reindex(columns=REGIONS).to_numpy(float) for side in (first, second))
         patient = first.index.map(patients).to_numpy(str)
-        numbers = comparison.paired(one, other, patient, resamples, seed) if len(one) else {"eyes": 0, "patients": 0}
+        numbers = (
+            comparison.paired(one, other, patient, resamples, seed)
+            if len(one)
+            else {"eyes": 0, "patients": 0}
+        )
         found.append(pd.DataFrame({"comparison": name, "region": REGIONS} | numbers))
     return pd.concat(found, ignore_index=True).reindex(columns=COLUMNS)
 
@@ -150,8 +154,12 @@ def _matches(eyes: pd.DataFrame, area: pd.DataFrame) -> Mapping[str, str]:
     for row in eyes[eyes["called"] == 0].itertuples():
         free = others[others["patient_id"] != row.patient_id]
         if len(free):
-            far = pd.DataFrame({"grade": (free["grade"] - row.grade).abs(), "size": (free["size"] - row.size).abs()})
-            found[row.image_id] = free.loc[far.sort_values(["grade", "size"], kind="stable").index[0], "image_id"]
+            far = pd.DataFrame(
+                {"grade": (free["grade"] - row.grade).abs(), "size": (free["size"] - row.size).abs()}
+            )
+            found[row.image_id] = free.loc[
+                far.sort_values(["grade", "size"], kind="stable").index[0], "image_id"
+            ]
     return found
 
 
@@ -176,4 +184,6 @@ def _verdict(row: Mapping[str, float]) -> str:
     if not way:
         return "no change beyond chance"
     claimed = {"lesion": "falls", "vessel": "rises"}.get(row["region"])
-    return way if claimed is None else f"{way}, {'as the paper says' if way == claimed else 'against the paper'}"
+    return (
+        way if claimed is None else f"{way}, {'as the paper says' if way == claimed else 'against the paper'}"
+    )

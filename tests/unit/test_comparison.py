@@ -156,7 +156,9 @@ def test_paired_differences_equal_a_bootstrap_row_by_row():
     assert found["difference"][0] == pytest.approx(known.mean())
     assert found["effect"][0] == pytest.approx(known.mean() / known.std(ddof=1))
     ends = [found[name][0] for name in ("difference_lo", "difference_hi", "effect_lo", "effect_hi")]
-    np.testing.assert_allclose(ends, [*np.percentile(means, (2.5, 97.5)), *np.percentile(effects, (2.5, 97.5))])
+    np.testing.assert_allclose(
+        ends, [*np.percentile(means, (2.5, 97.5)), *np.percentile(effects, (2.5, 97.5))]
+    )
 
 
 def test_paired_differences_of_few_patients_have_no_interval():
@@ -192,7 +194,10 @@ def severe_eyes():
         for side, called in (("l", 0), ("r", 3)):
             p = np.full(5, 0.1)
             p[called] = 0.6
-            table.append({"image_id": patient + side, "patient_id": patient, "grade": 3} | {f"p{k}": p[k] for k in range(5)})
+            table.append(
+                {"image_id": patient + side, "patient_id": patient, "grade": 3}
+                | {f"p{k}": p[k] for k in range(5)}
+            )
     table.append(table[0] | {"image_id": "zl", "patient_id": "z", "grade": 1})
     return shift.severe(pd.DataFrame(table).astype({"grade": "Int64"}))
 
@@ -219,7 +224,9 @@ def test_severe_eyes_are_those_with_a_severe_grade():
 
 def test_the_paper_s_claim_is_seen_where_it_is_true_and_refused_where_not():
     eyes = severe_eyes()
-    moved = shift.test(shares_of(eyes, (0.02, 0.3), (0.10, 0.1)), eyes, 200, 0).set_index(["comparison", "region"])
+    moved = shift.test(shares_of(eyes, (0.02, 0.3), (0.10, 0.1)), eyes, 200, 0).set_index(
+        ["comparison", "region"]
+    )
     still = shift.test(shares_of(eyes, (0.05, 0.1), (0.05, 0.1)), eyes, 200, 0)
     for name in shift.COMPARISONS:
         assert moved.loc[(name, "lesion"), "difference_hi"] < 0, name
@@ -233,13 +240,18 @@ def test_the_paper_s_claim_is_seen_where_it_is_true_and_refused_where_not():
     assert set(shown["verdict"]) == {
         "falls, as the paper says", "rises, as the paper says", "no such eye, or not annotated",
     }  # fmt: skip
-    assert not set(shift.readable(still)["verdict"]) & {"falls, as the paper says", "rises, as the paper says"}
+    assert not set(shift.readable(still)["verdict"]) & {
+        "falls, as the paper says",
+        "rises, as the paper says",
+    }
 
 
 def test_without_missed_eyes_there_is_no_number_and_no_error():
     eyes = severe_eyes()
     eyes = eyes[eyes["called"] == 3]
-    found = shift.test(shares_of(eyes, (0.1, 0.1), (0.1, 0.1)), eyes, 50, 0).set_index(["comparison", "region"])
+    found = shift.test(shares_of(eyes, (0.1, 0.1), (0.1, 0.1)), eyes, 50, 0).set_index(
+        ["comparison", "region"]
+    )
     assert found.loc[("same eye, called normal", "lesion"), "eyes"] == 0
     assert found.loc[("matched eyes", "vessel"), "eyes"] == 0
     assert np.isnan(found.loc[("same eye, called normal", "lesion"), "difference"])

@@ -57,7 +57,9 @@ def test_equals_scikit_learn_on_maps_with_many_ties():
     for levels in (3, 20, 10**6):
         heat = random.integers(levels, size=(SIZE, SIZE)) + 3 * SQUARE
         found = scored(heat)
-        assert found["aupr"] == pytest.approx(average_precision_score(SQUARE.ravel(), heat.ravel()), abs=ROUNDING)
+        assert found["aupr"] == pytest.approx(
+            average_precision_score(SQUARE.ravel(), heat.ravel()), abs=ROUNDING
+        )
         cut = heat >= 0.5 * heat.max()
         assert found["dice_fixed"] == pytest.approx(f1_score(SQUARE.ravel(), cut.ravel()), abs=ROUNDING)
         overlap = jaccard_score(SQUARE.ravel(), cut.ravel())
