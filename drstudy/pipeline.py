@@ -160,7 +160,9 @@ def plan(name: str) -> list[Stage]:
         stages.append(Stage(TRAINING, name, variant, own, (audit,)))
     stages.append(Stage(COMPARISON, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     for variant, model, (backbone, _) in zip(chosen.variants, models, pairs):
-        others = [folder for folder, (other, _) in zip(models, pairs) if other == backbone and folder != model]
+        others = [
+            folder for folder, (other, _) in zip(models, pairs) if other == backbone and folder != model
+        ]
         own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model, "OTHERS": others}
         stages.append(Stage(HEATMAPS, name, variant, own, (audit, model, *others)))
     stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))

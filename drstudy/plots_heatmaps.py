@@ -305,27 +305,38 @@ METHOD_NAMES = {
 }
 
 
+FEWEST_SHOWN = 8
+"""Fewer eyes are in the table and not in the figure, whose scale their intervals would stretch."""
+
+
 def beyond_chance(found: pd.DataFrame, metrics: Mapping[str, str], regions: Sequence[str]) -> Figure:
     """What a map scores beyond each of the four baselines, by lesion: points right of the line are beyond chance.
+
+    The pointing game is in percentage points; other scores, which grow with the lesions' area, in percent of the
+    baseline's own mean score.
 
     Args:
         found: Of :func:`drstudy.explain.comparison.differences` for one map and group, by baseline.
         metrics: Column to name, one panel each.
-        regions: From top to bottom; those without a number are left out.
+        regions: From top to bottom; those with fewer than :data:`FEWEST_SHOWN` eyes are left out.
     """
-    found = found[found["region"].isin(regions)]
-    shown = [region for region in regions if (found["region"] == region).any()]
+    shown = [region for region in regions if _most(found, region) >= FEWEST_SHOWN]
     figure, axes = plots.new_figure(
-        1, len(metrics), 3.6 * len(metrics) + 1, 0.62 * len(shown) + 1.9, sharey=True
+        1, len(metrics), 3.6 * len(metrics) + 1, 0.62 * max(len(shown), 1) + 1.9, sharey=True
     )
     for axis, (metric, name) in zip(axes[0], metrics.items()):
         axis.axvline(0, color="black", lw=1)
         for offset, (against, colour) in zip((-0.27, -0.09, 0.09, 0.27), AGAINST_COLOURS.items()):
             rows = found[(found["metric"] == metric) & found["against"].str.startswith(f"{against} ")]
-            _forest(axis, rows.set_index("region").reindex(shown), offset, colour, f"minus {against}")
-        axis.set(title=name, xlabel="difference, percentage points")
-    labels = [f"{region} ({_most(found, region)} eyes)" for region in shown]
-    axes[0, 0].set_yticks(range(len(shown)), labels)
+            rows = rows.set_index("region").reindex(shown)
+            scale = 1 if metric == "hit" else 1 / rows["other"].where(rows["other"] > 0)
+            _forest(axis, rows, offset, colour, f"against {against}", scale)
+        axis.set(
+            title=name, xlabel="more, percentage points" if metric == "hit" else "more, % of the baseline's"
+        )
+    if not shown:
+        axes[0, 0].text(0.5, 0.5, "no lesion in enough eyes", ha="center", transform=axes[0, 0].transAxes)
+    axes[0, 0].set_yticks(range(len(shown)), [f"{region} ({_most(found, region)} eyes)" for region in shown])
     axes[0, 0].invert_yaxis()
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4)
@@ -333,12 +344,16 @@ def beyond_chance(found: pd.DataFrame, metrics: Mapping[str, str], regions: Sequ
 
 
 def _most(found: pd.DataFrame, region: str) -> int:
-    return int(found.loc[found["region"] == region, "eyes"].max())
+    eyes = found.loc[found["region"] == region, "eyes"]
+    return int(eyes.max()) if len(eyes) else 0
 
 
-def _forest(axes: Axes, rows: pd.DataFrame, offset: float, colour: str, label: str) -> None:
+def _forest(
+    axes: Axes, rows: pd.DataFrame, offset: float, colour: str, label: str, scale: pd.Series | float = 1
+) -> None:
     """Points with intervals, one a row; hollow where there is no interval."""
-    middle, low, high = (100 * rows[f"difference{end}"].to_numpy(float) for end in ("", "_lo", "_hi"))
+    ends = [100 * rows[f"difference{end}"] * scale for end in ("", "_lo", "_hi")]
+    middle, low, high = (end.to_numpy(float) for end in ends)
     y = np.arange(len(rows)) + offset
     error = np.nan_to_num(np.clip([middle - low, high - middle], 0, None))
     axes.errorbar(middle, y, xerr=error, fmt="none", ecolor=colour, elinewidth=1.6, capsize=2)
@@ -382,7 +397,7 @@ def cascade(found: pd.DataFrame, survives: float) -> Figure:
         survives: Rank correlation above which a map is said to survive.
     """
     rows = found[found["check"] == "random weights"]
-    figure, axes = plots.new_figure(1, 2, 10, 3.6)
+    figure, axes = plots.new_figure(1, 2, 10, 4)
     for axis, (column, name) in zip(axes[0], (("spearman", "rank correlation"), ("ssim", "SSIM"))):
         for (method, part), colour in zip(
             rows.groupby("method", sort=False), ("#332288", "#D55E00", "#56B4E9")
@@ -397,7 +412,7 @@ def cascade(found: pd.DataFrame, survives: float) -> Figure:
         stages = rows.drop_duplicates("step")
         axis.set_xticks(
             [0, *stages["step"]],
-            ["trained", *stages["stage"]],
+            ["trained", *(_deepest(stage) for stage in stages["stage"])],
             rotation=35,
             ha="right",
             rotation_mode="anchor",
@@ -409,8 +424,14 @@ def cascade(found: pd.DataFrame, survives: float) -> Figure:
     axes[0, 0].axhline(
         survives, color=plots.NEUTRAL, linestyle="dashed", label=f"survives above {survives:g}"
     )
-    axes[0, 0].legend(loc="best", fontsize=9)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names))
     return figure
+
+
+def _deepest(stage: str) -> str:
+    """Of ``features.conv0 to features.denseblock1`` the part nearest to the photograph: ``conv0``."""
+    return stage.split(" to ")[0].removeprefix("features.").lstrip("_")
 
 
 def _grouped(axes: Axes, table: pd.DataFrame, layers: Sequence[str], value: str, scale: float) -> None:

@@ -177,7 +177,7 @@ def differences(
     table = table.assign(group=group).dropna(subset="group")
     table = table[table["kind"].isin(kinds) & table["layer"].isin(names)]
     found = []
-    for name, part in table.groupby("group", sort=False):
+    for name, part in table.groupby("group"):
         wide = part.pivot(index="image_id", columns=["kind", "region", "layer"], values=metrics)
         wide.columns = wide.columns.reorder_levels(["layer", "kind", "region", None])
         patient = wide.index.map(patients).to_numpy(str)
@@ -217,6 +217,10 @@ def coverage(
         One row a pair, region (a code, or ``lesion`` for all) and size (or ``all``): ``lesions``,
         ``patients``, ``value`` (mean coverage over lesions, 0..1), ``other``, ``difference`` with interval.
     """
+    columns = ["layer", "against", "region", "size", "lesions", "patients", "value", "other"]
+    columns += ["difference", "difference_lo", "difference_hi"]
+    if lesions.empty:
+        return pd.DataFrame(columns=columns)
     layer = lesions["layer"].str.replace(r"#\d+", "", regex=True)
     unit = ["image_id", "region", "lesion", "size"]
     wide = lesions.assign(layer=layer).pivot_table("coverage", unit, "layer", aggfunc="mean", sort=False)
@@ -238,8 +242,6 @@ def coverage(
         numbers = paired(one, other, patient, resamples, seed)
         rows = pd.DataFrame(cells, columns=["region", "size"]).assign(layer=layer, against=against, **numbers)
         found.append(rows[rows["eyes"] > 0].rename(columns={"eyes": "lesions"}))
-    columns = ["layer", "against", "region", "size", "lesions", "patients", "value", "other"]
-    columns += ["difference", "difference_lo", "difference_hi"]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
@@ -281,7 +283,7 @@ def readable(found: pd.DataFrame, by: Sequence[str], unit: str = "eyes", scale: 
             name = one["against"].split(" ")[0]
             row[f"minus {name}"] = interval(*(scale * one[f"difference{end}"] for end in ("", "_lo", "_hi")))
         rows.append(row | {"verdict": verdict(cell)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*by, unit, "score, %", "verdict"])
 
 
 def interval(value: float, low: float, high: float) -> str:
@@ -296,3 +298,35 @@ def interval(value: float, low: float, high: float) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
+
+
+def as_metrics(found: pd.DataFrame) -> dict[str, float]:
+    """Flat metrics of all lesions together: ``aupr_lesion_<layer>_minus_centre`` with ``_lo`` and ``_hi``.
+
+    Args:
+        found: Of :func:`differences` with :func:`pairs`, one group.
+    """
+    metrics = {}
+    rows = found[(found["region"] == "lesion") & found["metric"].isin(HEADLINES)]
+    for row in rows.to_dict("records"):
+        name = f"{row['metric']}_lesion_{row['layer']}_minus_{row['against'].split(' ')[0]}"
+        metrics |= {f"{name}{end}": row[f"difference{end}"] for end in ("", "_lo", "_hi")}
+    return metrics
+
+
+def add_centre(display: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
+    """The table of shares with one column more: the share less that of a centre prior, in percentage points.
+
+    Args:
+        display: Of :func:`drstudy.explain.localisation.readable`, with ``layer`` and ``region``.
+        parts: Of :func:`differences` on ``kind`` ``part``.
+    """
+    rows = parts[parts["against"].str.startswith("centre ")].to_dict("records")
+    texts = {
+        (row["layer"], row["region"]): interval(
+            *(100 * row[f"difference{end}"] for end in ("", "_lo", "_hi"))
+        )
+        for row in rows
+    }
+    found = [texts.get(key, "-") for key in zip(display["layer"], display["region"])]
+    return display.assign(**{"minus centre prior, points": found})

@@ -33,7 +33,6 @@ from drstudy import statistics
 from drstudy.explain import scores
 
 if TYPE_CHECKING:
-    from drstudy.explain.cam import Explained
     from drstudy.records import Record
 
 LESIONS = ("MA", "HE", "EX", "SE", "VB", "IRMA", "NV", "PRH")

@@ -42,7 +42,17 @@ COMPARISONS = {
 
 REGIONS = ("lesion", "vessel", "elsewhere")
 
-COLUMNS = ["comparison", "region", "eyes", "patients", "value", "other", "difference", "difference_lo"]
+COLUMNS = [
+    "comparison",
+    "region",
+    "asked",
+    "eyes",
+    "patients",
+    "value",
+    "other",
+    "difference",
+    "difference_lo",
+]
 COLUMNS += ["difference_hi", "effect", "effect_lo", "effect_hi"]
 
 
@@ -113,7 +123,8 @@ def test(table: pd.DataFrame, eyes: pd.DataFrame, resamples: int, seed: int) -> 
         resamples, seed: Of the bootstrap over patients.
 
     Returns:
-        One row a comparison of :data:`COMPARISONS` and region: ``eyes`` and ``patients`` with both maps,
+        One row a comparison of :data:`COMPARISONS` and region: eyes ``asked``, ``eyes`` and ``patients`` with heat in
+        both maps (nothing may speak for a class) and the region annotated,
         ``value`` and ``other`` (mean shares of the two; of matched eyes less the area's), their ``difference``
         and its ``effect`` (Cohen's d of paired values), each with ``_lo`` and ``_hi``. Comparisons without an
         eye, and regions that are not annotated, have no numbers.
@@ -140,7 +151,7 @@ def test(table: pd.DataFrame, eyes: pd.DataFrame, resamples: int, seed: int) -> 
             if len(one)
             else {"eyes": 0, "patients": 0}
         )
-        found.append(pd.DataFrame({"comparison": name, "region": REGIONS} | numbers))
+        found.append(pd.DataFrame({"comparison": name, "region": REGIONS, "asked": len(one)} | numbers))
     return pd.concat(found, ignore_index=True).reindex(columns=COLUMNS)
 
 
@@ -167,7 +178,8 @@ def readable(found: pd.DataFrame) -> pd.DataFrame:
     """The test for readers: percentage points with intervals, effect sizes, and which way it went."""
     rows = []
     for row in found.to_dict("records"):
-        shown = {"comparison": row["comparison"], "region": row["region"], "eyes": row["eyes"]}
+        shown = {"comparison": row["comparison"], "region": row["region"]}
+        shown["eyes"] = f"{row['eyes']} of {row['asked']}"
         for name, column, scale in (("change, points", "difference", 100), ("effect size", "effect", 1)):
             shown[name] = comparison.interval(*(scale * row[f"{column}{end}"] for end in ("", "_lo", "_hi")))
         rows.append(shown | {"verdict": _verdict(row)})
@@ -177,7 +189,7 @@ def readable(found: pd.DataFrame) -> pd.DataFrame:
 def _verdict(row: Mapping[str, float]) -> str:
     """Which way the share went, beyond chance, and whether the paper says so."""
     if not row["eyes"]:
-        return "no such eye, or not annotated"
+        return "no heat in one of the maps, or not annotated" if row["asked"] else "no such eye"
     if np.isnan(row["difference_lo"]):
         return "too few patients"
     way = "rises" if row["difference_lo"] > 0 else "falls" if row["difference_hi"] < 0 else ""
