@@ -40,6 +40,12 @@ FAITHFULNESS = {
 
 SHUFFLED_EPOCHS = 10
 
+STEPS = 5
+"""Of the insertion and deletion curves; twice as many cost twice the time."""
+
+BATCH = 8
+"""Eyes at a time where gradients go through the whole network."""
+
 
 def choose(measured: pd.DataFrame, eyes: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     """Eyes with an annotated lesion and a map that is not empty, at most so many, drawn evenly over the grades.
@@ -75,12 +81,12 @@ def several(
     """
     names = (*methods.FAST, *(methods.PIXEL_METHODS if costly else ()))
     with compute.autocast():
-        found = methods.explain_many(net, x, names, steps=steps)
+        found = methods.explain_many(net, x, names, steps=steps, batch_size=BATCH)
         raw = dict(found.raw)
         for way in finer.WAYS if costly else ():
             if way == "coarse" or (way == "stride 1" and not _can_stride(net)):
                 continue
-            raw[f"finer: {way}"] = finer.finer(net, x, way, REFERENCE, found.target)
+            raw[f"finer: {way}"] = finer.finer(net, x, way, REFERENCE, found.target, batch_size=BATCH)
     return raw, found.target
 
 
@@ -115,7 +121,7 @@ def faithful(
     """
     side = raw[REFERENCE].shape[-1]
     maps = dict(raw) | {RANDOM: faithfulness.random_maps(len(x), side, seed)}
-    table = faithfulness.measure(net, x, maps, target, seed=seed)
+    table = faithfulness.measure(net, x, maps, target, steps=STEPS, seed=seed)
     patient, rows = np.asarray(patients, dtype=str), []
     for column, (name, sign) in FAITHFULNESS.items():
         wide = table.pivot(index="image", columns="map", values=column)
@@ -219,6 +225,12 @@ def survivors(found: pd.DataFrame) -> str:
         for row in ends.to_dict("records")
         if row["verdict"].startswith("survives")
     ]
+    halfway = found[(found["check"] == "random weights") & ~last & (found["step"] > 1)]
+    for method, rows in halfway[halfway["verdict"] == "survives"].groupby("method", sort=False):
+        row = rows.iloc[-1]
+        called.append(
+            f"{method} (random from the head down to {row['stage']}: {row['spearman']:.2f}, survives)"
+        )
     asked = ", ".join(dict.fromkeys(ends["method"]))
     if called:
         return "Called out, for they stay alike although nothing was learnt: " + "; ".join(called) + "."

@@ -41,6 +41,9 @@ def test_a_map_that_survives_is_called_out_by_name():
     assert "guided_backprop (random weights: rank correlation 0.80, survives)" in said
     assert "guided_backprop (shuffled labels: rank correlation 0.30, survives in part)" in said
     assert "grad_cam (" not in said, "a head alone is not the whole network"
+    deeper = sane(grad_cam=(0.9, 0.0, 0.05))
+    deeper.loc[deeper["check"] == "random weights", "step"] = [2, 3]
+    assert "grad_cam (random from the head down to head: 0.90, survives)" in checks.survivors(deeper)
     assert "None of the maps asked (grad_cam)" in checks.survivors(sane(grad_cam=(0.9, 0.0, 0.05)))
     assert "Too few patients" in checks.survivors(sane(grad_cam=(0.9, np.nan, np.nan)))
 
