@@ -31,8 +31,8 @@ class Section:
     intro: str
     show: tuple[tuple[str, str, str], ...]
     """(table or figure, name, caption); what a run did not make is left out."""
-    across: tuple[tuple[str, str, tuple[str, str]], ...] = ()
-    """(table, caption, (column, value)): these rows of that table, of all runs side by side, where there are several."""
+    across: tuple[tuple[str, str, str], ...] = ()
+    """(table, caption, query): the rows of that table that fit, of all runs side by side, where there are several."""
 
 
 SECTIONS = (
@@ -153,11 +153,15 @@ SECTIONS = (
             ),
         ),
         across=(
-            ("localisation_display", "All lesions together, every network and layer.", ("region", "lesion")),
+            (
+                "localisation_display",
+                "All lesions together, every network and layer.",
+                "region == 'lesion' and metric in ('heat', 'hit', 'aupr', 'dice_validation')",
+            ),
             (
                 "vessel_shift_display",
                 "The evidence for grade 0 less that for the true grade, severe eyes.",
-                ("comparison", "normal against truth"),
+                "comparison == 'normal against truth'",
             ),
         ),
     ),
@@ -311,10 +315,9 @@ def _item(record: records.Record, kind: str, name: str, caption: str) -> dict[st
 
 
 def _across(
-    notebook: str, name: str, caption: str, keep: tuple[str, str], found: list[records.Record]
+    notebook: str, name: str, caption: str, query: str, found: list[records.Record]
 ) -> dict[str, Any] | None:
-    """One table of all runs of a notebook, only the rows whose column has that value; None for a single run."""
-    column, value = keep
+    """One table of all runs of a notebook, only the rows that fit the query; None for a single run."""
     tables = [
         (record.data["variant"], pd.read_csv(record.folder / f"tables/{name}.csv"))
         for record in found
@@ -322,7 +325,7 @@ def _across(
     ]
     if len(tables) < 2:
         return None
-    rows = [frame[frame[column] == value].drop(columns=column).assign(run=run) for run, frame in tables]
+    rows = [frame.query(query).assign(run=run) for run, frame in tables]
     whole = pd.concat(rows, ignore_index=True)
     whole.insert(0, "run", whole.pop("run"))
     return {"kind": "table", "caption": caption, **_table(whole)}
