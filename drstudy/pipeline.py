@@ -204,9 +204,12 @@ def plan(name: str, study: str = "core") -> list[Stage]:
         own = common | {"AUDIT": audit, "VARIANT": variant, "BACKBONE": backbone, "SEED": seed}
         own |= chosen.overrides.get(backbone, {})
         stages.append(Stage(TRAINING, name, variant, own, (audit,)))
-    for variant, model in zip(chosen.variants, models):
-        own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model}
-        stages.append(Stage(HEATMAPS, name, variant, own, (audit, model)))
+    for variant, model, (backbone, _) in zip(chosen.variants, models, pairs):
+        others = [
+            folder for folder, (other, _) in zip(models, pairs) if other == backbone and folder != model
+        ]
+        own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model, "OTHERS": others}
+        stages.append(Stage(HEATMAPS, name, variant, own, (audit, model, *others)))
     ablated = _ablated(name, chosen, common | {"AUDIT": audit})
     stages += ablated
     compared = {"RUNS": trained}

@@ -316,3 +316,11 @@ def test_plan_of_snakemake(own_folders):
     assert pipeline.pending("smoke", "06", "all") == ["01", "03 efficientnet_lite0-seed0", "06"]
     with pytest.raises(KeyError, match=r"no notebook '99'\."):
         pipeline.pending("smoke", "99", "all")
+
+
+def test_heatmaps_wait_for_the_other_seeds_of_their_backbone():
+    stage = pipeline.stage("05", "paper", "vgg16-seed1")
+    others = [f"results/paper/03_fine_tuning/vgg16-seed{seed}" for seed in (0, 2)]
+    assert stage.overrides["OTHERS"] == others
+    assert set(others) < set(stage.needs)
+    assert pipeline.stage("05", "demo", "vgg16-seed0").overrides["OTHERS"] == []
