@@ -182,14 +182,15 @@ def explain_images(
             f"{len(rows)} images are to be explained, but there are {given}: give one for each image."
         )
     layers = _layers(net, layers)
-    trunk = backbones.folded(net, size, compute.dtype).trunk
+    # rounding in a folded trunk can move an activation across a ReLU, and a map with it: float32 means the very maps
+    trunk = net.trunk if compute.precision == "fp32" else backbones.folded(net, size, compute.dtype).trunk
     began = told = time.monotonic()
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     logits, targets = [], []
     for begin in range(0, len(rows), batch_size):
         batch = slice(begin, begin + batch_size)
         x = transforms.to_input(images[rows[batch]], size, net.mean, net.std)
-        with torch.no_grad(), compute.autocast():
+        with _as_found(net), torch.no_grad(), compute.autocast():
             h = trunk(compute.put(x))
         wanted = None if target is None else torch.as_tensor(np.asarray(target[batch]), device=h.device)
         maps = grad_cam(net, h, wanted, layers)
