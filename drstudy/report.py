@@ -350,7 +350,7 @@ def _checklists(
 
 def _section(section: Section, found: list[records.Record], folder: Path) -> dict[str, Any]:
     beside = [item for entry in section.across if (item := _across(section.notebook, *entry, found))]
-    parts = [{"heading": "side by side", "items": beside}] if beside else []
+    parts = [{"heading": "side by side", "items": beside, "reader": ""}] if beside else []
     for record in found:
         if record.data["notebook"] != section.notebook:
             continue
