@@ -1,5 +1,6 @@
 # `make reproduce` and `make test` are the two commands of the README; `make help` lists all.
 PROFILE ?= demo
+STUDY ?= core
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 PYTHON ?= python3
 VENV := .venv
@@ -21,8 +22,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV)/.installed ## make .venv with the exact versions
 
-reproduce: $(VENV)/.installed ## run the study: PROFILE=demo (default), eyepacs_mini, idrid_mini, paper; CORES=n
-	@$(BIN)/drstudy reproduce --profile $(PROFILE) --cores $(CORES)
+reproduce: $(VENV)/.installed ## run the study: PROFILE=demo (default), eyepacs_mini, idrid_mini, paper; STUDY=core (default), all; CORES=n
+	@$(BIN)/drstudy reproduce --profile $(PROFILE) --study $(STUDY) --cores $(CORES)
 
 test: $(VENV)/.installed ## all tests, the notebooks included
 	@$(BIN)/python -m pytest -n 2 --dist loadscope tests

@@ -13,7 +13,7 @@ RESULTS = str(paths.results())
 ROOT = paths.root()
 os.environ["DRSTUDY_PYTHON"] = sys.executable  # by name, so that another interpreter's path is no reason to run again
 RUN = '"$DRSTUDY_PYTHON" -m drstudy.cli run {params.stage} 2>&1'
-CHOSEN = pipeline.plan(profile)
+CHOSEN = pipeline.plan(profile, config.get("study", "core"))
 
 
 def stage(notebook, wildcards):
@@ -120,6 +120,20 @@ rule heatmap_analysis:
     params:
         stage=command("05_heatmap_analysis"),
         values=values("05_heatmap_analysis"),
+    shell:
+        RUN
+
+
+rule ram:
+    input:
+        needs("06_ram"),
+        map(str, pipeline.library("06_ram")),
+    output:
+        RESULTS + "/{profile}/06_ram/run.json",
+    params:
+        stage=command("06_ram"),
+        values=values("06_ram"),
+    threads: workflow.cores
     shell:
         RUN
 

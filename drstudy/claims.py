@@ -54,7 +54,7 @@ class Evidence(BaseModel):
         notebook: Whose result.
         backbone: The network in question; empty is any that did not start from random weights.
         table: ``tables/<table>.csv`` of that result; or ``measure``, one of :data:`MEASURES`, of the
-        networks of notebook 03.
+        networks of notebook 03, or in the settings ``scratch`` and ``any`` of that result.
         where: Columns of the table and the values that choose its row; of several the last, which of heatmap
         tables is the
             deepest layer.
@@ -92,6 +92,8 @@ class Claim(BaseModel):
         id, paper, place, says: What is claimed, and where.
         maps_to: What this study measures for it, in words.
         own_networks: Whether it is on the paper's networks on its data, or general.
+        setting: What networks the paper had: ``pretrained`` ones; ``scratch``, which started from random weights, so that such networks
+            count here too; ``any``: a count or a duration, for which neither data nor weights matter.
         evidence: Numbers to look at; without any the claim is not testable, and ``needs`` says why.
         tolerance, widest: In the unit of the number; half the gap that counts as the same number, and the
         widest
@@ -107,6 +109,7 @@ class Claim(BaseModel):
     says: str
     maps_to: str
     own_networks: bool
+    setting: Literal["pretrained", "scratch", "any"] = "pretrained"
     evidence: tuple[Evidence, ...] = ()
     tolerance: Annotated[float, Field(ge=0)] | None = None
     widest: Annotated[float, Field(gt=0)] | None = None
@@ -222,6 +225,13 @@ def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]
     candidates = [r for r in results if r.data["notebook"] == evidence.notebook]
     if not candidates:
         return Found(lacking=f"{evidence.notebook} has not run")
+    if claim.setting == "any":
+        return _found(candidates[0], evidence, paper_setting=True)
+    if claim.setting == "scratch":
+        data, full = _data(results)
+        if claim.own_networks and not full:
+            return Found(lacking=data)
+        return _found(candidates[0], evidence, paper_setting=full)
     networks = _networks(results)
     named = [
         name
@@ -253,15 +263,19 @@ def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]
         return Found(lacking=data if not full else f"weights {', '.join(sorted(set(weights.values())))}")
     if evidence.measure:
         chosen = [networks[name] for name in named] or [[candidates[0]]]
-        value, lo, hi = _measured(evidence.measure, chosen)
-    else:
-        row = _row(candidates[0], evidence)
-        if row is None:
-            return Found(lacking=f"{candidates[0].name} has no {evidence.table} with {evidence.where}")
-        ends = (
-            ("lo", "hi") if evidence.column == "value" else (f"{evidence.column}_lo", f"{evidence.column}_hi")
-        )
-        value, lo, hi = (float(row[name]) for name in (evidence.column, *ends))
+        return Found(*_measured(evidence.measure, chosen), paper_setting=paper_setting)
+    return _found(candidates[0], evidence, paper_setting)
+
+
+def _found(record: records.Record, evidence: Evidence, paper_setting: bool) -> Found:
+    """The number of one record, from its table or by a measure of it."""
+    if evidence.measure:
+        return Found(*MEASURES[evidence.measure](record), paper_setting=paper_setting)
+    row = _row(record, evidence)
+    if row is None:
+        return Found(lacking=f"{record.name} has no {evidence.table} with {evidence.where}")
+    ends = ("lo", "hi") if evidence.column == "value" else (f"{evidence.column}_lo", f"{evidence.column}_hi")
+    value, lo, hi = (float(row[name]) for name in (evidence.column, *ends))
     return Found(value, lo, hi, paper_setting=paper_setting)
 
 
@@ -286,8 +300,8 @@ def _networks(results: Sequence[records.Record]) -> dict[str, list[records.Recor
 
 
 def _weights(record: records.Record) -> str:
-    """What the network behind a result started from; a heatmap's is that of the network that it explains."""
-    if "MODEL" in record.params:
+    """What the network behind a result started from; where it trained none, that of the network that it explains."""
+    if "MODEL" in record.params and "weights_used" not in record.metrics:
         record = records.load(record.params["MODEL"])
     return record.metrics.get("weights_used", "none")
 
@@ -332,10 +346,23 @@ def _severe_called_normal(record: records.Record) -> tuple[float, float, float]:
     return found["value"], found["lo"], found["hi"]
 
 
+def _time_saved(kind: str) -> Callable[[records.Record], tuple[float, float, float]]:
+    """Percent of training time that RAM saves over its baseline, from turns taken side by side; over turns, not patients."""
+
+    def measure(record: records.Record) -> tuple[float, float, float]:
+        rows = pd.read_csv(record.path("timings.csv"))
+        row = rows[rows["kind"] == kind]
+        return tuple(float(row[name].iloc[0]) if len(row) else np.nan for name in ("value", "lo", "hi"))
+
+    return measure
+
+
 MEASURES: dict[str, Callable[[records.Record], tuple[float, float, float]]] = {
     "final_loss": _final_loss,
     "steps_to_settle": _steps_to_settle,
     "severe_called_normal": _severe_called_normal,
+    "time_saved_net5": _time_saved("net5"),
+    "time_saved_net4": _time_saved("net4"),
 }
 
 

@@ -36,6 +36,9 @@ def reproduce(
         int, typer.Option(min=1, help="Stages that may run side by side.", show_default="all")
     ] = os.cpu_count() or 1,
     until: Annotated[str, typer.Option(help="Stop after this notebook, such as 03.")] = "",
+    study: Annotated[
+        str, typer.Option(help="core (notebooks 00 to 05 and 09), or all (the further papers' too).")
+    ] = "core",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages would run.")] = False,
 ) -> None:
     """Run every notebook of a profile that is not finished yet, then its report.
@@ -46,7 +49,7 @@ def reproduce(
     page = paths.show(paths.results() / profile / "report" / "index.html")
     typer.echo(f"{profile}: {pipeline.profile(profile).description}")
     with pipeline.alone(paths.results() / profile, f"drstudy reproduce --profile {profile}") as lock:
-        todo = pipeline.pending(profile, until)
+        todo = pipeline.pending(profile, until, study)
         if not todo:
             typer.echo("nothing to do: everything is finished" + ("" if until else f"; open {page}"))
             return
@@ -55,7 +58,7 @@ def reproduce(
             return
         began = time.monotonic()
         try:
-            failed = pipeline.execute(profile, cores, until, lock)
+            failed = pipeline.execute(profile, cores, until, lock, study)
         except KeyboardInterrupt:
             typer.echo("stopped; finished stages are kept, and the same command goes on from here", err=True)
             raise typer.Exit(130) from None

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from drstudy.models import ram_layers
+from drstudy.models.ram_layers import DENSE, MAXOUT, Conv, Pool
 
 TRAIN_SHARE, BATCH_SIZE = 0.8, 256
 """Of the main paper (*spec* A1, A4)."""
@@ -61,54 +63,17 @@ def batches_an_epoch(images: int) -> int:
     return math.ceil(round(TRAIN_SHARE * images) / BATCH_SIZE)
 
 
-@dataclass(frozen=True)
-class Conv:
-    """A convolution: kernel width, channels out, stride, padding on each side; ``None`` keeps the size of
-    odd kernels."""
-
-    kernel: int
-    channels: int
-    stride: int = 1
-    pad: int | None = None
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Pooling without padding, rounded down."""
-
-    kernel: int = 3
-    stride: int = 2
-
-
-def _net5(strided_pad: int) -> tuple[Conv | Pool, ...]:
-    """The 5x5 network; ``strided_pad`` is that of its two strided layers."""
-    first = (Conv(5, 32, 2, strided_pad), Conv(3, 32), Pool())
-    second = (Conv(5, 64, 2, strided_pad), Conv(3, 64), Conv(3, 64), Pool())
-    return (*first, *second, *3 * (Conv(3, 128),), Pool(), *3 * (Conv(3, 256),), Pool(), *2 * (Conv(3, 512),))
-
-
-_NET4 = (
-    *(Conv(4, 32, 2, 1), Conv(4, 32, 1, 2), Pool()),
-    *(Conv(4, 64, 2, 1), Conv(4, 64, 1, 2), Conv(4, 64, 1, 1), Pool()),
-    *(Conv(4, 128, 1, 2), Conv(4, 128, 1, 1), Conv(4, 128, 1, 2), Pool()),
-    *(Conv(4, 256, 1, 2), Conv(4, 256, 1, 1), Conv(4, 256, 1, 2), Pool()),
-    Conv(4, 512, 1, 1),
-)
-
 RAM_SIDE = 448
 """Input of the networks that RAM counts, pixels (*spec* E2)."""
 
 RAM_NETWORKS: dict[str, tuple[tuple[Conv | Pool, ...], Pool | None, float]] = {
-    "baseline net-5": (_net5(2), Pool(3, 3), 12.4),
-    "RAM net-5": (_net5(1), None, 9.7),
-    "baseline net-4": (_NET4, Pool(3, 2), 12.5),
-    "RAM net-4": (_NET4, None, 9.8),
+    "baseline net-5": (ram_layers.net5(2), Pool(3, 3), 12.4),
+    "RAM net-5": (ram_layers.net5(1), None, 9.7),
+    "baseline net-4": (ram_layers.NET4, Pool(3, 2), 12.5),
+    "RAM net-4": (ram_layers.NET4, None, 9.8),
 }
 """Layers, the pooling before the baseline's dense head (RAM: the mean), and the millions of parameters that
 are printed (*spec* E1, E2). Net-5 and net-4 are named for their kernels."""
-
-DENSE, MAXOUT = 1024, 2
-"""Width of the baseline's two dense layers, and how many units each maxout merges (*spec* E2)."""
 
 
 def count_parameters(layers: Sequence[Conv | Pool], side: int, before_dense: Pool | None) -> dict[str, int]:
@@ -125,7 +90,7 @@ def count_parameters(layers: Sequence[Conv | Pool], side: int, before_dense: Poo
     """
     channels, found = 3, dict.fromkeys(("convolutions", "weights", "untied_biases", "tied_biases"), 0)
     for layer in layers:
-        side = _side(side, layer)
+        side = layer.side(side)
         if isinstance(layer, Conv):
             found["convolutions"] += 1
             found["weights"] += layer.kernel**2 * channels * layer.channels
@@ -134,15 +99,10 @@ def count_parameters(layers: Sequence[Conv | Pool], side: int, before_dense: Poo
             channels = layer.channels
     head = channels + 1
     if before_dense:
-        wide, merged = channels * _side(side, before_dense) ** 2, DENSE // MAXOUT
+        wide, merged = channels * before_dense.side(side) ** 2, DENSE // MAXOUT
         head = (wide + 1) * DENSE + (merged + 1) * DENSE + merged + 1
     total = found["weights"] + found["untied_biases"] + head
     return {"last_map": side, **found, "head": head, "total": total}
-
-
-def _side(side: int, layer: Conv | Pool) -> int:
-    pad = (layer.pad if layer.pad is not None else layer.kernel // 2) if isinstance(layer, Conv) else 0
-    return (side + 2 * pad - layer.kernel) // layer.stride + 1
 
 
 def ram_parameters() -> pd.DataFrame:

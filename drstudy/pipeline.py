@@ -32,7 +32,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from drstudy import params, paths, records
 
-PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RELIABILITY = params.BY_NOTEBOOK
+PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RAM, RELIABILITY = params.BY_NOTEBOOK
+
+FURTHER = (RAM,)
+"""Notebooks beyond the main paper's study; ``drstudy reproduce`` runs them with ``--study all``."""
+
+STUDIES = {
+    "core": tuple(name for name in params.BY_NOTEBOOK if name not in FURTHER),
+    "all": tuple(params.BY_NOTEBOOK),
+}
+"""Which notebooks ``drstudy reproduce`` runs."""
+
+BUNDLED = "efficientnet_lite0"
+"""The backbone that has its weights everywhere: the first choice where a notebook compares with one network."""
 
 BASE = "paper"
 """Name of the run that the others of an :class:`Ablation` differ from."""
@@ -69,7 +81,7 @@ class Profile(BaseModel):
 
     Attributes:
         description: One sentence for ``drstudy reproduce --help`` and the report.
-        notebooks: Those that the profile runs.
+        notebooks: Those that the profile runs; empty is all of the study that is asked for.
         backbones, seeds: Notebooks 03 and 05 run once for each pair.
         overrides: Parameters of notebook 03 for one backbone, by its name, over those of the profile's files.
         models_from: The profile whose trained networks notebook 05 explains; empty means this one.
@@ -79,15 +91,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     description: str
-    notebooks: tuple[str, ...] = (
-        PAPER_AUDIT,
-        AUDIT,
-        OVERSAMPLING,
-        TRAINING,
-        COMPARISON,
-        HEATMAPS,
-        RELIABILITY,
-    )
+    notebooks: tuple[str, ...] = ()
     backbones: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     overrides: dict[str, dict[str, Any]] = {}
@@ -172,9 +176,20 @@ def profile(name: str) -> Profile:
         raise params.ParameterError(f"{paths.show(file)} is not a valid profile: {error}") from error
 
 
-def plan(name: str) -> list[Stage]:
-    """All stages of a profile, in an order in which they can run."""
+def plan(name: str, study: str = "core") -> list[Stage]:
+    """All stages of a profile, in an order in which they can run.
+
+    Args:
+        name: Of :func:`profiles`.
+        study: Of :data:`STUDIES`.
+
+    Raises:
+        KeyError: If there is no such profile or study.
+    """
+    if study not in STUDIES:
+        raise KeyError(f"There is no study {study!r}; there are {', '.join(STUDIES)}.")
     chosen = profile(name)
+    notebooks = chosen.notebooks or STUDIES[study]
     audit = f"results/{name}/{AUDIT}"
     trained = [f"results/{name}/{TRAINING}/{variant}" for variant in chosen.variants]
     models = [f"results/{chosen.models_from or name}/{TRAINING}/{variant}" for variant in chosen.variants]
@@ -203,8 +218,11 @@ def plan(name: str) -> list[Stage]:
         folder for value in compared.values() for folder in ([value] if isinstance(value, str) else value)
     ]
     stages.append(Stage(COMPARISON, name, overrides=common | compared, needs=tuple(read)))
+    pretrained = [model for model in models if BUNDLED in model]
+    model = (pretrained or models)[0]
+    stages.append(Stage(RAM, name, overrides=common | {"AUDIT": audit, "MODEL": model}, needs=(audit, model)))
     stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
-    return [stage for stage in stages if stage.notebook in chosen.notebooks]
+    return [stage for stage in stages if stage.notebook in notebooks]
 
 
 def _ablated(name: str, chosen: Profile, common: dict[str, Any]) -> list[Stage]:
@@ -227,12 +245,12 @@ def is_ablation(record: records.Record) -> bool:
 
 
 def stage(notebook: str, profile_name: str, variant: str = "") -> Stage:
-    """One stage of a profile; the notebook may be given by its number.
+    """One stage of a profile, of any study; the notebook may be given by its number.
 
     Raises:
         KeyError: If the profile has no such stage, with those that it has.
     """
-    stages = plan(profile_name)
+    stages = plan(profile_name, "all")
     fits = [s for s in stages if s.notebook.startswith(notebook) and (not variant or s.variant == variant)]
     if len(fits) != 1:
         which = "no stage" if not fits else f"{len(fits)} stages"
@@ -465,11 +483,13 @@ def alone(folder: Path, what: str) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _snakemake(profile_name: str, until: str, cores: int, *options: str) -> list[str]:
+def _snakemake(profile_name: str, study: str, until: str, cores: int, *options: str) -> list[str]:
     """The command line of Snakemake for a profile."""
-    chosen = [s for s in plan(profile_name) if s.notebook.startswith(until)]
+    chosen = [s for s in plan(profile_name, study) if s.notebook.startswith(until)]
     if not chosen:
-        raise KeyError(f"The profile {profile_name!r} has no notebook {until!r}.")
+        further = any(s.notebook.startswith(until) for s in plan(profile_name, "all"))
+        hint = " in the study core; use --study all" if further else ""
+        raise KeyError(f"The profile {profile_name!r} has no notebook {until!r}{hint}.")
     altered = [str(s.record) for s in chosen if _altered(s)]
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")),
@@ -483,7 +503,7 @@ def _snakemake(profile_name: str, until: str, cores: int, *options: str) -> list
             "host",
         ),
         *("--rerun-triggers", "mtime", "input", "code", "params"),
-        *("--config", f"profile={profile_name}", "--cores", str(cores)),
+        *("--config", f"profile={profile_name}", f"study={study}", "--cores", str(cores)),
         *(["--forcerun", *altered] if altered else []),
         *options,
         *(["--", *(str(s.record) for s in chosen)] if until else []),
@@ -498,22 +518,28 @@ def _altered(stage: Stage) -> bool:
         return False
 
 
-def pending(profile_name: str, until: str = "") -> list[str]:
+def pending(profile_name: str, until: str = "", study: str = "core") -> list[str]:
     """What :func:`execute` would run: names of stages, and ``report``.
 
     Raises:
         StageError: If Snakemake cannot plan, with what it says.
     """
-    done = subprocess.run(_snakemake(profile_name, until, 1, "--summary"), capture_output=True, text=True)
+    done = subprocess.run(
+        _snakemake(profile_name, study, until, 1, "--summary"), capture_output=True, text=True
+    )
     if done.returncode:
         raise StageError(f"Snakemake cannot plan {profile_name}:\n{done.stderr.strip()}")
     rows = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
     outputs = {row[0] for row in rows[1:] if row[-1] != "no update"}
-    names = [stage.name for stage in plan(profile_name) if str(stage.record) in outputs or _altered(stage)]
+    names = [
+        stage.name for stage in plan(profile_name, study) if str(stage.record) in outputs or _altered(stage)
+    ]
     return names + (["report"] if any(output.endswith("index.html") for output in outputs) else [])
 
 
-def execute(profile_name: str, cores: int, until: str = "", lock: int | None = None) -> dict[str, str]:
+def execute(
+    profile_name: str, cores: int, until: str = "", lock: int | None = None, study: str = "core"
+) -> dict[str, str]:
     """Run a profile's unfinished stages and its report under Snakemake, which goes on with what does not need a failed stage.
 
     Args:
@@ -521,6 +547,7 @@ def execute(profile_name: str, cores: int, until: str = "", lock: int | None = N
         cores: Stages that may run side by side.
         until: Only this notebook, by number or name, and what it needs; empty is all.
         lock: Descriptor that Snakemake inherits, so that the lock lasts as long as it works.
+        study: Of :data:`STUDIES`.
 
     Returns:
         Name and reason of each stage that failed.
@@ -532,12 +559,12 @@ def execute(profile_name: str, cores: int, until: str = "", lock: int | None = N
     began = time.time()
     with tempfile.TemporaryFile("w+") as chatter:
         process = subprocess.Popen(
-            _snakemake(profile_name, until, cores, "--rerun-incomplete", "--keep-going"),
+            _snakemake(profile_name, study, until, cores, "--rerun-incomplete", "--keep-going"),
             stderr=chatter,
             pass_fds=() if lock is None else (lock,),
         )
         status = _wait(process)
-        failed = {s.name: _failure(s) for s in plan(profile_name) if _failure(s, began)}
+        failed = {s.name: _failure(s) for s in plan(profile_name, study) if _failure(s, began)}
         if status and not failed:
             chatter.seek(0)
             raise StageError(f"Snakemake failed on {profile_name}:\n{chatter.read().strip()}")

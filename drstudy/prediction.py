@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from drstudy import paths, records, transforms
 from drstudy.devices import Compute
 from drstudy.features import Features
-from drstudy.models import backbones
+from drstudy.models import backbones, heads, ram
 from drstudy.models.backbones import GradingNet
 
 BATCH = 64
@@ -22,7 +22,7 @@ BATCH = 64
 
 @torch.no_grad()
 def from_features(net: GradingNet, features: Features, split: str, compute: Compute) -> np.ndarray:
-    """Logits (N, 5) float32 for a split's images, in the order of the split file.
+    """Outputs (N, 5), of a regression (N, 1), float32 for a split's images, in the order of the split file.
 
     Raises:
         ValueError: If ``split`` is neither validation nor test.
@@ -83,6 +83,10 @@ def save(net: GradingNet, path: Path, input_size: int) -> None:
         "mean": net.mean,
         "std": net.std,
     }
+    if net.outputs != heads.GRADES:
+        about["outputs"] = net.outputs
+    if isinstance(net, ram.RamNet):
+        about["options"] = net.options
     with paths.atomic(path) as temporary:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
         save_file(state, temporary, metadata={"drstudy": json.dumps(about)})
@@ -92,7 +96,7 @@ def load(model: records.Record | Path) -> GradingNet:
     """A trained network in evaluation mode on the CPU, with ``input_size`` set.
 
     Args:
-        model: A record of notebook 03, or a file that :func:`save` wrote.
+        model: A record of notebook 03, or a file (notebook 06 leaves several) that :func:`save` wrote.
 
     Raises:
         FileNotFoundError, ValueError: If the file is missing or was not written by :func:`save`.
@@ -110,7 +114,11 @@ def load(model: records.Record | Path) -> GradingNet:
             f"{paths.show(path)} does not say which backbone it is; only files written by notebook 03 do."
         )
     about = json.loads(about)
-    net = backbones.empty(about["backbone"], about["head"])
+    if "options" in about:
+        with torch.device("meta"):
+            net = ram.build(**about["options"])
+    else:
+        net = backbones.empty(about["backbone"], about["head"], about.get("outputs", heads.GRADES))
     net.load_state_dict(load_file(path), assign=True)
     net.weights_used, net.input_size = about["weights_used"], about["input_size"]
     net.freeze(about["frozen_bn"])

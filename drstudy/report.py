@@ -117,6 +117,39 @@ SECTIONS = (
         ),
     ),
     Section(
+        pipeline.RAM,
+        "RAM",
+        "A network that regresses the grade, and the map whose mean is its score (Wang & Yang 2017). Networks of that paper start from random "
+        "weights; the pretrained backbone shows what regression and its maps can do.",
+        (
+            (
+                "table",
+                "parameters",
+                "Parameters of RAM and of its baseline with a dense head, built and counted at 512 px, beside print.",
+            ),
+            ("figure", "score_by_grade", "Scores of test eyes by their grade; dotted: where rounding cuts."),
+            ("figure", "agreement_by_size", "Agreement on test by size of the photograph, single eyes."),
+            (
+                "table",
+                "both_eyes",
+                "Kappa of the single eye, which the map explains, and of a blend of both eyes, which it does not.",
+            ),
+            (
+                "table",
+                "map_and_score",
+                "The map accounts for the score: largest gap between the score and the mean of the map plus the bias, in grades.",
+            ),
+            ("figure", "maps_ram_net5", "Signed maps of RAM net-5, and their fusion as the paper prints it."),
+            ("figure", "maps_efficientnet_lite0", "The same of the pretrained backbone."),
+            ("figure", "localisation", "Heat on lesions and the pointing game, against chance."),
+            (
+                "table",
+                "heat_differences",
+                "Paired differences on lesions, shares 0 to 1: fused against single sizes, and against Grad-CAM of a classification network.",
+            ),
+        ),
+    ),
+    Section(
         pipeline.PAPER_AUDIT,
         "The paper's arithmetic",
         "What the printed numbers imply, computed from nothing but them.",

@@ -9,6 +9,9 @@ from torch.utils.data import WeightedRandomSampler
 GRADES = 5
 PAPER_WEIGHTS = (0.1, 1.0, 0.5, 3.0, 4.0)
 """Weight of an image of each grade, as the main paper prints them (its equation 2-1; *spec* A2)."""
+RAM_FINAL = (1.0, 2.0, 2.0, 2.0, 2.0)
+"""Weights at which the annealed sampler of RAM ends, and the share that is left of the balanced ones after each epoch (*spec* E4)."""
+RAM_RATIO = 0.975
 SAMPLERS = ("none", "sqrt", "inverse", "paper")
 
 
@@ -66,7 +69,32 @@ def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.
     grades = np.asarray(grades, dtype=int)
     if sampler == "none":
         return torch.randperm(len(grades), generator=generator)
-    weights = grade_weights(sampler, np.bincount(grades, minlength=GRADES))[grades]
+    return draw_by_weight(grade_weights(sampler, np.bincount(grades, minlength=GRADES)), grades, generator)
+
+
+def annealed_weights(counts: np.ndarray, epoch: int, ratio: float = RAM_RATIO) -> np.ndarray:
+    """RAM's weights: balanced in the first epoch, then nearer to :data:`RAM_FINAL` with each (*spec* E4).
+
+    Weight r^(t-1) of N / count and the rest of the final weights. Both parts are on the scale that the paper's code has, where the
+    balanced weights are the larger ones by far, so that rare grades are drawn often for many epochs.
+
+    Args:
+        counts: (5,) number of training images a grade.
+        epoch: t, from 1.
+        ratio: r.
+
+    Returns:
+        (5,) float64; 0 for a grade without images.
+    """
+    counts = np.asarray(counts, dtype=float)
+    balanced = np.divide(counts.sum(), counts, out=np.zeros(GRADES), where=counts > 0)
+    left = ratio ** (epoch - 1)
+    return np.where(counts > 0, left * balanced + (1 - left) * np.array(RAM_FINAL), 0.0)
+
+
+def draw_by_weight(weights: np.ndarray, grades: np.ndarray, generator: torch.Generator) -> torch.Tensor:
+    """One epoch of draws with replacement: (N,) int64 positions in ``grades``, by (5,) weights of an image of each grade."""
+    weights = np.asarray(weights)[np.asarray(grades, dtype=int)]
     return torch.tensor(
         list(
             WeightedRandomSampler(

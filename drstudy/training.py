@@ -25,7 +25,7 @@ from drstudy import paths, prediction, sampling, transforms
 from drstudy.data.dataset import Dataset
 from drstudy.devices import Compute
 from drstudy.features import TRUNK_BATCH, Features
-from drstudy.models import backbones
+from drstudy.models import backbones, heads
 from drstudy.models.backbones import GradingNet
 from drstudy.params import Training
 
@@ -49,9 +49,43 @@ class Fit:
     resumed_at: int
 
 
-def build(p: Training, data: Dataset, compute: Compute) -> GradingNet:
+class Task:
+    """What is learnt, and how: here the main paper's, five classes under cross-entropy with Adam. Others override."""
+
+    outputs = heads.GRADES
+
+    def optimiser(self, net: GradingNet, p: Training) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            [q for q in net.parameters() if q.requires_grad],
+            lr=p.learning_rate,
+            betas=p.betas,
+            eps=1e-8,
+            weight_decay=p.weight_decay,
+        )
+
+    def start_epoch(self, optimiser: torch.optim.Optimizer, p: Training, epoch: int) -> None:
+        """Set what changes from epoch to epoch, such as the learning rate; epochs count from 1."""
+
+    def draw(self, grades: np.ndarray, p: Training, epoch: int, generator: torch.Generator) -> Tensor:
+        """One epoch of positions in ``grades``."""
+        return sampling.draw(p.sampler, grades, generator)
+
+    def loss(self, outputs: Tensor, grades: Tensor, p: Training) -> Tensor:
+        """Of one batch: float32 outputs (B, ``outputs``), grades (B,) int64."""
+        return nn.functional.cross_entropy(outputs, grades, label_smoothing=p.label_smoothing)
+
+    def validation(self, outputs: np.ndarray, grades: np.ndarray) -> tuple[float, float]:
+        """Loss and quadratic weighted kappa of a whole split."""
+        loss = nn.functional.cross_entropy(torch.from_numpy(outputs).double(), torch.from_numpy(grades))
+        return loss.item(), qwk(grades, outputs.argmax(1))
+
+
+CLASSIFICATION = Task()
+
+
+def build(p: Training, data: Dataset, compute: Compute, outputs: int = heads.GRADES) -> GradingNet:
     """The network of a recipe: weights, head, frozen layers; norms calibrated on training images where nothing was pretrained."""
-    net = backbones.build(p.backbone, p.head, p.weights, p.seed)
+    net = backbones.build(p.backbone, p.head, p.weights, p.seed, outputs)
     net.freeze(p.frozen_bn)
     net.to(compute.device, memory_format=torch.channels_last)
     if net.weights_used == "none":
@@ -67,9 +101,14 @@ def build(p: Training, data: Dataset, compute: Compute) -> GradingNet:
 
 
 def fit(
-    net: GradingNet, features: Features, p: Training, compute: Compute, folder: Path | None = None
+    net: GradingNet,
+    features: Features,
+    p: Training,
+    compute: Compute,
+    folder: Path | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Fit:
-    """Fine-tune the tail with Adam under cross-entropy, and leave the network with the best epoch's weights.
+    """Fine-tune the tail, by default with Adam under cross-entropy, and leave the network with the best epoch's weights.
 
     Args:
         net: Made by :func:`build`; changed in place.
@@ -77,27 +116,22 @@ def fit(
         p: The recipe.
         compute: Device and precision.
         folder: Where checkpoints and TensorBoard logs go, and from where a killed run is resumed; ``None`` keeps nothing.
+        task: What is learnt, and how.
 
     Raises:
         FloatingPointError: If a loss is no longer finite, with the epoch and step.
     """
-    optimiser = torch.optim.Adam(
-        [q for q in net.parameters() if q.requires_grad],
-        lr=p.learning_rate,
-        betas=p.betas,
-        eps=1e-8,
-        weight_decay=p.weight_decay,
-    )
+    optimiser = task.optimiser(net, p)
     scaler = torch.amp.GradScaler(compute.device.split(":")[0], enabled=compute.precision == "fp16")
-    loss_of = nn.CrossEntropyLoss(label_smoothing=p.label_smoothing)
     keeper = _Keeper(net, optimiser, scaler, p, features, folder)
     first = keeper.resume()
     writer = _tensorboard(folder, first, keeper.steps)
     for epoch in range(first + 1, p.epochs + 1):
         began = time.perf_counter()
         torch.manual_seed(_seed(p.seed, epoch))
-        losses = _train_epoch(net, features, optimiser, scaler, loss_of, p, compute, epoch)
-        val_loss, val_qwk = validate(net, features, compute)
+        task.start_epoch(optimiser, p, epoch)
+        losses = _train_epoch(net, features, optimiser, scaler, task, p, compute, epoch)
+        val_loss, val_qwk = validate(net, features, compute, task)
         if not np.isfinite(val_loss):
             raise FloatingPointError(
                 f"The validation loss is {val_loss} after epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'."
@@ -117,12 +151,12 @@ def fit(
 
 
 def _train_epoch(
-    net, features, optimiser, scaler, loss_of, p: Training, compute: Compute, epoch: int
+    net, features, optimiser, scaler, task: Task, p: Training, compute: Compute, epoch: int
 ) -> list[float]:
     """One epoch of draws; returns each step's loss."""
     generator = torch.Generator().manual_seed(_seed(p.seed, epoch))
     grades = features.train["grade"].to_numpy(dtype=np.int64)
-    positions = sampling.draw(p.sampler, grades, generator)
+    positions = task.draw(grades, p, epoch, generator)
     if p.views:
         views = torch.randint(p.views, (len(positions),), generator=generator)
     else:
@@ -132,8 +166,8 @@ def _train_epoch(
     for h, target in features.draws(positions, views):
         optimiser.zero_grad(set_to_none=True)
         with compute.autocast():
-            logits = net.tail(h)
-        loss = loss_of(logits.float(), target)
+            outputs = net.tail(h)
+        loss = task.loss(outputs.float(), target, p)
         scaler.scale(loss).backward()
         scaler.step(optimiser)
         scaler.update()
@@ -145,12 +179,13 @@ def _train_epoch(
     return losses
 
 
-def validate(net: GradingNet, features: Features, compute: Compute) -> tuple[float, float]:
-    """Cross-entropy and quadratic weighted kappa on the validation split."""
-    logits = prediction.from_features(net, features, "validation", compute)
+def validate(
+    net: GradingNet, features: Features, compute: Compute, task: Task = CLASSIFICATION
+) -> tuple[float, float]:
+    """The task's loss and quadratic weighted kappa on the validation split."""
+    outputs = prediction.from_features(net, features, "validation", compute)
     grades = features.clean.loc[features.clean["split"] == "validation", "grade"].to_numpy(dtype=np.int64)
-    loss = nn.functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(grades)).item()
-    return loss, qwk(grades, logits.argmax(1))
+    return task.validation(outputs, grades)
 
 
 def qwk(grades: np.ndarray, predicted: np.ndarray) -> float:

@@ -86,7 +86,7 @@ def measure() -> None:
         def metrics(stage: str) -> dict[str, float]:
             return json.loads(Path(folder, "results", "smoke", stage, "run.json").read_text())["metrics"]
 
-        drstudy("reproduce", "--profile", "smoke")
+        drstudy("reproduce", "--profile", "smoke", "--study", "all")
         runs = [metrics(TRAINED)]
         for seed in SEEDS[1:]:
             variant = f"seed{seed}"

@@ -46,6 +46,7 @@ class GradingNet(nn.Module):
     Attributes:
         backbone: Its name in this registry.
         head: ``paper``, ``single`` or ``mlp``.
+        outputs: Of the head: five grades, or 1 for a regression.
         weights_used: ``imagenet``, ``bundled``, ``none`` or a file name: what the trunk really started from.
         mean, std: Normalisation that belongs to the weights, for inputs scaled to [0, 1], per channel.
         net: The network with its own module names; :meth:`forward` equals ``net(x)``.
@@ -59,6 +60,7 @@ class GradingNet(nn.Module):
     head_path: str = "classifier"
     trainable: tuple[str, ...] = ()
     stride_multiple: int = 1
+    outputs: int = heads.GRADES
 
     def __init__(self, backbone: str, net: nn.Module, head: str) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class GradingNet(nn.Module):
     def replace_head(self) -> None:
         """Put the head in the place of the 1000-class layer."""
         old = self.net.get_submodule(self.head_path)
-        self.net.set_submodule(self.head_path, heads.make(self.head, old.in_features))
+        self.net.set_submodule(self.head_path, heads.make(self.head, old.in_features, self.outputs))
 
     def freeze(self, frozen_bn: str = "eval") -> None:
         """Let only the declared layers and the head learn.
@@ -307,7 +309,13 @@ def names() -> list[str]:
     return [name for name in known if any(re.fullmatch(pattern, name) for pattern, _ in FAMILIES)]
 
 
-def build(backbone: str, head: str = "single", weights: str = "none", seed: int = 0) -> GradingNet:
+def build(
+    backbone: str,
+    head: str = "single",
+    weights: str = "none",
+    seed: int = 0,
+    outputs: int = heads.GRADES,
+) -> GradingNet:
     """Make a network with the weights asked for and a fresh head.
 
     Args:
@@ -317,6 +325,7 @@ def build(backbone: str, head: str = "single", weights: str = "none", seed: int 
             ``imagenet-if-reachable`` (the same, else ``none``, said aloud and recorded), ``bundled`` (EfficientNet-Lite0
             only), ``none``, or a file of weights (.pth or .safetensors).
         seed: Of the random layers.
+        outputs: Of the head: five grades, or 1 for a regression.
 
     Returns:
         The network, in training mode and not frozen; ``weights_used`` says what it really started from.
@@ -329,15 +338,17 @@ def build(backbone: str, head: str = "single", weights: str = "none", seed: int 
     state, net.weights_used = _find_weights(backbone, weights)
     if state is not None:
         _load(net.net, state, backbone, weights)
-    with _seeded(seed):
+    net.outputs = outputs
+    with seeded(seed):
         net.replace_head()
     return net
 
 
-def empty(backbone: str, head: str) -> GradingNet:
+def empty(backbone: str, head: str, outputs: int = heads.GRADES) -> GradingNet:
     """A network without storage (meta device), for ``load_state_dict(..., assign=True)``."""
     with torch.device("meta"):
         net = _assemble(backbone, head, 0)
+        net.outputs = outputs
         net.replace_head()
     return net
 
@@ -415,7 +426,7 @@ def _assemble(backbone: str, head: str, seed: int) -> GradingNet:
         raise KeyError(
             f"There is no backbone {backbone!r}; near it: {', '.join(near)}. All: drstudy.models.backbones.names()."
         )
-    with _seeded(seed):
+    with seeded(seed):
         if backbone == "efficientnet_lite0":
             from efficientnet_lite_pytorch import EfficientNet
 
@@ -426,7 +437,8 @@ def _assemble(backbone: str, head: str, seed: int) -> GradingNet:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of this seed inside; the global generator goes on afterwards as if nothing had been."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

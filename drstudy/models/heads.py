@@ -39,7 +39,7 @@ def make(kind: str, in_features: int, out_features: int = GRADES) -> nn.Module:
 
 
 def collapsed(head: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """The one affine map that linear layers in a row are: weight (K, C) and bias (K,), float64.
+    """The one affine map that linear layers in a row are: weight (K, C) and bias (K,), float64 on the CPU.
 
     Raises:
         ValueError: If there is anything but linear layers in the head.
@@ -50,8 +50,6 @@ def collapsed(head: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     weight = torch.eye(layers[0].in_features, dtype=torch.float64)
     bias = torch.zeros(layers[0].in_features, dtype=torch.float64)
     for layer in layers:
-        weight, bias = (
-            layer.weight.detach().double() @ weight,
-            layer.weight.detach().double() @ bias + layer.bias.detach().double(),
-        )
+        own, added = layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double()
+        weight, bias = own @ weight, own @ bias + added
     return weight, bias

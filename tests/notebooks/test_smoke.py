@@ -35,6 +35,7 @@ FILES = {
     "02_oversampling": ["tables/shares.csv", "tables/leak_exposure.csv", "tables/leaks.csv"],
     LITE: ["predictions.csv", "history.csv", "model.safetensors", "tables/test_scores.csv"],
     "04_backbone_comparison": ["tables/table2.csv", "tables/scores.csv", "tables/oddities.csv", "timings.csv"],
+    "06_ram": ["predictions.csv", "timings.csv", "tables/parameters.csv", "tables/agreement.csv", "tables/heat_differences.csv"],
     "05_heatmap_analysis/densenet121-seed0": ["maps.npz", "tables/heat_summary.csv", "tables/cases.csv"],
 }
 SLOW = 60  # seconds: what a notebook of this profile should take at most
@@ -88,7 +89,7 @@ def data(tmp_path_factory):
 def study(tmp_path_factory, data):
     """The whole profile, reproduced."""
     made = Study(tmp_path_factory.mktemp("results"), data)
-    done = made.drstudy("reproduce", "--profile", "smoke", "--cores", "2")
+    done = made.drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     made.said = done.stdout.splitlines()
     return made
@@ -99,7 +100,7 @@ def another(tmp_path, data):
     return Study(tmp_path / "results", data)
 
 
-STAGES = [stage.folder.removeprefix("results/smoke/") for stage in pipeline.plan("smoke")]
+STAGES = [stage.folder.removeprefix("results/smoke/") for stage in pipeline.plan("smoke", "all")]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -178,7 +179,7 @@ def test_progress_is_readable(study):
 def test_second_run_does_nothing_and_says_so(study):
     before = {file: file.stat().st_mtime_ns for file in study.base.rglob("run.json")}
     began = time.monotonic()
-    done = study.drstudy("reproduce", "--profile", "smoke")
+    done = study.drstudy("reproduce", "--profile", "smoke", "--study", "all")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1:] == [
         "nothing to do: everything is finished; open results/smoke/report/index.html"

@@ -317,3 +317,104 @@ def test_ledger_without_results_and_its_file(own_folders):
     assert table["reason"].str.startswith("needs ").all()
     again = pd.read_csv(paths.results() / "smoke" / "claims.csv")
     assert again["verdict"].tolist() == table["verdict"].tolist()
+
+
+# --- a further paper, whose networks start from random weights ------------------------------------
+
+
+def ram(weights_used: str = "bundled", **tables: pd.DataFrame) -> records.Record:
+    fine_tuning(graded(eyes(30)), "efficientnet_lite0", "bundled")
+    run = records.start(params.Ram())
+    run.metric(weights_used=weights_used)
+    for name, frame in tables.items():
+        run.table(frame, name)
+    run.finish()
+    return records.load(run.folder)
+
+
+def test_counts_hold_on_any_data(own_folders):
+    from drstudy import tables_ram
+    from drstudy.models import ram as networks
+
+    audit("phantom", 80)
+    counted = networks.parameters()
+    ram(parameters=tables_ram.parameters(counted))
+    assert verdict("ram_parameters")[0] == REPRODUCED
+    assert verdict("ram_fewer_parameters")[0] == REPRODUCED
+    ram(parameters=tables_ram.parameters(counted | {"parameters_ram_net4": 12_000_000}))
+    assert verdict("ram_parameters")[0] == NOT_REPRODUCED
+    assert verdict("ram_fewer_parameters")[0] == NOT_REPRODUCED
+
+
+def fusion(network: str, lo: float) -> pd.DataFrame:
+    rows = [
+        {
+            "map": f"{network} fused as printed",
+            "minus": f"{network} {size} scaled",
+            "quantity": "heat",
+            "region": "lesion",
+        }
+        | {"value": lo + 0.01, "lo": lo, "hi": lo + 0.02}
+        for size in (128, 256)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("lo", "found"), [(0.01, DIRECTION), (-0.01, INCONCLUSIVE), (-0.05, NOT_REPRODUCED)])
+def test_random_weights_are_that_papers_setting(own_folders, lo, found):
+    audit("phantom", 80)
+    ram(heat_differences=fusion("ram_net5", lo))
+    assert verdict("ram_fusion")[0] == found
+    assert verdict("ram_fusion_pretrained")[0] == NOT_TESTABLE, "no such network was trained"
+
+
+@pytest.mark.parametrize(("weights_used", "found"), [("bundled", DIRECTION), ("none", NOT_TESTABLE)])
+def test_a_pretrained_backbone_is_asked_for_by_name(own_folders, weights_used, found):
+    """Of the regression's own backbone, not of the classification network that it is compared with."""
+    audit("phantom", 80)
+    ram(weights_used, heat_differences=fusion("efficientnet_lite0", 0.01))
+    assert verdict("ram_fusion_pretrained")[0] == found
+
+
+def test_its_kappa_needs_its_data(own_folders):
+    about = {
+        "comparison": "head",
+        "a": "ram_net5",
+        "metric": "qwk",
+        "value": -0.004,
+        "lo": -0.01,
+        "hi": 0.003,
+    }
+    table = pd.DataFrame([about])
+    audit("phantom", 80)
+    ram(comparisons=table)
+    assert verdict("ram_competitive") == (
+        NOT_TESTABLE,
+        "needs all 35,126 EyePACS photographs at 512 px; here: 80 images of phantom",
+    )
+    audit("eyepacs", 35126)
+    assert verdict("ram_competitive")[0] == REPRODUCED
+
+
+def test_time_saved_is_read_from_the_turns(own_folders):
+    from drstudy import tables_ram
+
+    audit("phantom", 80)
+    random = np.random.default_rng(0)
+    rows = []
+    for turn in range(30):
+        slow = 40 * random.uniform(0.98, 1.02)
+        for kind, saved in (("net5", 0.13), ("net4", 0.12)):
+            rows.append((f"baseline_{kind}", turn, slow))
+            rows.append((f"ram_{kind}", turn, slow * (1 - saved) * random.uniform(0.99, 1.01)))
+    timed = pd.DataFrame(rows, columns=["network", "round", "seconds_per_1000_images"])
+    table = tables_ram.timing(timed, seed=0).set_index("kind")
+    assert table.loc["net5", "lo"] < 13 < table.loc["net5", "hi"] + 0.5
+    assert table.loc["net5", "printed"] == pytest.approx(12.98, abs=0.01)
+    record = ram()
+    table.reset_index().to_csv(record.folder / "timings.csv")
+    assert verdict("ram_faster")[0] == DIRECTION
+    slower = table.reset_index().assign(value=-5.0, lo=-6.0, hi=-4.0)
+    slower.to_csv(record.folder / "timings.csv")
+    assert verdict("ram_faster")[0] == NOT_REPRODUCED
+    assert tables_ram.timing(timed.iloc[:0], seed=0).empty, "no turns, no table"

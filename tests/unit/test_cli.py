@@ -136,3 +136,13 @@ def test_reproduce_twice_at_once_is_refused(drstudy, monkeypatch, own_folders):
         code, _, err = reproduce(drstudy, monkeypatch, ["01"], AssertionError("it was started"))
     assert code == 1
     assert "Another process is running" in err
+
+
+def test_reproduce_runs_the_study_that_is_asked_for(drstudy, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pipeline, "pending", lambda *given: asked.append(given) or ["06"])
+    monkeypatch.setattr(pipeline, "execute", lambda *given: asked.append(given) or {})
+    code, _, _ = drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "3")
+    assert code == 0
+    assert asked[0] == ("smoke", "", "all")
+    assert (asked[1][0], asked[1][1], asked[1][-1]) == ("smoke", 3, "all")

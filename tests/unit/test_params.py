@@ -10,7 +10,7 @@ import pytest
 from drstudy import params, pipeline
 from drstudy.params import ParameterError
 
-STAGES = [stage for name in pipeline.profiles() for stage in pipeline.plan(name)]
+STAGES = [stage for name in pipeline.profiles() for stage in pipeline.plan(name, "all")]
 
 
 def test_unknown_name_is_refused_and_the_nearest_named():

@@ -20,7 +20,7 @@ run = records.start(params.DataAudit.check(globals()))
 
 @pytest.mark.parametrize("name", pipeline.profiles())
 def test_all_parameters_of_a_profile_are_valid(name):
-    for stage in pipeline.plan(name):
+    for stage in pipeline.plan(name, "all"):
         checked = stage.parameters()
         assert (checked.profile, checked.variant) == (name, stage.variant)
         assert paths.show(checked.folder) == stage.folder
@@ -29,7 +29,7 @@ def test_all_parameters_of_a_profile_are_valid(name):
 @pytest.mark.parametrize("name", pipeline.profiles())
 def test_stages_come_after_what_they_need(name):
     done = set()
-    for stage in pipeline.plan(name):
+    for stage in pipeline.plan(name, "all"):
         own = {need for need in stage.needs if need.startswith(f"results/{name}/")}
         assert own <= done, stage.name
         done.add(stage.folder)
@@ -38,7 +38,7 @@ def test_stages_come_after_what_they_need(name):
 @pytest.mark.parametrize("name", pipeline.profiles())
 def test_parameters_that_name_results_are_waited_for(name):
     """A result folder that a notebook reads is among the needs of its stage, or Snakemake could start it too early."""
-    for stage in pipeline.plan(name):
+    for stage in pipeline.plan(name, "all"):
         values = stage.parameters().upper().values()
         named = {
             v
@@ -51,7 +51,7 @@ def test_parameters_that_name_results_are_waited_for(name):
 
 def test_smoke_is_the_notebooks_own_defaults():
     """What readers see committed is what the smoke profile runs: only names of networks and their weights are set."""
-    for stage in pipeline.plan("smoke"):
+    for stage in pipeline.plan("smoke", "all"):
         default = params.BY_NOTEBOOK[stage.notebook]().upper()
         changed = {name for name, value in stage.parameters().upper().items() if value != default[name]}
         assert changed <= {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL"}, stage.name
@@ -97,7 +97,27 @@ def test_snakemake_finds_every_variant():
     assert not re.fullmatch(pattern, "densenet121-seed0/run")
 
 
+def test_further_notebooks_run_only_when_all_are_asked_for():
+    """The study of the main paper is what `make reproduce` promises in its time; a profile that names its notebooks has those."""
+    for name in ("smoke", "demo", "eyepacs_mini", "paper"):
+        core, everything = ({s.notebook for s in pipeline.plan(name, study)} for study in ("core", "all"))
+        assert everything - core == set(pipeline.FURTHER)
+        assert everything == set(params.BY_NOTEBOOK)
+    assert pipeline.plan("idrid_mini", "all") == pipeline.plan("idrid_mini")
+    assert pipeline.stage("06", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
+    assert pipeline.stage("06", "paper").overrides["MODEL"].endswith("densenet121-seed0")
+
+
+def test_every_stage_has_its_rule():
+    """A notebook without a rule in the Snakefile could not be reproduced."""
+    rules = (paths.root() / "Snakefile").read_text()
+    for notebook in params.BY_NOTEBOOK:
+        assert f'needs("{notebook}")' in rules
+
+
 def test_unknown_names_say_what_there_is():
+    with pytest.raises(KeyError, match="There is no study 'whole'; there are core, all"):
+        pipeline.plan("smoke", "whole")
     with pytest.raises(KeyError, match="There is no profile 'dmeo'; there are demo"):
         pipeline.profile("dmeo")
     with pytest.raises(KeyError, match=r"2 stages '03'(.|\n)*--variant densenet121-seed0"):
@@ -283,7 +303,7 @@ def test_record_of_other_parameters_is_run_again(own_folders):
     assert not pipeline._altered(stage)
     records.write_json(record | {"params": record["params"] | {"N_PATIENTS": 41}}, stage.record)
     assert pipeline._altered(stage)
-    assert str(stage.record) in pipeline._snakemake("smoke", "01", 1)
+    assert str(stage.record) in pipeline._snakemake("smoke", "core", "01", 1)
 
 
 @pytest.mark.slow
@@ -291,5 +311,8 @@ def test_plan_of_snakemake(own_folders):
     """Nothing is there: all is to do; `until` leaves out what follows. The rules give every stage its command."""
     assert pipeline.pending("smoke") == [stage.name for stage in pipeline.plan("smoke")] + ["report"]
     assert pipeline.pending("smoke", "03") == ["01", "03 efficientnet_lite0-seed0", "03 densenet121-seed0"]
-    with pytest.raises(KeyError, match="no notebook '07'"):
-        pipeline.pending("smoke", "07")
+    with pytest.raises(KeyError, match="no notebook '06' in the study core; use --study all"):
+        pipeline.pending("smoke", "06")
+    assert pipeline.pending("smoke", "06", "all") == ["01", "03 efficientnet_lite0-seed0", "06"]
+    with pytest.raises(KeyError, match=r"no notebook '99'\."):
+        pipeline.pending("smoke", "99", "all")
