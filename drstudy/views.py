@@ -40,6 +40,9 @@ METRICS = {
 
 LOWER_IS_BETTER = ("nll",)
 
+DIGITS = 3
+"""After the point: differences of the AUC are small."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -152,9 +155,14 @@ def compare(
 
 
 def worse(table: pd.DataFrame) -> pd.DataFrame:
-    """The differences of :func:`compare` whose interval lies on the worse side of fresh views."""
+    """The differences of :func:`compare` told apart from fresh views, as worse: by the whole interval, and by every seed.
+
+    The interval varies the patients, the seeds vary the training; what other patients or another training would turn round is
+    no finding.
+    """
     lower = table["metric"].isin(LOWER_IS_BETTER)
-    return table[(table["what"] == "difference") & np.where(lower, table["lo"] > 0, table["hi"] < 0)]
+    nearest = np.where(lower, table[["lo", "least"]].min(axis=1), -table[["hi", "greatest"]].max(axis=1))
+    return table[(table["what"] == "difference") & (nearest > 0) & table["lo"].notna()]
 
 
 def enough(table: pd.DataFrame) -> int:
@@ -175,16 +183,15 @@ def describe(table: pd.DataFrame, predictions: Mapping[int, Sequence[pd.DataFram
         f"{'network' if len(fresh) == 1 else 'networks'} for each number of views"
     )
     lines = [f"{of}; differences are to fresh views, 95 % intervals over patients."]
-    lines += [
-        f"{label(row.views)} views are worse in {_difference(row)}." for row in worse(table).itertuples()
-    ]
+    for views, rows in worse(table).groupby("views"):
+        lines.append(f"VIEWS {views} is worse: " + "; ".join(map(_difference, rows.itertuples())) + ".")
     chosen = enough(table)
     if chosen == FRESH:
-        return "\n".join([*lines, "No number of views compared here is enough: draw fresh ones (VIEWS 0)."])
+        return "\n".join([*lines, "No number of views compared here is enough: draw fresh ones, VIEWS 0."])
     rows = table[(table["views"] == chosen) & (table["what"] == "difference")]
     lines.append(
-        f"The smallest number from which on nothing is told apart as worse is {chosen}: "
-        + "; ".join(_difference(row) for row in rows.itertuples())
+        f"The smallest number from which on nothing is told apart as worse is VIEWS {chosen}: "
+        + "; ".join(map(_difference, rows.itertuples()))
         + "."
     )
     qwk = rows.set_index("metric").loc["qwk"]
@@ -192,23 +199,25 @@ def describe(table: pd.DataFrame, predictions: Mapping[int, Sequence[pd.DataFram
         0
     ]
     lines.append(
-        f"It may still cost up to {max(0.0, -qwk['lo']):.2f} QWK: that is what its interval leaves open."
+        f"It may still cost up to {max(0.0, -qwk['lo']):.3f} QWK: that is what its interval leaves open."
     )
     if len(fresh) > 1:
         moved = spread["greatest"] - spread["least"]
-        lines.append(f"Fresh views alone moved by {moved:.2f} QWK from seed to seed.")
+        lines.append(f"Fresh views alone differ by up to {moved:.3f} QWK from seed to seed.")
     return "\n".join(lines)
 
 
 def _difference(row) -> str:
-    sign = "+" if round(row.value, 2) > 0 else ""
-    return f"{METRICS.get(row.metric, row.metric)} {sign}{tables.interval(row.value, row.lo, row.hi)}"
+    sign = "+" if round(row.value, DIGITS) > 0 else ""
+    return f"{METRICS.get(row.metric, row.metric)} {sign}{tables.interval(row.value, row.lo, row.hi, DIGITS)}"
 
 
 def display(table: pd.DataFrame, what: str) -> pd.DataFrame:
     """:func:`compare` for readers: a row a number of views, texts with intervals; ``what`` is ``score`` or ``difference``."""
     rows = table[table["what"] == what]
-    texts = rows.assign(text=[tables.interval(*row) for row in rows[["value", "lo", "hi"]].to_numpy(float)])
+    texts = rows.assign(
+        text=[tables.interval(*row, DIGITS) for row in rows[["value", "lo", "hi"]].to_numpy(float)]
+    )
     wide = texts.pivot(index="views", columns="metric", values="text").loc[rows["views"].unique()]
     found = wide[[name for name in METRICS if name in wide]].rename(columns=METRICS)
     return found.set_axis([label(views) for views in wide.index], axis=0).rename_axis(
