@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lab lint notebooks clean
+.PHONY: help install reproduce test bench lab lint notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,10 @@ reproduce: $(VENV)/.installed ## run the study: PROFILE=demo (default), eyepacs_
 test: $(VENV)/.installed ## all tests, the notebooks included
 	@$(BIN)/python -m pytest -n 2 --dist loadscope tests
 	@$(BIN)/python tests/run_nbval.py
+
+bench: $(VENV)/.installed ## measure every claim of speed, side by side with what people use today: BENCH="--quick", or script names
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@$(BIN)/python benchmarks/run_all.py $(BENCH)
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_audit.ipynb

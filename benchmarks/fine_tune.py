@@ -27,8 +27,8 @@ SIZE = 224
 def main() -> None:
     given = options(
         __doc__.splitlines()[0],
-        images=(128, 32, "training images"),
-        test=(160, 48, "test images, for the difference in kappa"),
+        images=(64, 32, "training images"),
+        test=(64, 48, "test images, for the difference in kappa"),
         pixels=(384, 384, "side of the JPEG files"),
         epochs=(5, 5, "epochs measured"),
         batch=(32, 32, "images a step"),
@@ -87,11 +87,11 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
         cached = features.open_features(net, data, recipe, compute)
     stored = time.perf_counter() - began
     optimiser = torch.optim.Adam([q for q in net.parameters() if q.requires_grad], lr=recipe.learning_rate)
-    scaler, loss = torch.amp.GradScaler("cpu", enabled=False), torch.nn.CrossEntropyLoss()
+    scaler, task = torch.amp.GradScaler("cpu", enabled=False), training.CLASSIFICATION
     numbers = iter(range(1, 10**6))
 
     def ours() -> None:
-        training._train_epoch(net, cached, optimiser, scaler, loss, recipe, compute, next(numbers))
+        training._train_epoch(net, cached, optimiser, scaler, task, recipe, compute, next(numbers))
 
     # --- the others
     files = manifest[manifest["split"] == "train"]

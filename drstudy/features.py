@@ -44,7 +44,10 @@ class Features:
         train: Rows of the training split; draws are positions in it.
         clean: Rows of validation and test, in this order; never augmented.
         seconds: Time that the trunk took, decoding and augmentation left out.
+        share: Which part of each batch :meth:`draws` gives: (rank, processes) of a training in several processes.
     """
+
+    share: tuple[int, int] = (0, 1)
 
     def __init__(self, net: GradingNet, data: Dataset, p: Training, compute: Compute) -> None:
         self.net, self.data, self.p, self.compute = net, data, p, compute
@@ -76,13 +79,16 @@ class Features:
     def close(self, keep: bool) -> None:
         """Give back what is held; ``keep`` leaves files for the next run."""
 
-    def _batches(self, count: int) -> list[tuple[int, int]]:
-        """Bounds of an epoch's batches; a last batch of a single image joins the one before, as batch norm needs two."""
-        size = self.p.batch_size
-        starts = list(range(0, count, size))
-        if len(starts) > 1 and count - starts[-1] == 1:
+    def _batches(self, count: int) -> list[np.ndarray]:
+        """Which draws make a batch, or this process's share of it; none is left out.
+
+        A last batch of a single image, which batch norm cannot take, or of fewer images than processes joins the one before.
+        """
+        rank, processes = self.share
+        starts = list(range(0, count, self.p.batch_size))
+        if len(starts) > 1 and count - starts[-1] < max(2, processes):
             starts.pop()
-        return list(zip(starts, [*starts[1:], count]))
+        return [np.arange(a + rank, b, processes) for a, b in zip(starts, [*starts[1:], count])]
 
 
 class _Views(TorchDataset):
@@ -148,11 +154,18 @@ class Live(Features):
         return output
 
     def draws(self, positions: Tensor, views: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        rows, grades = self.train["row"].to_numpy(), self.train["grade"].to_numpy(dtype=np.int64)
-        pairs = [(int(rows[i]), int(view)) for i, view in zip(positions.tolist(), views.tolist())]
-        batches = self._batches(len(pairs))
-        for (a, b), images in zip(batches, self.images(pairs, batches)):
-            yield self.trunk(images), torch.from_numpy(grades[positions[a:b].numpy()]).to(self.compute.device)
+        rows, grades = (
+            self.train["row"].to_numpy(),
+            torch.from_numpy(self.train["grade"].to_numpy(dtype=np.int64)),
+        )
+        batches = [(positions[some], views[some]) for some in self._batches(len(positions))]
+        pairs = [
+            (int(rows[i]), int(view)) for batch in batches for i, view in zip(*map(Tensor.tolist, batch))
+        ]
+        ends = np.cumsum([len(some) for some, _ in batches]).tolist()
+        bounds = list(zip([0, *ends[:-1]], ends))
+        for (some, _), images in zip(batches, self.images(pairs, bounds)):
+            yield self.trunk(images), grades[some].to(self.compute.device)
 
     def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
         rows = self.clean["row"].to_numpy()[positions]
@@ -263,8 +276,8 @@ class Stored(Features):
     def draws(self, positions: Tensor, views: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         grades = torch.from_numpy(self.train["grade"].to_numpy(dtype=np.int64))
         places = (positions * self.p.views + views).numpy()
-        for a, b in self._batches(len(places)):
-            yield self._tensor(self._train[places[a:b]]), grades[positions[a:b]].to(self.compute.device)
+        for some in self._batches(len(places)):
+            yield self._tensor(self._train[places[some]]), grades[positions[some]].to(self.compute.device)
 
     def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
         step = 4 * self.trunk_batch

@@ -213,12 +213,14 @@ class FineTuning(Training):
     Attributes:
         resamples: Of the patient bootstrap.
         keep_features: Keep the feature store after the run (it is large, and made again when needed).
+        processes: That train the network together, one a GPU (on a CPU only to test it); each step's batch is divided among them.
     """
 
     notebook: ClassVar[str] = "03_fine_tuning"
     variant: Variant = "efficientnet_lite0-seed0"
     resamples: Positive = 200
     keep_features: bool = False
+    processes: Positive = 1
 
 
 class BackboneComparison(Parameters):
@@ -276,23 +278,32 @@ class HeatmapAnalysis(Computing):
 
     Attributes:
         model: Result folder of notebook 03: the network that is explained.
+        others: Result folders of notebook 03 with the same backbone and other seeds, if any: whose maps should be alike.
         audit: Result folder of notebook 01: the images that it is explained on (they may be another source's).
         subset: ``test``, ``validation``, ``train`` or ``all`` images of that split.
         max_images: At most so many, drawn evenly over the grades; 0 is all.
         layers: Where the maps are taken; empty is the backbone's candidates (DenseNet121: ``denselayer16``,
             ``denseblock4``, ``norm5_relu``; *spec* A6).
         target: Which class a map explains: ``predicted`` (the paper's) or ``grade`` (the true one).
+        tolerance: Of the pointing game, disc diameters.
+        checked: Eyes on which several methods are compared; at most so many, with lesions, drawn evenly over the grades.
+        checks: Backbones that also get the costly part: pixel-level and finer maps, faithfulness, sanity checks (a network is
+            trained on shuffled labels).
         resamples: Of the patient bootstrap.
     """
 
     notebook: ClassVar[str] = "05_heatmap_analysis"
     variant: Variant = "densenet121-seed0"
     model: str = "results/smoke/03_fine_tuning/densenet121-seed0"
+    others: tuple[str, ...] = ()
     audit: str = "results/smoke/01_data_audit"
     subset: Literal["train", "validation", "test", "all"] = "test"
     max_images: Annotated[int, Field(ge=0)] = 0
     layers: tuple[str, ...] = ()
     target: Literal["predicted", "grade"] = "predicted"
+    tolerance: Annotated[float, Field(ge=0, le=2)] = 0.25
+    checked: Positive = 6
+    checks: tuple[str, ...] = ("densenet121", "efficientnet_lite0")
     resamples: Positive = 200
 
 

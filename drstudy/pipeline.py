@@ -204,16 +204,19 @@ def plan(name: str, study: str = "core") -> list[Stage]:
         own = common | {"AUDIT": audit, "VARIANT": variant, "BACKBONE": backbone, "SEED": seed}
         own |= chosen.overrides.get(backbone, {})
         stages.append(Stage(TRAINING, name, variant, own, (audit,)))
-    for variant, model in zip(chosen.variants, models):
-        own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model}
-        stages.append(Stage(HEATMAPS, name, variant, own, (audit, model)))
+    for variant, model, (backbone, _) in zip(chosen.variants, models, pairs):
+        others = [
+            folder for folder, (other, _) in zip(models, pairs) if other == backbone and folder != model
+        ]
+        own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model, "OTHERS": others}
+        stages.append(Stage(HEATMAPS, name, variant, own, (audit, model, *others)))
     ablated = _ablated(name, chosen, common | {"AUDIT": audit})
     stages += ablated
     compared = {"RUNS": trained}
     if ablated:
-        maps = [s.folder for s in stages if s.notebook == HEATMAPS and s.notebook in chosen.notebooks]
+        maps = [s.folder for s in stages if s.notebook == HEATMAPS and s.notebook in notebooks]
         compared |= {"ABLATIONS": [s.folder for s in ablated], "HEATMAPS": maps}
-        compared |= {"LEAKS": f"results/{name}/{OVERSAMPLING}"} if OVERSAMPLING in chosen.notebooks else {}
+        compared |= {"LEAKS": f"results/{name}/{OVERSAMPLING}"} if OVERSAMPLING in notebooks else {}
     read = [
         folder for value in compared.values() for folder in ([value] if isinstance(value, str) else value)
     ]

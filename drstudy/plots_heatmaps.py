@@ -290,6 +290,150 @@ def share_bars(summary: pd.DataFrame, group: str = "all") -> Figure:
     return figure
 
 
+AGAINST_COLOURS = {"random": "#6f6f6f", "centre": "#E69F00", "intensity": "#56B4E9", "vessels": "#882255"}
+"""One colour a baseline, of the Okabe-Ito and Tol sets."""
+
+METHOD_NAMES = {
+    "grad_cam": "Grad-CAM",
+    "grad_cam++": "Grad-CAM++",
+    "hires_cam": "HiRes-CAM",
+    "layer_cam": "Layer-CAM",
+    "score_cam": "Score-CAM",
+    "eigen_cam": "Eigen-CAM",
+    "guided_backprop": "guided backprop",
+    "integrated_gradients": "integrated gradients",
+}
+
+
+FEWEST_SHOWN = 8
+"""Fewer eyes are in the table and not in the figure, whose scale their intervals would stretch."""
+
+
+def beyond_chance(found: pd.DataFrame, metrics: Mapping[str, str], regions: Sequence[str]) -> Figure:
+    """What a map scores beyond each of the four baselines, by lesion: points right of the line are beyond chance.
+
+    The pointing game is in percentage points; other scores, which grow with the lesions' area, in percent of the
+    baseline's own mean score.
+
+    Args:
+        found: Of :func:`drstudy.explain.comparison.differences` for one map and group, by baseline.
+        metrics: Column to name, one panel each.
+        regions: From top to bottom; those with fewer than :data:`FEWEST_SHOWN` eyes are left out.
+    """
+    shown = [region for region in regions if _most(found, region) >= FEWEST_SHOWN]
+    figure, axes = plots.new_figure(
+        1, len(metrics), 3.6 * len(metrics) + 1, 0.62 * max(len(shown), 1) + 1.9, sharey=True
+    )
+    for axis, (metric, name) in zip(axes[0], metrics.items()):
+        axis.axvline(0, color="black", lw=1)
+        for offset, (against, colour) in zip((-0.27, -0.09, 0.09, 0.27), AGAINST_COLOURS.items()):
+            rows = found[(found["metric"] == metric) & found["against"].str.startswith(f"{against} ")]
+            rows = rows.set_index("region").reindex(shown)
+            scale = 1 if metric == "hit" else 1 / rows["other"].where(rows["other"] > 0)
+            _forest(axis, rows, offset, colour, f"against {against}", scale)
+        axis.set(
+            title=name, xlabel="more, percentage points" if metric == "hit" else "more, % of the baseline's"
+        )
+    if not shown:
+        axes[0, 0].text(0.5, 0.5, "no lesion in enough eyes", ha="center", transform=axes[0, 0].transAxes)
+    axes[0, 0].set_yticks(range(len(shown)), [f"{region} ({_most(found, region)} eyes)" for region in shown])
+    axes[0, 0].invert_yaxis()
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _most(found: pd.DataFrame, region: str) -> int:
+    eyes = found.loc[found["region"] == region, "eyes"]
+    return int(eyes.max()) if len(eyes) else 0
+
+
+def _forest(
+    axes: Axes, rows: pd.DataFrame, offset: float, colour: str, label: str, scale: pd.Series | float = 1
+) -> None:
+    """Points with intervals, one a row; hollow where there is no interval."""
+    ends = [100 * rows[f"difference{end}"] * scale for end in ("", "_lo", "_hi")]
+    middle, low, high = (end.to_numpy(float) for end in ends)
+    y = np.arange(len(rows)) + offset
+    error = np.nan_to_num(np.clip([middle - low, high - middle], 0, None))
+    axes.errorbar(middle, y, xerr=error, fmt="none", ecolor=colour, elinewidth=1.6, capsize=2)
+    sure = ~np.isnan(low)
+    axes.plot(middle[sure], y[sure], "o", color=colour, markersize=5, label=label)
+    axes.plot(middle[~sure], y[~sure], "o", markerfacecolor="white", color=colour, markersize=5)
+
+
+def methods_beside(
+    found: pd.DataFrame, metrics: Mapping[str, str], names: Sequence[str], title: str = ""
+) -> Figure:
+    """Maps side by side: each score less that of random maps on its own grid.
+
+    Args:
+        found: Of :func:`drstudy.explain.comparison.differences` against ``random``, one region.
+        metrics: Column to name, one panel each.
+        names: Maps from top to bottom.
+        title: Above all panels.
+    """
+    figure, axes = plots.new_figure(
+        1, len(metrics), 3.4 * len(metrics) + 1.6, 0.32 * len(names) + 1.5, sharey=True
+    )
+    for axis, (metric, name) in zip(axes[0], metrics.items()):
+        rows = found[found["metric"] == metric].set_index("layer").reindex(names)
+        axis.axvline(0, color="black", lw=1)
+        for kind, colour in (("finer", "#009E73"), ("", "#332288")):
+            other = rows.index.str.startswith("finer") != bool(kind)
+            _forest(axis, rows.mask(np.broadcast_to(other[:, None], rows.shape)), 0, colour, kind)
+        axis.set(title=name, xlabel="minus random, points")
+    axes[0, 0].set_yticks(range(len(names)), [METHOD_NAMES.get(name, name) for name in names])
+    axes[0, 0].invert_yaxis()
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def cascade(found: pd.DataFrame, survives: float) -> Figure:
+    """How alike a map stays as the weights become random, from the head down.
+
+    Args:
+        found: Of :func:`drstudy.explain.checks.sane`.
+        survives: Rank correlation above which a map is said to survive.
+    """
+    rows = found[found["check"] == "random weights"]
+    figure, axes = plots.new_figure(1, 2, 10, 4)
+    for axis, (column, name) in zip(axes[0], (("spearman", "rank correlation"), ("ssim", "SSIM"))):
+        for (method, part), colour in zip(
+            rows.groupby("method", sort=False), ("#332288", "#D55E00", "#56B4E9")
+        ):
+            x = [0, *part["step"]]
+            line = np.concatenate([[1], part[column].to_numpy(float)])
+            axis.plot(x, line, "o-", color=colour, label=METHOD_NAMES.get(method, method))
+            low, high = (
+                np.concatenate([[1], part[f"{column}_{end}"].to_numpy(float)]) for end in ("lo", "hi")
+            )
+            axis.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+        stages = rows.drop_duplicates("step")
+        axis.set_xticks(
+            [0, *stages["step"]],
+            ["trained", *(_deepest(stage) for stage in stages["stage"])],
+            rotation=35,
+            ha="right",
+            rotation_mode="anchor",
+        )
+        axis.set(
+            title=f"{name} with the trained map", xlabel="random from the head down to", ylim=(-0.35, 1.05)
+        )
+        axis.axhline(0, color="black", lw=0.8)
+    axes[0, 0].axhline(
+        survives, color=plots.NEUTRAL, linestyle="dashed", label=f"survives above {survives:g}"
+    )
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names))
+    return figure
+
+
+def _deepest(stage: str) -> str:
+    """Of ``features.conv0 to features.denseblock1`` the part nearest to the photograph: ``conv0``."""
+    return stage.split(" to ")[0].removeprefix("features.").lstrip("_")
+
+
 def _grouped(axes: Axes, table: pd.DataFrame, layers: Sequence[str], value: str, scale: float) -> None:
     """Bars (shares) or points (ratios) for each region and layer, with intervals, and chance as a line."""
     regions = list(table["region"].unique())

@@ -21,8 +21,17 @@ BATCH = 64
 
 
 @torch.no_grad()
-def from_features(net: GradingNet, features: Features, split: str, compute: Compute) -> np.ndarray:
+def from_features(
+    net: GradingNet, features: Features, split: str, compute: Compute, share: tuple[int, int] = (0, 1)
+) -> np.ndarray:
     """Outputs (N, 5), of a regression (N, 1), float32 for a split's images, in the order of the split file.
+
+    Args:
+        net: Set to evaluation mode.
+        features: Of the same network.
+        split: ``validation`` or ``test``.
+        compute: Device and precision.
+        share: (rank, processes): only images rank, rank + processes, ..., dealt out without padding.
 
     Raises:
         ValueError: If ``split`` is neither validation nor test.
@@ -31,10 +40,12 @@ def from_features(net: GradingNet, features: Features, split: str, compute: Comp
         raise ValueError(
             f"Features without augmentation are kept for validation and test, not for {split!r}."
         )
-    positions = np.flatnonzero(features.clean["split"].to_numpy() == split)
+    rank, processes = share
+    positions = np.flatnonzero(features.clean["split"].to_numpy() == split)[rank::processes]
     net.eval()
     with compute.autocast():
-        return torch.cat([net.tail(h).float().cpu() for h in features.unaugmented(positions)]).numpy()
+        parts = [net.tail(h).float().cpu() for h in features.unaugmented(positions)]
+    return torch.cat(parts).numpy() if parts else np.empty((0, net.outputs), np.float32)
 
 
 @torch.no_grad()

@@ -135,6 +135,10 @@ class Views(features.Live):
                 noise = np.stack([self._noise(row, number) for row, number in pairs[a:b]])
                 yield self.compute.put(batch + torch.from_numpy(noise).float()[:, :, None, None])
 
+    def trunk(self, images: Tensor) -> Tensor:
+        """The crop; there is no frozen part that could be made faster."""
+        return self.net.trunk(images).to(self.compute.dtype)
+
     def _crop(self, row: int, number: int) -> np.ndarray:
         size, crop = self.p.input_size, CROPS[self.p.input_size]
         image = transforms.resize(transforms.channels_first(self.data.images[row]), size)

@@ -35,6 +35,8 @@ class Section:
     intro: str
     show: tuple[tuple[str, str, str], ...]
     """(table or figure, name, caption); what a run did not make is left out."""
+    across: tuple[tuple[str, str, str], ...] = ()
+    """(table, caption, query): the rows of that table that fit, of all runs side by side, where there are several."""
 
 
 SECTIONS = (
@@ -95,7 +97,8 @@ SECTIONS = (
     Section(
         pipeline.HEATMAPS,
         "Heatmaps",
-        "Where Grad-CAM points, and how much of it lies on lesions, vessels and disc, against what chance would give.",
+        "Where the maps point, whether that is more than four maps that know nothing would give, and whether the maps depend on what was "
+        "learnt.",
         (
             (
                 "figure",
@@ -107,6 +110,22 @@ SECTIONS = (
                 "figure5",
                 "The paper's figure 5: right, borderline and wrong, chosen by a stated rule.",
             ),
+            (
+                "figure",
+                "beyond_chance",
+                "What the map of the last layer scores beyond four maps that know nothing: right of the line, with its interval, is beyond chance.",
+            ),
+            (
+                "table",
+                "localisation_display",
+                "Each layer, lesion and score less that of each baseline, percentage points with 95 % intervals of the paired difference. Cuts of "
+                "Dice and IoU: Otsu's, half of the maximum, the best on all other patients (validation), the best on the eye itself (oracle).",
+            ),
+            (
+                "table",
+                "lesion_coverage_display",
+                "How much of a single lesion lies in the hottest tenth of the field of view (10 % is chance), by size in disc diameters.",
+            ),
             ("figure", "layers", "The same eyes at the candidate layers."),
             (
                 "table",
@@ -114,6 +133,45 @@ SECTIONS = (
                 "Share of heat by region, against the region's share of the field of view.",
             ),
             ("figure", "heat_shares", "Heat by region, with 95 % intervals."),
+            (
+                "table",
+                "localisation_by_group_display",
+                "All lesions together, by right and wrong answers, and by grade.",
+            ),
+            (
+                "table",
+                "vessel_shift_display",
+                "The paper's claim as a test: does the heat of missed severe eyes move from lesions to vessels?",
+            ),
+            (
+                "figure",
+                "methods",
+                "Methods and finer maps (green) on lesions, less random maps on the same grid, on the eyes that were checked.",
+            ),
+            ("table", "methods_gain_display", "The same eyes: gain over Grad-CAM."),
+            (
+                "table",
+                "faithfulness_display",
+                "Probability of the class as pixels come and go in the map's order, less that of a random order.",
+            ),
+            ("figure", "cascade", "How alike a map stays as the weights become random, from the head down."),
+            (
+                "table",
+                "sanity_display",
+                "Likeness with the map of a network that has learnt nothing, with other seeds, and of the turned eye.",
+            ),
+        ),
+        across=(
+            (
+                "localisation_display",
+                "All lesions together, every network and layer.",
+                "region == 'lesion' and metric in ('heat', 'hit', 'aupr', 'dice_validation')",
+            ),
+            (
+                "vessel_shift_display",
+                "The evidence for grade 0 less that for the true grade, severe eyes.",
+                "comparison == 'normal against truth'",
+            ),
         ),
     ),
     Section(
@@ -300,7 +358,8 @@ def _checklists(
 
 
 def _section(section: Section, found: list[records.Record], folder: Path) -> dict[str, Any]:
-    parts = []
+    beside = [item for entry in section.across if (item := _across(section.notebook, *entry, found))]
+    parts = [{"heading": "side by side", "items": beside, "reader": ""}] if beside else []
     for record in found:
         if record.data["notebook"] != section.notebook:
             continue
@@ -335,6 +394,23 @@ def _item(record: records.Record, kind: str, name: str, caption: str) -> dict[st
         }
     frame = pd.read_csv(file)
     return {"kind": kind, "caption": caption, **_table(frame)} if len(frame) else None
+
+
+def _across(
+    notebook: str, name: str, caption: str, query: str, found: list[records.Record]
+) -> dict[str, Any] | None:
+    """One table of all runs of a notebook, only the rows that fit the query; None for a single run."""
+    tables = [
+        (record.data["variant"], pd.read_csv(record.folder / f"tables/{name}.csv"))
+        for record in found
+        if record.data["notebook"] == notebook and f"tables/{name}.csv" in record.data["outputs"]
+    ]
+    if len(tables) < 2:
+        return None
+    rows = [frame.query(query).assign(run=run) for run, frame in tables]
+    whole = pd.concat(rows, ignore_index=True)
+    whole.insert(0, "run", whole.pop("run"))
+    return {"kind": "table", "caption": caption, **_table(whole)}
 
 
 def _table(frame: pd.DataFrame) -> dict[str, Any]:

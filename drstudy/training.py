@@ -2,32 +2,50 @@
 
 Everything random in an epoch follows from the seed and the epoch's number, so a run that was killed and resumed ends
 with the numbers of an uninterrupted one.
+
+One network can be trained by several processes, one a GPU (or on a CPU, to test it): each step's batch is divided among
+them, norms and gradients are of the whole batch, and validation images are dealt out, none twice and none left out. ``PROCESSES: n``
+in notebook 03 does it; without a notebook::
+
+    accelerate launch --multi_gpu --num_processes 2 -m drstudy.training params/paper/03_fine_tuning.yaml -p BACKBONE=densenet121
+
+leaves checkpoints, from which notebook 03 of the same parameters goes on to the predictions.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
-from drstudy import paths, prediction, sampling, transforms
+from drstudy import devices, params, paths, prediction, records, sampling, transforms
+from drstudy.data import dataset
 from drstudy.data.dataset import Dataset
 from drstudy.devices import Compute
-from drstudy.features import TRUNK_BATCH, Features
-from drstudy.models import backbones, heads
+from drstudy.features import TRUNK_BATCH, Features, open_features
+from drstudy.models import backbones, heads, norms
 from drstudy.models.backbones import GradingNet
-from drstudy.params import Training
+from drstudy.params import FineTuning, Training
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 CALIBRATION_IMAGES = 128
 
@@ -107,6 +125,7 @@ def fit(
     compute: Compute,
     folder: Path | None = None,
     task: Task = CLASSIFICATION,
+    team: Accelerator | None = None,
 ) -> Fit:
     """Fine-tune the tail, by default with Adam under cross-entropy, and leave the network with the best epoch's weights.
 
@@ -117,20 +136,31 @@ def fit(
         compute: Device and precision.
         folder: Where checkpoints and TensorBoard logs go, and from where a killed run is resumed; ``None`` keeps nothing.
         task: What is learnt, and how.
+        team: Of the processes that train this network together, in each of them; without it, and with ``p.processes`` above 1,
+            they are started, and their checkpoints read.
 
     Raises:
         FloatingPointError: If a loss is no longer finite, with the epoch and step.
+        RuntimeError: If processes that were started failed, with the end of what they said.
     """
+    if team is None and isinstance(p, FineTuning) and p.processes > 1:
+        _launch(p, folder, task)
     optimiser = task.optimiser(net, p)
     scaler = torch.amp.GradScaler(compute.device.split(":")[0], enabled=compute.precision == "fp16")
-    keeper = _Keeper(net, optimiser, scaler, p, features, folder)
+    leads = team is None or team.is_main_process
+    keeper = _Keeper(net, optimiser, scaler, p, features, folder, leads)
     first = keeper.resume()
-    writer = _tensorboard(folder, first, keeper.steps)
+    writer = _tensorboard(folder if leads else None, first, keeper.steps)
+    tail = net.tail
+    if team and team.num_processes > 1 and first < p.epochs:
+        features.share = team.process_index, team.num_processes
+        norms.synchronise(net, compute.is_cuda)
+        tail = nn.parallel.DistributedDataParallel(_Tail(net), broadcast_buffers=False)
     for epoch in range(first + 1, p.epochs + 1):
         began = time.perf_counter()
-        torch.manual_seed(_seed(p.seed, epoch))
+        torch.manual_seed(_seed(p.seed, epoch) + features.share[0])
         task.start_epoch(optimiser, p, epoch)
-        losses = _train_epoch(net, features, optimiser, scaler, task, p, compute, epoch)
+        losses = _train_epoch(net, features, optimiser, scaler, task, p, compute, epoch, tail)
         val_loss, val_qwk = validate(net, features, compute, task)
         if not np.isfinite(val_loss):
             raise FloatingPointError(
@@ -138,7 +168,7 @@ def fit(
             )
         keeper.epoch_done(epoch, losses, val_loss, val_qwk, time.perf_counter() - began)
         _log(writer, keeper, losses, val_loss, val_qwk)
-        if epoch % max(1, p.epochs // 20) == 0 or epoch == p.epochs:
+        if leads and (epoch % max(1, p.epochs // 20) == 0 or epoch == p.epochs):
             print(
                 f"epoch {epoch}/{p.epochs}: loss {np.mean(losses):.3f}, validation loss {val_loss:.3f}, "
                 f"validation QWK {val_qwk:.3f}, {keeper.seconds[-1]:.1f} s",
@@ -150,10 +180,22 @@ def fit(
     return Fit(keeper.history(), keeper.best_epoch, float(np.median(keeper.seconds)), first)
 
 
+class _Tail(nn.Module):
+    """What learns, as a module whose ``forward`` data-parallel training can wrap."""
+
+    def __init__(self, net: GradingNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.net.tail(h)
+
+
 def _train_epoch(
-    net, features, optimiser, scaler, task: Task, p: Training, compute: Compute, epoch: int
+    net, features, optimiser, scaler, task: Task, p: Training, compute: Compute, epoch: int, tail=None
 ) -> list[float]:
     """One epoch of draws; returns each step's loss."""
+    tail = tail or net.tail
     generator = torch.Generator().manual_seed(_seed(p.seed, epoch))
     grades = features.train["grade"].to_numpy(dtype=np.int64)
     positions = task.draw(grades, p, epoch, generator)
@@ -166,12 +208,13 @@ def _train_epoch(
     for h, target in features.draws(positions, views):
         optimiser.zero_grad(set_to_none=True)
         with compute.autocast():
-            outputs = net.tail(h)
+            outputs = tail(h)
         loss = task.loss(outputs.float(), target, p)
-        scaler.scale(loss).backward()
+        share, whole = _of_all(loss, len(target), features.share[1])
+        scaler.scale(share).backward()
         scaler.step(optimiser)
         scaler.update()
-        losses.append(loss.item())
+        losses.append(whole)
         if not np.isfinite(losses[-1]):
             raise FloatingPointError(
                 f"The loss is {losses[-1]} at step {len(losses)} of epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'."
@@ -179,11 +222,28 @@ def _train_epoch(
     return losses
 
 
+def _of_all(loss: Tensor, images: int, processes: int) -> tuple[Tensor, float]:
+    """From the mean loss of this process's images: what it differentiates, so that the mean of all gradients is that of the mean loss of
+    the whole batch; and that mean."""
+    if processes == 1:
+        return loss, loss.item()
+    sums = torch.stack([loss.detach() * images, loss.new_tensor(images)])
+    torch.distributed.all_reduce(sums)
+    return loss * (images * processes / sums[1]), (sums[0] / sums[1]).item()
+
+
 def validate(
     net: GradingNet, features: Features, compute: Compute, task: Task = CLASSIFICATION
 ) -> tuple[float, float]:
     """The task's loss and quadratic weighted kappa on the validation split."""
-    outputs = prediction.from_features(net, features, "validation", compute)
+    rank, processes = features.share
+    outputs = prediction.from_features(net, features, "validation", compute, (rank, processes))
+    if processes > 1:
+        parts: list = [None] * processes
+        torch.distributed.all_gather_object(parts, outputs)
+        outputs = np.empty((sum(map(len, parts)), outputs.shape[1]), outputs.dtype)
+        for other, part in enumerate(parts):
+            outputs[other::processes] = part
     grades = features.clean.loc[features.clean["split"] == "validation", "grade"].to_numpy(dtype=np.int64)
     return task.validation(outputs, grades)
 
@@ -203,12 +263,26 @@ def _seed(seed: int, epoch: int) -> int:
 class _Keeper:
     """History, the best weights, and checkpoints that are written atomically, the best before the last."""
 
-    def __init__(self, net, optimiser, scaler, p: Training, features: Features, folder: Path | None) -> None:
-        self.net, self.optimiser, self.scaler, self.p = net, optimiser, scaler, p
+    def __init__(
+        self,
+        net,
+        optimiser,
+        scaler,
+        p: Training,
+        features: Features,
+        folder: Path | None,
+        writes: bool = True,
+    ) -> None:
+        self.net, self.optimiser, self.scaler, self.p, self.writes = net, optimiser, scaler, p, writes
         self.folder = folder / "checkpoints" if folder else None
         start = backbones.digest_of(dict(net.named_parameters())) if folder else ""
         described = json.dumps(
-            [p.model_dump(mode="json", exclude={"threads"}), net.weights_used, start, features.data.key]
+            [
+                p.model_dump(mode="json", exclude={"threads", "processes"}),
+                net.weights_used,
+                start,
+                features.data.key,
+            ]
         )
         rows = (
             features.train[["image_id", "grade"]].to_csv()
@@ -256,7 +330,7 @@ class _Keeper:
         self._save("last", {**{f"net/{name}": q for name, q in state.items()}, **moments}, epoch)
 
     def _save(self, name: str, tensors: dict[str, Tensor], epoch: int) -> None:
-        if self.folder is None:
+        if self.folder is None or not self.writes:
             return
         about = {
             "key": self.key,
@@ -339,3 +413,63 @@ def _log(writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk:
     writer.add_scalar("loss/validation", val_loss, keeper.steps)
     writer.add_scalar("qwk/validation", val_qwk, keeper.steps)
     writer.flush()
+
+
+def _launch(p: FineTuning, folder: Path | None) -> None:
+    """Train in ``p.processes`` processes; what they leave are finished checkpoints."""
+    if folder is None or folder != p.folder:
+        raise ValueError(
+            "PROCESSES above 1 needs the result folder of the recipe: processes meet in its checkpoints."
+        )
+    command = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={p.processes}"]
+    # its --cpu starts one process; with --multi_gpu each takes a GPU where there is one, else the CPU
+    command += ["--multi_gpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "recipe.yaml"
+        file.write_text(yaml.safe_dump({name: _plain(value) for name, value in p.upper().items()}))
+        command += ["-m", "drstudy.training", "--notebook", p.notebook, str(file)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=paths.root()
+        )
+        said = []
+        for line in process.stdout:
+            said = [*said[-100:], line]
+            if line.startswith(("epoch", "feature store", "resumed")):
+                print(line, end="", flush=True)
+        if process.wait():
+            raise RuntimeError(f"Training in {p.processes} processes failed:\n{''.join(said)}")
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """One of the processes that ``accelerate launch -m drstudy.training`` starts."""
+    from accelerate import Accelerator
+
+    parser = argparse.ArgumentParser(prog="accelerate launch -m drstudy.training", description=main.__doc__)
+    parser.add_argument(
+        "files", nargs="+", type=Path, help="parameter files of notebook 03, later ones winning"
+    )
+    parser.add_argument(
+        "-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter (YAML value)"
+    )
+    parser.add_argument("--notebook", default="03_fine_tuning", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    pairs = [text.partition("=")[::2] for text in given.p]
+    p = params.from_files(given.notebook, given.files, {name: yaml.safe_load(value) for name, value in pairs})
+    team = Accelerator(cpu=p.device == "cpu" or not torch.cuda.is_available())
+    device = "cpu" if team.device.type == "cpu" else str(team.device)
+    compute = devices.setup(device, p.precision, p.threads, p.seed)
+    audit = records.load(paths.resolve(p.audit))
+    data = dataset.load(audit)
+    net = build(p, data, compute)
+    with team.main_process_first():
+        store = open_features(net, data, p, compute)
+    fit(net, store, p, compute, p.folder, team=team)
+    team.end_training()
+
+
+if __name__ == "__main__":
+    main()

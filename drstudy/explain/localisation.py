@@ -15,6 +15,9 @@ Policies, each of which is counted in the tables:
   means of that mask; in the partition its share is 0, so that each eye's shares sum to 1.
 - ``not annotated``: nothing is known of this structure in this eye. There is no number, least of all 0. In
   the partition such pixels fall to ``elsewhere``.
+
+What a single number of one map and one mask means stands in :mod:`drstudy.explain.scores`; differences to
+maps that know nothing of the network are taken in :mod:`drstudy.explain.comparison`.
 """
 
 from __future__ import annotations
@@ -27,9 +30,9 @@ import numpy as np
 import pandas as pd
 
 from drstudy import statistics
+from drstudy.explain import scores
 
 if TYPE_CHECKING:
-    from drstudy.explain.cam import Explained
     from drstudy.records import Record
 
 LESIONS = ("MA", "HE", "EX", "SE", "VB", "IRMA", "NV", "PRH")
@@ -44,13 +47,22 @@ PARTITION = ("lesion", *ANATOMY, "elsewhere")
 
 HEADLINES = ("lesion", "vessel", "disc", "beside disc")
 
-TOLERANCE = 0.03
-"""Of the pointing game, share of the side: its authors' 15 of about 500 pixels (Zhang et al. 2018)."""
+TOLERANCE = 0.25
+"""Of the pointing game, disc diameters: 15 of its authors' about 500 pixels (Zhang et al. 2018), where the disc of
+a 45-degree photograph measures about 65."""
 
 FEWEST_PATIENTS = 5
 """Fewer patients get no interval: four have only 35 distinct resamples, too few for 2.5 % in each tail."""
 
-COLUMNS = ["map", "kind", "region", "status", "area", "heat", "hit", "hit_chance"]
+CURVE = [f"dice_at_{fraction:.2f}" for fraction in scores.FRACTIONS]
+"""Dice at each share of the map's maximum among which other patients choose."""
+
+SCORES = ["aupr", "dice_otsu", "dice_fixed", "dice_oracle"]
+"""Of lesions only; see :mod:`drstudy.explain.scores`."""
+
+COLUMNS = ["map", "kind", "region", "status", "area", "heat", "hit", "hit_chance", *SCORES, *CURVE]
+
+LESION_COLUMNS = ["map", "region", "lesion", "diameter_dd", "size", "coverage"]
 
 NOT_MEASURED = ("empty mask", "no heat", "not annotated")
 
@@ -145,21 +157,28 @@ def partition(named: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray | 
     return parts | {"elsewhere": free}
 
 
-def measure_eye(heat: np.ndarray, masks: Masks, tolerance: float = TOLERANCE) -> pd.DataFrame:
+def measure_eye(
+    heat: np.ndarray, masks: Masks, tolerance: float = TOLERANCE
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure several maps of one eye against its masks.
 
     Args:
-        heat: (L, S, S) float, at least 0, at the size of the masks: one map a layer.
+        heat: (M, S, S) float, at least 0, at the size of the masks.
         masks: Of the eye; ``FOV`` must be there.
-        tolerance: Of the pointing game, share of the side S.
+        tolerance: Of the pointing game, disc diameters; see :func:`drstudy.explain.scores.disc_diameter` for eyes
+            without an outlined disc.
 
     Returns:
-        One row a map (column ``map``, 0 to L-1) and region: ``kind`` is ``part`` (of the partition), ``mask``
+        One row a map (column ``map``, 0 to M-1) and region: ``kind`` is ``part`` (of the partition), ``mask``
         (one by one) or ``field`` (``outside``); ``area`` and ``heat`` are shares in 0..1 (``heat`` inside a
         mask is the energy-based pointing game, Wang et al. 2020); ``hit`` is the pointing game, the chance
         that the map's maximum (ties drawn evenly) lies within the tolerance of the mask, and ``hit_chance``
-        the same for a random point of the field of view; ``status`` is ``measured``, ``empty mask``, ``no
-        heat`` or ``not annotated``.
+        the same for a random point of the field of view; ``aupr``, ``dice_...`` as
+        :meth:`drstudy.explain.scores.Ranked.scores`, for lesions; ``status`` is ``measured``, ``empty mask``,
+        ``no heat`` or ``not annotated``.
+
+        And one row a map and lesion of every code, as :func:`drstudy.explain.scores.lesions`, with its
+        ``region``; maps without heat are left out.
 
     Raises:
         ValueError: If shapes differ, heat is negative or not finite, or the field of view is missing or
@@ -176,72 +195,95 @@ def measure_eye(heat: np.ndarray, masks: Masks, tolerance: float = TOLERANCE) ->
     if not np.isfinite(heat).all() or heat.min() < 0:
         raise ValueError("heat must be finite and at least 0: pass maps after the ReLU.")
     fov = fov.astype(bool)
-    inside = np.where(fov, heat, 0).astype(np.float64)
-    total = inside.sum((1, 2))
-    share = inside / np.where(total > 0, total, 1)[:, None, None]
-    peaks = (share == share.max((1, 2), keepdims=True)) & fov
+    within = heat[:, fov]
+    total = within.sum(1, dtype=np.float64)
+    share = within / np.where(total > 0, total, 1)[:, None]
+    peaks = within == within.max(1, keepdims=True)
     lit = np.where(total > 0, "measured", "no heat")
+    ranked, pixels = scores.Ranked(within), within.shape[1]
+    hottest = ranked.hottest()
 
     def rows(kind: str, region: str, status: np.ndarray | str, **values: np.ndarray | float) -> pd.DataFrame:
         about = {"map": range(len(heat)), "kind": kind, "region": region, "status": status}
         return pd.DataFrame(about | values)
 
     named = regions(masks)
-    found = []
+    disc_px, _ = scores.disc_diameter(named["disc"], fov)
+    found, single = [], []
     for region, part in partition(named | {"FOV": fov}).items():
         if part is None:
             found.append(rows("part", region, "not annotated"))
         else:
-            area = (part * fov).sum(dtype=np.float64) / fov.sum()
-            found.append(rows("part", region, lit, area=area, heat=(share * part).sum((1, 2))))
+            cover = part[fov]
+            found.append(
+                rows("part", region, lit, area=cover.sum(dtype=np.float64) / pixels, heat=share @ cover)
+            )
     for region, mask in named.items():
-        if mask is None:
+        cover = None if mask is None else mask[fov]
+        if cover is None:
             found.append(rows("mask", region, "not annotated"))
-        elif not (mask * fov).any():
+        elif not cover.any():
             found.append(rows("mask", region, np.where(total > 0, "empty mask", "no heat"), area=0.0))
         else:
-            near = _within((mask > 0) & fov, tolerance * len(fov)) & fov
+            near = _within((mask > 0) & fov, tolerance * disc_px)[fov]
             values = {
-                "area": (mask * fov).sum(dtype=np.float64) / fov.sum(),
-                "heat": (share * mask).sum((1, 2)),
-                "hit": (peaks & near).sum((1, 2)) / peaks.sum((1, 2)),
-                "hit_chance": near.sum() / fov.sum(),
+                "area": cover.sum(dtype=np.float64) / pixels,
+                "heat": share @ cover,
+                "hit": (peaks & near).sum(1) / peaks.sum(1),
+                "hit_chance": near.mean(),
             }
+            if region in LESIONS or region == "lesion":
+                curve = ranked.scores(cover)
+                values |= dict(zip(CURVE, curve.pop("curve").T)) | curve
+            if region in LESIONS:
+                single.append(scores.lesions(hottest, mask, fov, disc_px).assign(region=region))
             found.append(rows("mask", region, lit, **values))
     everything = heat.sum((1, 2), dtype=np.float64)
     outside = (everything - total) / np.where(everything > 0, everything, 1)
     status = np.where(everything > 0, "measured", "no heat")
     found.append(rows("field", "outside", status, area=1 - fov.mean(), heat=outside))
     table = pd.concat(found, ignore_index=True).reindex(columns=COLUMNS)
-    table.loc[table["status"] != "measured", ["heat", "hit", "hit_chance"]] = np.nan
-    return table
+    table.loc[table["status"] != "measured", COLUMNS[5:]] = np.nan
+    lesions = pd.concat(single, ignore_index=True) if single else pd.DataFrame()
+    lesions = lesions.reindex(columns=LESION_COLUMNS)
+    return table, lesions[lesions["map"].isin(np.flatnonzero(total > 0))]
 
 
 def measure(
-    explained: Explained, masks_of: Callable[[str], Masks], tolerance: float = TOLERANCE
-) -> pd.DataFrame:
-    """:func:`measure_eye` for every eye and layer, one eye in memory at a time.
+    maps: Mapping[str, np.ndarray],
+    image_ids: Sequence[str],
+    masks_of: Callable[[str], Masks],
+    tolerance: float = TOLERANCE,
+    beside: Callable[[int, str, Masks], Mapping[str, np.ndarray]] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """:func:`measure_eye` for every eye and map, one eye in memory at a time.
 
     Args:
-        explained: The maps.
+        maps: Name (a layer, a method) to (N, h, w) float, at least 0; grids may differ.
+        image_ids: N names.
         masks_of: Gives the masks of an image_id, square, at the size to measure at; see :func:`masks_of`.
         tolerance: As :func:`measure_eye`.
+        beside: Further maps of one eye, from its number, name and masks; see
+            :func:`drstudy.explain.baselines.beside`.
 
     Returns:
-        The rows of :func:`measure_eye` with ``image_id`` and ``layer`` in place of ``map``.
+        The rows of :func:`measure_eye` with ``image_id`` and ``layer`` (the map's name) in place of ``map``.
     """
     from drstudy.explain.cam import upsample
 
-    tables = []
-    for row, image_id in enumerate(explained.image_ids):
+    tables: list[list[pd.DataFrame]] = [[], []]
+    for row, image_id in enumerate(image_ids):
         masks = masks_of(image_id)
-        small = [explained.maps(layer)[row : row + 1] for layer in explained.layers]
-        heat = np.concatenate([upsample(map_, len(masks["FOV"])) for map_ in small])
-        table = measure_eye(heat, masks, tolerance)
-        table.insert(0, "image_id", image_id)
-        table.insert(1, "layer", table.pop("map").map(dict(enumerate(explained.layers))))
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+        small = {name: map_[row] for name, map_ in maps.items()}
+        small |= beside(row, image_id, masks) if beside else {}
+        heat = np.concatenate([upsample(map_[None], len(masks["FOV"])) for map_ in small.values()])
+        names = dict(enumerate(small))
+        for several, table in zip(tables, measure_eye(heat, masks, tolerance)):
+            table.insert(0, "image_id", image_id)
+            table.insert(1, "layer", table.pop("map").map(names))
+            several.append(table)
+    whole, single = (pd.concat(several, ignore_index=True) for several in tables)
+    return whole, single
 
 
 def summarise(

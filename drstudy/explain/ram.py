@@ -345,7 +345,7 @@ def measure(maps: Mapping[str, ScoreMaps], masks_of: Callable[[str], localisatio
     for row, image_id in enumerate(maps[names[0]].image_ids):
         masks = masks_of(image_id)
         heat = np.stack([one.placed(row, len(masks["FOV"])) for one in maps.values()])
-        table = localisation.measure_eye(np.maximum(heat, 0), masks)
+        table, _ = localisation.measure_eye(np.maximum(heat, 0), masks)
         table.insert(0, "image_id", image_id)
         table.insert(1, "layer", table.pop("map").map(dict(enumerate(names))))
         tables.append(table)

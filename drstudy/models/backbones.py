@@ -53,6 +53,8 @@ class GradingNet(nn.Module):
         frozen_bn: ``eval`` or ``track``; see :meth:`train`.
         cam_layers: Layers a map can be taken at, by public name: module path inside ``net``. The first is the
             paper's or the earliest, the last the one right before pooling.
+        pooled: Whether nothing but mean pooling and the head comes after the last of them; with a linear head Grad-CAM
+            there needs no gradient (*spec* A6).
     """
 
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -60,6 +62,7 @@ class GradingNet(nn.Module):
     head_path: str = "classifier"
     trainable: tuple[str, ...] = ()
     stride_multiple: int = 1
+    pooled: bool = False
     outputs: int = heads.GRADES
 
     def __init__(self, backbone: str, net: nn.Module, head: str) -> None:
@@ -159,6 +162,8 @@ def _pool(x: Tensor) -> Tensor:
 
 
 class DenseNet(GradingNet):
+    pooled = True
+
     def _declare(self) -> None:
         layers = list(self.net.features.denseblock4)[-3:]
         self.trainable = tuple(f"features.denseblock4.{name}" for name in layers)
@@ -191,6 +196,7 @@ class DenseNet(GradingNet):
 
 
 class ResNet(GradingNet):
+    pooled = True
     head_path = "fc"
 
     def _declare(self) -> None:
@@ -265,6 +271,7 @@ class Staged(GradingNet):
 
 
 class EfficientNetLite(GradingNet):
+    pooled = True
     mean, std = LITE_MEAN, LITE_STD
     head_path = "_fc"
     stride_multiple = 32  # its static "same" padding is right for these sizes only

@@ -163,7 +163,16 @@ def test_an_eye_s_map_does_not_depend_on_its_batch(densenet, photographs):
 def test_several_layers_of_one_pass_equal_one_by_one(densenet, photographs):
     together = explain(densenet, photographs)
     for layer in densenet.cam_layers:
-        assert torch.equal(together[layer].raw, explain(densenet, photographs, layers=[layer])[layer].raw)
+        alone = explain(densenet, photographs, layers=[layer])[layer]
+        close(together[layer].raw, alone.raw)  # the last layer's closed form against its gradient
+        close(together[layer].weights, alone.weights)
+        assert torch.equal(together[layer].target, alone.target)
+
+
+def test_the_closed_form_takes_no_gradient(densenet, photographs, monkeypatch):
+    monkeypatch.setattr(torch.autograd, "grad", lambda *_: pytest.fail("a gradient was taken"))
+    last = list(densenet.cam_layers)[-1]
+    assert explain(densenet, photographs, layers=[last])[last].raw.any()
 
 
 def test_leaves_the_network_as_it_was(photographs):

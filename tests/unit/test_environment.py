@@ -44,9 +44,12 @@ RUN_BY_NAME = {
 }
 
 
-def declared() -> dict[str, Requirement]:
+def declared(*extras: str) -> dict[str, Requirement]:
+    """What a study and its tests need; and further extras."""
     project = tomllib.loads((paths.root() / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    lines = list(project["dependencies"])
+    for extra in ("dev", *extras):
+        lines += project["optional-dependencies"][extra]
     return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
 
 
@@ -93,10 +96,10 @@ def test_every_conda_package_has_its_reason():
     assert {re.match(r"- ([a-z0-9-]+)", line)[1] for line in silent} <= plain
 
 
-@pytest.mark.parametrize("name", sorted(declared()))
+@pytest.mark.parametrize("name", sorted(declared("bench")))
 def test_constraints_pin_a_version_in_range(name):
     assert name in pinned(), "make a fresh environment and freeze it again"
-    assert declared()[name].specifier.contains(pinned()[name], prereleases=True)
+    assert declared("bench")[name].specifier.contains(pinned()[name], prereleases=True)
 
 
 def imported() -> set[str]:
@@ -118,13 +121,14 @@ def imported() -> set[str]:
                 names |= {alias.name.split(".")[0].lower() for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.split(".")[0].lower())
-    own = {f.stem for f in (paths.root() / "tests").rglob("*.py")} | {"drstudy"}
+    own = {f.stem for folder in ("tests", "benchmarks") for f in (paths.root() / folder).rglob("*.py")}
+    own |= {"drstudy"}
     names -= own | {name.lower() for name in sys.stdlib_module_names}
     return {canonicalize_name(IMPORT_NAMES.get(name, name)) for name in names}
 
 
 def test_what_is_imported_is_declared():
-    assert {WITH.get(name, name) for name in imported()} - declared().keys() == set()
+    assert {WITH.get(name, name) for name in imported()} - declared("bench").keys() == set()
 
 
 def test_what_is_declared_is_used():

@@ -39,7 +39,7 @@ def eye(**masks):
 
 def measured(heat, masks, tolerance=localisation.TOLERANCE):
     """One map's rows, by (kind, region)."""
-    table = localisation.measure_eye(heat[None].astype(np.float32), masks, tolerance)
+    table, _ = localisation.measure_eye(heat[None].astype(np.float32), masks, tolerance)
     return table.set_index(["kind", "region"])
 
 
@@ -178,19 +178,24 @@ def test_a_map_without_heat_is_named():
     assert outside.loc[("field", "outside"), "heat"] == 1
 
 
-def test_the_pointing_game_has_a_tolerance_and_draws_ties():
+def test_the_pointing_game_has_a_tolerance_in_disc_diameters_and_draws_ties():
     masks = {"FOV": np.ones((100, 100), bool), "MA": np.zeros((100, 100), bool)}
+    masks |= {"DISC": np.zeros((100, 100), bool)}
+    masks["DISC"][80:96, 20:28] = True  # 128 pixels: as a circle, 12.77 across, of which a quarter is 3.19
     masks["MA"][50, 50] = True
     for distance, hit in ((0, 1), (3, 1), (4, 0)):
         heat = np.zeros((100, 100))
         heat[50, 50 + distance] = 1
-        assert measured(heat, masks, 0.03).loc[("mask", "MA"), "hit"] == hit
+        assert measured(heat, masks, 0.25).loc[("mask", "MA"), "hit"] == hit
+    heat = np.zeros((100, 100))
+    heat[50, 50 + 6] = 1
+    assert measured(heat, masks, 0.5).loc[("mask", "MA"), "hit"] == 1, "half a disc is 6.4 pixels"
     heat = np.zeros((100, 100))
     heat[50, 50] = heat[0, 0] = heat[99, 99] = heat[0, 99] = 1
-    assert measured(heat, masks, 0.03).loc[("mask", "MA"), "hit"] == 0.25
+    assert measured(heat, masks, 0.25).loc[("mask", "MA"), "hit"] == 0.25
     assert (
-        measured(heat, masks, 0.03).loc[("mask", "MA"), "hit_chance"] == 29 / 100**2
-    )  # lattice points within 3
+        measured(heat, masks, 0.25).loc[("mask", "MA"), "hit_chance"] == 37 / 100**2
+    )  # lattice points within 3.19
 
 
 def test_beside_the_disc_is_a_ring_of_half_its_diameter():
@@ -221,7 +226,11 @@ def test_measures_every_eye_and_layer_after_upsampling():
     raw = np.zeros((2, 8, 8), np.float32)
     raw[0, 2, 5], raw[1, 7, 7] = 3, -1  # eye b: nothing speaks for its class
     explained = Explained({"x": raw, "y": raw + 1}, np.zeros((2, 5)), np.zeros(2, int), np.array(["a", "b"]))
-    table = localisation.measure(explained, lambda image_id: eye())
+    maps = {layer: explained.maps(layer) for layer in explained.layers}
+    table, lesions = localisation.measure(maps, explained.image_ids, lambda image_id: eye())
+    assert set(map(tuple, lesions[["image_id", "layer", "region"]].to_numpy())) == {
+        (image_id, layer, code) for image_id, layer in ("ax", "ay", "by") for code in ("MA", "HE")
+    }, "a map without heat covers nothing"
     assert list(table["image_id"].unique()) == ["a", "b"]
     assert list(table["layer"].unique()) == ["x", "y"]
     cells = table.set_index(["image_id", "layer", "kind", "region"])
@@ -324,7 +333,7 @@ def summary(groups=None):
     tables = []
     for i in range(12):
         shift = np.roll(disc(20, 20, 4).astype(np.float32), i, axis=1)[None]
-        table = localisation.measure_eye(shift + 0.1, eye(EX=np.zeros((SIZE, SIZE)), FOVEA=None))
+        table, _ = localisation.measure_eye(shift + 0.1, eye(EX=np.zeros((SIZE, SIZE)), FOVEA=None))
         tables.append(table.drop(columns="map").assign(image_id=f"{i:02d}", layer="x"))
     table = pd.concat(tables, ignore_index=True)
     return localisation.summarise(table, {f"{i:02d}": f"{i:02d}" for i in range(12)}, 100, 0, groups)

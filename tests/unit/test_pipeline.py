@@ -58,6 +58,24 @@ def test_smoke_is_the_notebooks_own_defaults():
         assert not stage.files
 
 
+def test_further_notebooks_run_only_when_all_are_asked_for():
+    """The study of the main paper is what `make reproduce` promises in its time; a profile that names its notebooks has those."""
+    for name in ("smoke", "demo", "eyepacs_mini", "paper"):
+        core, everything = ({s.notebook for s in pipeline.plan(name, study)} for study in ("core", "all"))
+        assert everything - core == set(pipeline.FURTHER)
+        assert everything == set(params.BY_NOTEBOOK)
+    assert pipeline.plan("idrid_mini", "all") == pipeline.plan("idrid_mini")
+    assert pipeline.stage("06", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
+    assert pipeline.stage("06", "paper").overrides["MODEL"].endswith("densenet121-seed0")
+
+
+def test_every_stage_has_its_rule():
+    """A notebook without a rule in the Snakefile could not be reproduced."""
+    rules = (paths.root() / "Snakefile").read_text()
+    for notebook in params.BY_NOTEBOOK:
+        assert f'needs("{notebook}")' in rules
+
+
 def test_ablation_changes_the_papers_recipe_one_setting_at_a_time():
     """Each run of it: the paper's values, but for what the profile cannot afford, and one named change."""
     chosen = pipeline.profile("demo").ablation
@@ -95,24 +113,6 @@ def test_snakemake_finds_every_variant():
     }
     assert all(re.fullmatch(pattern, variant) for variant in variants)
     assert not re.fullmatch(pattern, "densenet121-seed0/run")
-
-
-def test_further_notebooks_run_only_when_all_are_asked_for():
-    """The study of the main paper is what `make reproduce` promises in its time; a profile that names its notebooks has those."""
-    for name in ("smoke", "demo", "eyepacs_mini", "paper"):
-        core, everything = ({s.notebook for s in pipeline.plan(name, study)} for study in ("core", "all"))
-        assert everything - core == set(pipeline.FURTHER)
-        assert everything == set(params.BY_NOTEBOOK)
-    assert pipeline.plan("idrid_mini", "all") == pipeline.plan("idrid_mini")
-    assert pipeline.stage("06", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
-    assert pipeline.stage("06", "paper").overrides["MODEL"].endswith("densenet121-seed0")
-
-
-def test_every_stage_has_its_rule():
-    """A notebook without a rule in the Snakefile could not be reproduced."""
-    rules = (paths.root() / "Snakefile").read_text()
-    for notebook in params.BY_NOTEBOOK:
-        assert f'needs("{notebook}")' in rules
 
 
 def test_unknown_names_say_what_there_is():
@@ -316,3 +316,11 @@ def test_plan_of_snakemake(own_folders):
     assert pipeline.pending("smoke", "06", "all") == ["01", "03 efficientnet_lite0-seed0", "06"]
     with pytest.raises(KeyError, match=r"no notebook '99'\."):
         pipeline.pending("smoke", "99", "all")
+
+
+def test_heatmaps_wait_for_the_other_seeds_of_their_backbone():
+    stage = pipeline.stage("05", "paper", "vgg16-seed1")
+    others = [f"results/paper/03_fine_tuning/vgg16-seed{seed}" for seed in (0, 2)]
+    assert stage.overrides["OTHERS"] == others
+    assert set(others) < set(stage.needs)
+    assert pipeline.stage("05", "demo", "vgg16-seed0").overrides["OTHERS"] == []

@@ -175,3 +175,52 @@ def test_every_figure_is_drawn(tmp_path, given):
     ]
     bars = figures["bars"].axes[0].patches
     assert [bar.get_height() for bar in bars] == pytest.approx([6.0, 6.0])
+
+
+def differences(layers, regions, eyes=12):
+    rows = []
+    for layer in layers:
+        for region in regions:
+            for metric in ("heat", "hit"):
+                for against in ("random 7x7", "centre 7x7", "intensity 7x7", "vessels 7x7"):
+                    about = {
+                        "layer": layer,
+                        "region": region,
+                        "metric": metric,
+                        "against": against,
+                        "eyes": eyes,
+                    }
+                    ends = {"difference": 0.02, "difference_lo": 0.01, "difference_hi": 0.04}
+                    rows.append(about | ends | {"other": 0.1 if metric == "heat" else 0.0})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.filterwarnings("error")
+def test_points_beyond_chance_are_in_percent_of_the_baseline_or_in_points():
+    names = {"heat": "energy", "hit": "pointing"}
+    found = pd.concat([differences(["x"], ["lesion", "MA"]), differences(["x"], ["PRH"], eyes=3)])
+    figure = plots_heatmaps.beyond_chance(found, names, ["lesion", "MA", "PRH"])
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["lesion (12 eyes)", "MA (12 eyes)"]
+    assert left.lines[-2].get_xdata() == pytest.approx([20, 20]), "0.02 of 0.1"
+    assert right.lines[-2].get_xdata() == pytest.approx([2, 2])
+    nothing = plots_heatmaps.beyond_chance(differences(["x"], ["PRH"], eyes=3), names, ["PRH"])
+    assert nothing.axes[0].texts[0].get_text() == "no lesion in enough eyes"
+
+
+@pytest.mark.filterwarnings("error")
+def test_methods_and_cascade_are_drawn(tmp_path):
+    found = differences(["grad_cam", "finer: fusion"], ["lesion"])
+    found = found[found["against"] == "random 7x7"]
+    figure = plots_heatmaps.methods_beside(found, {"heat": "energy"}, ["grad_cam", "finer: fusion"], "title")
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["Grad-CAM", "finer: fusion"]
+    rows = [
+        {"method": method, "check": "random weights", "stage": stage, "step": step}
+        | {f"{name}{end}": 1 - 0.4 * step for name in ("spearman", "ssim") for end in ("", "_lo", "_hi")}
+        for method in ("grad_cam", "guided_backprop")
+        for step, stage in enumerate(("head", "features.conv0 to features.denseblock1"), 1)
+    ]
+    figure = plots_heatmaps.cascade(pd.DataFrame(rows), 0.5)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["trained", "head", "conv0"]
+    figure.savefig(tmp_path / "cascade.png")

@@ -132,3 +132,18 @@ def test_long_table_says_that_it_was_cut():
     found = report._table(pd.DataFrame({"n": range(rows)}))
     assert len(found["rows"]) == report.MOST_ROWS
     assert found["notes"] == f"The first {report.MOST_ROWS} of {rows} rows."
+
+
+def test_tables_of_several_runs_stand_side_by_side(finish):
+    frame = pd.DataFrame({"region": ["lesion", "MA"], "score": [0.5, 0.25]})
+    finish(params.HeatmapAnalysis, "localisation_display", "figure4", frame)
+    found = records.find("smoke")
+    one = report._across(pipeline.HEATMAPS, "localisation_display", "all", "region == 'lesion'", found)
+    assert one is None, "a single run has no other beside it"
+    other = found[0].data | {"variant": "vgg16-seed0"}
+    item = report._across(
+        pipeline.HEATMAPS, "localisation_display", "all", "region == 'lesion'",
+        [*found, records.Record(found[0].folder, other)],
+    )  # fmt: skip
+    assert item["columns"] == [("run", False), ("region", False), ("score", True)]
+    assert item["rows"] == [("densenet121-seed0", "lesion", "0.5"), ("vgg16-seed0", "lesion", "0.5")]

@@ -1,0 +1,68 @@
+"""How much of a finished study is not arithmetic: processes, imports, kernels.
+
+Reads the executed notebooks of a profile (`make reproduce` first). Arithmetic is what cells took, but for the one that imports; the rest is the
+start of the command (timed here, five times), of the kernel, imports, and papermill's own work. `ours` is the time beside arithmetic,
+`other` all of it, summed over stages, so the ratio says how many times the whole is of it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import nbformat
+from side_by_side import alternate, options, report
+
+
+def main() -> None:
+    given = options(__doc__.splitlines()[0], repeats=(5, 5, "measurements of the start of a command"))
+    from drstudy import paths, pipeline
+
+    commands = {
+        "import": [sys.executable, "-c", "import drstudy.cli, sys; sys.exit('torch' in sys.modules)"],
+        "python": [sys.executable, "-c", "pass"],
+    }
+    started, results = alternate(
+        {
+            name: lambda command=command: subprocess.run(command).returncode
+            for name, command in commands.items()
+        },
+        given.repeats,
+    )
+    cells = imports = whole = 0.0
+    stages = []
+    for stage in pipeline.plan("demo"):
+        executed = paths.resolve(stage.folder) / "executed.ipynb"
+        if not stage.record.is_file() or not executed.is_file():
+            continue
+        notebook = nbformat.read(executed, 4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        seconds = {cell.id: cell.metadata["papermill"]["duration"] or 0.0 for cell in code}
+        setup = next(cell.id for cell in code if ".check(globals())" in cell.source)
+        imports += seconds[setup]
+        cells += sum(seconds.values())
+        whole += notebook.metadata["papermill"]["duration"] + started["import"]
+        stages.append(stage.name)
+    if not stages:
+        print(
+            "overhead: there is no finished stage of the profile demo; run make reproduce first",
+            file=sys.stderr,
+        )
+        return
+    beside = whole - (cells - imports)
+    report(
+        "overhead",
+        beside,
+        whole,
+        f"s beside arithmetic, in {len(stages)} stages of demo",
+        results["import"] == 0,
+        share=beside / whole,
+        imports_in_kernels=imports,
+        kernels_and_papermill=whole - cells - started["import"] * len(stages),
+        command_start=started["import"],
+        bare_python_start=started["python"],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Run every benchmark, one after the other, and write RESULTS.md. Arguments (such as --quick) are handed on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SCRIPTS = (
+    "fine_tune",
+    "prepare_images",
+    "heatmaps",
+    "heatmap_methods",
+    "compile_trunk",
+    "bootstrap",
+    "phantom",
+    "scaling",
+    "overhead",
+)
+FIRST = ("ratio", "ours", "other", "unit", "same_result")
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    chosen = [name for name in SCRIPTS if name in sys.argv[1:]] or list(SCRIPTS)
+    options = [text for text in sys.argv[1:] if text not in SCRIPTS]
+    results = HERE / "results.jsonl"
+    kept = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    kept = [row for row in kept if row["script"] not in chosen]
+    for name in chosen:
+        done = subprocess.run(
+            [sys.executable, str(HERE / f"{name}.py"), *options], stdout=subprocess.PIPE, text=True
+        )
+        if done.returncode:
+            print(
+                f"{name} failed with exit code {done.returncode}; its old results are dropped",
+                file=sys.stderr,
+            )
+        for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
+            print(line, flush=True)
+            kept.append({"script": name, "options": " ".join(options), **json.loads(line)})
+    kept.sort(key=lambda row: SCRIPTS.index(row["script"]))
+    results.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    (HERE / "RESULTS.md").write_text(page(kept))
+
+
+def page(rows: list[dict]) -> str:
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}"
+        for name in ("torch", "torchvision", "numpy", "opencv-python-headless")
+    )
+    lines = [
+        "# What the benchmarks measured",
+        "",
+        "Written by `make bench`, which runs the scripts in this folder; each says at its top what is compared and what is not. Medians of runs that",
+        "alternate. `ratio` is other / ours. `same result` says whether both sides computed the same thing, where that can be asked.",
+        "",
+        f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}.",
+        "",
+        "| benchmark | ratio | ours | other | unit | same result | more |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        more = {k: v for k, v in row.items() if k not in (*FIRST, "name", "script", "options")}
+        told = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in more.items())
+        same = {True: "yes", False: "**no**", None: "not asked"}[row["same_result"]]
+        name = row["name"] + (f" ({row['options']})" if row["options"] else "")
+        lines.append(
+            f"| {name} | {row['ratio']:.1f} | {row['ours']} | {row['other']} | {row['unit']} | {same} | {told} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

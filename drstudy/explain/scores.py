@@ -1,0 +1,181 @@
+"""How well one map finds one mask: the numbers that need more than a share of the heat.
+
+All are computed on the pixels of the field of view, at the size of the masks, and all take a mask as the share
+of each pixel that it covers. Maps are compared by value; pixels of equal value enter together, so a constant
+map has no favourite pixel, and the result does not depend on the order of the pixels.
+
+- **Average precision** (``aupr``, pixel AUPR): the area under the precision-recall curve as scikit-learn
+  steps it. A constant map, and on average a random one, has the mask's share of the area.
+- **Dice** of the map cut at a threshold, :math:`2|A \\cap B| / (|A| + |B|)`, and with it IoU, which is
+  :math:`D / (2 - D)` for each eye. Four ways to cut, which differ in what they are allowed to know:
+  ``otsu`` (the map alone: Otsu 1979), ``fixed`` (half of the map's maximum), ``validation`` (the share of the
+  maximum that was best on other eyes; :func:`best_fraction`), ``oracle`` (the best of all cuts of this very
+  eye, which no user could make: an upper bound).
+- **Coverage**: how much of each single lesion lies in the hottest tenth of the field of view. A map that
+  knows nothing covers a tenth of any lesion, small or large.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+FIXED = 0.5
+"""Of a map's maximum, the fixed cut."""
+
+FRACTIONS = np.linspace(0.05, 0.95, 19)
+"""Of a map's maximum, the cuts among which other eyes choose."""
+
+HOTTEST = 0.1
+"""Share of the field of view in which a lesion counts as covered; so much is chance."""
+
+SIZES = {"below 1/12": (0.0, 1 / 12), "1/12 to 1/4": (1 / 12, 1 / 4), "1/4 and more": (1 / 4, np.inf)}
+"""Lesions by the diameter of the circle of their area, in disc diameters (DD). A twelfth, the width of a large
+vein at the disc margin (125 of 1,500 micrometres), is where the Early Treatment Diabetic Retinopathy Study ends
+microaneurysms."""
+
+ASSUMED_DISC = 1 / 7.5
+"""Disc diameter by the diameter of the field of view where no disc was outlined: 6 of 45 degrees."""
+
+
+class Ranked:
+    """The maps of one eye inside its field of view, sorted once for all masks.
+
+    Args:
+        heat: (M, P) float, at least 0: M maps on the P pixels of the field of view, P > 0.
+    """
+
+    def __init__(self, heat: np.ndarray) -> None:
+        self.heat = heat
+        self.sorted = np.sort(heat, axis=1)
+        self.highest = self.sorted[:, -1]
+
+    def otsu(self) -> np.ndarray:
+        """(M,): the value that parts each map best in two (256 levels); what lies above it is cut out."""
+        import cv2
+
+        found = []
+        for values, highest in zip(self.heat, self.highest):
+            levels = np.rint(255 * values / (highest or 1)).astype(np.uint8)[None]
+            level, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+            found.append((level + 0.5) / 255 * highest)
+        return np.array(found)
+
+    def scores(self, cover: np.ndarray) -> dict[str, np.ndarray]:
+        """Average precision and Dice of every map against one mask.
+
+        Args:
+            cover: (P,) share of each pixel that the mask covers, 0..1, not 0 everywhere.
+
+        Returns:
+            (M,) float each: ``aupr``, ``dice_otsu``, ``dice_fixed``, ``dice_oracle``; and ``curve``, (M, 19):
+            Dice at :data:`FRACTIONS` of the maximum.
+        """
+        at = np.flatnonzero(cover)
+        share, positive = cover[at].astype(np.float64), cover.sum(dtype=np.float64)
+        otsu = self.otsu()
+        found = {
+            name: np.empty(len(self.heat)) for name in ("aupr", "dice_otsu", "dice_fixed", "dice_oracle")
+        }
+        found["curve"] = np.empty((len(self.heat), len(FRACTIONS)))
+        for m, ordered in enumerate(self.sorted):
+            values = self.heat[m, at]
+            order = np.argsort(-values, kind="stable")
+            falling, inside = values[order], share[order].cumsum()
+            last = np.append(
+                np.flatnonzero(np.diff(falling)), len(falling) - 1
+            )  # of each run of equal values
+            taken = len(ordered) - np.searchsorted(ordered, falling[last], "left")
+            found["aupr"][m] = (np.diff(inside[last], prepend=0) * inside[last] / taken).sum() / positive
+            found["dice_oracle"][m] = (2 * inside[last] / (taken + positive)).max()
+            cuts = np.concatenate([[otsu[m], FIXED * self.highest[m]], FRACTIONS * self.highest[m]])
+            taken = len(ordered) - np.searchsorted(ordered, cuts, "left")
+            count = len(falling) - np.searchsorted(falling[::-1], cuts, "left")
+            dice = 2 * np.append(0, inside)[count] / (taken + positive)
+            found["dice_otsu"][m], found["dice_fixed"][m], found["curve"][m] = dice[0], dice[1], dice[2:]
+        return found
+
+    def hottest(self, share: float = HOTTEST) -> np.ndarray:
+        """(M, P): 1 on the hottest share of the field, 0 elsewhere; pixels at the border's value get what is
+        left to each, so that every map gives exactly the same area."""
+        pixels = self.heat.shape[1]
+        wanted = share * pixels
+        border = self.sorted[:, int(np.floor(pixels - wanted)), None]
+        above, equal = self.heat > border, self.heat == border
+        rest = (wanted - above.sum(1, keepdims=True)) / equal.sum(1, keepdims=True)
+        return above + equal * rest
+
+
+def iou(dice: np.ndarray | pd.Series) -> np.ndarray | pd.Series:
+    """Intersection over union of the same cut."""
+    return dice / (2 - dice)
+
+
+def best_fraction(curves: np.ndarray) -> float:
+    """The share of the maximum at which the mean Dice over eyes is greatest; the lower of equals.
+
+    Args:
+        curves: (N, 19) Dice at :data:`FRACTIONS`; rows with NaN are left out.
+
+    Raises:
+        ValueError: If no row is left.
+    """
+    known = curves[~np.isnan(curves).any(1)]
+    if not len(known):
+        raise ValueError("No eye has a Dice to choose a threshold by: give validation eyes with this lesion.")
+    return float(FRACTIONS[known.mean(0).argmax()])
+
+
+def disc_diameter(disc: np.ndarray | None, fov: np.ndarray) -> tuple[float, bool]:
+    """Disc diameter in pixels, and whether it was measured.
+
+    Args:
+        disc: (S, S) share covered, or ``None`` where the disc is not outlined; an empty one counts as not
+            outlined (the disc lies outside the picture).
+        fov: (S, S) bool.
+
+    Returns:
+        The diameter of the circle of the disc's area, True; or :data:`ASSUMED_DISC` of the field's, False.
+    """
+    if disc is not None and disc.any():
+        return float(2 * np.sqrt(disc.sum(dtype=np.float64) / np.pi)), True
+    return float(ASSUMED_DISC * 2 * np.sqrt(fov.sum() / np.pi)), False
+
+
+def lesions(hottest: np.ndarray, cover: np.ndarray, fov: np.ndarray, disc_px: float) -> pd.DataFrame:
+    """Every lesion of one kind by itself: its size, and how much of it each map covers.
+
+    Args:
+        hottest: (M, P) of :meth:`Ranked.hottest`.
+        cover: (S, S) share covered by lesions of this kind.
+        fov: (S, S) bool with P true pixels.
+        disc_px: Disc diameter, pixels.
+
+    Returns:
+        One row a lesion (a component of the covered pixels, touching at corners counts) and map:
+        ``map`` (0..M-1), ``lesion``, ``diameter_dd``, ``size`` (of :data:`SIZES`), ``coverage`` 0..1.
+    """
+    import cv2
+
+    inside = np.where(fov, cover, 0)
+    count, labels = cv2.connectedComponents((inside > 0).astype(np.uint8), connectivity=8)
+    if count == 1:
+        return pd.DataFrame(columns=["map", "lesion", "diameter_dd", "size", "coverage"])
+    labels, share = labels[fov], inside[fov].astype(np.float64)
+    at = np.flatnonzero(labels)
+    labels, share = labels[at] - 1, share[at]
+    area = np.bincount(labels, share)
+    covered = np.stack([np.bincount(labels, share * one[at]) for one in hottest]) / area
+    diameter = 2 * np.sqrt(area / np.pi) / disc_px
+    edges = [low for low, _ in SIZES.values()]
+    size = np.array(list(SIZES))[np.searchsorted(edges, diameter, "right") - 1]
+    maps = len(hottest)
+    return pd.DataFrame(
+        {
+            "map": np.repeat(np.arange(maps), count - 1),
+            "lesion": np.tile(np.arange(count - 1), maps),
+            "diameter_dd": np.tile(diameter, maps),
+            "size": np.tile(size, maps),
+            "coverage": covered.ravel(),
+        }
+    )
