@@ -178,9 +178,9 @@ def test_figure_draws_the_tables_numbers(table):
     axes = np.reshape(figure.axes, (2, len(views.METRICS)))
     for column, (name, heading) in zip(axes.T, views.METRICS.items()):
         assert column[0].get_title().startswith(heading)
+        assert [t.get_text() for t in column[1].get_xticklabels()] == ["1", "2", "fresh"]
         for ax, what in zip(column, ("score", "difference")):
             rows = table[(table["metric"] == name) & (table["what"] == what)]
-            assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "fresh"]
             dots = next(line for line in ax.lines if line.get_marker() == "o")
             np.testing.assert_array_equal(dots.get_ydata(), rows["value"])
             assert dots.get_color() == plots.backbone_colour("vgg16")
@@ -206,9 +206,11 @@ def test_training_is_that_of_each_recipe_alone(own_folders, coloured_eyes, capsy
         assert isinstance(source, features.Stored) == (number > 0)
         training.fit(net, source, alone, CPU)
         expected = prediction.table(net, source, "validation", CPU)
-        pd.testing.assert_frame_equal(found.predictions[number][0], expected, atol=1e-5)
+        # a store of one view runs the trunk on other batches: last bits differ, and training makes more of them
+        tolerance = 1e-3 if number == 1 else 1e-6
+        pd.testing.assert_frame_equal(found.predictions[number][0], expected, rtol=0, atol=tolerance)
     one, two = (found.predictions[k][0]["p0"].to_numpy() for k in (1, 2))
-    assert np.abs(one - two).max() > 1e-3, "other views make another network"
+    assert np.abs(one - two).max() > 1e-2, "other views make another network"
 
 
 def test_test_images_are_not_read(own_folders, coloured_eyes):
