@@ -89,9 +89,8 @@ def test_the_plan_has_it_among_all_and_compares_the_demos_own_number():
 
 def test_one_seed_gives_the_bootstrap_and_the_paired_difference(predictions):
     one = {k: frames[:1] for k, frames in predictions.items()}
-    found = views.compare(one, B, SEED).set_index(["views", "what", "metric"])[
-        ["value", "lo", "hi", "n_valid"]
-    ]
+    found = views.compare(one, B, SEED).set_index(["views", "what", "metric"]).sort_index()
+    found = found[["value", "lo", "hi", "n_valid"]]
     names = list(views.METRICS)
     score = statistics.bootstrap(one[1][0], B, SEED).set_index("metric").loc[names]
     difference = statistics.paired_difference(one[1][0], one[0][0], B, SEED).set_index("metric").loc[names]
