@@ -149,7 +149,8 @@ class Training(Computing):
         sampler: ``paper`` (weights 0.1, 1, 0.5, 3, 4), ``inverse``, ``sqrt`` or ``none``.
         epochs, batch_size, learning_rate, betas: Of Adam. The paper: 100, 256, 1e-4, (0, 0.99).
         label_smoothing, weight_decay: Both 0 in the paper.
-        views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time.
+        views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time. Why 2: notebook 10, and
+            ``params/README.md`` with what it measured.
         feature_store: Cache the frozen trunk's output for all views.
         input_size: Side of the network's input, pixels. The paper: 224.
         compile: Hand the frozen trunk to ``torch.compile``: half a minute or more at first (a C++ compiler is needed), then faster;
