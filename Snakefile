@@ -151,6 +151,19 @@ rule reliability:
         RUN
 
 
+rule views:
+    input:
+        needs("10_views"),
+        map(str, pipeline.library("10_views")),
+    output:
+        RESULTS + "/{profile}/10_views/run.json",
+    params:
+        stage=command("10_views"),
+        values=values("10_views"),
+    shell:
+        RUN
+
+
 rule report:
     input:
         [f"{paths.resolve(stage.folder)}/run.json" for stage in CHOSEN],

@@ -149,7 +149,8 @@ class Training(Computing):
         sampler: ``paper`` (weights 0.1, 1, 0.5, 3, 4), ``inverse``, ``sqrt`` or ``none``.
         epochs, batch_size, learning_rate, betas: Of Adam. The paper: 100, 256, 1e-4, (0, 0.99).
         label_smoothing, weight_decay: Both 0 in the paper.
-        views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time.
+        views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time. Why 2: notebook 10, and
+            ``params/README.md`` with what it measured.
         feature_store: Cache the frozen trunk's output for all views.
         input_size: Side of the network's input, pixels. The paper: 224.
         compile: Hand the frozen trunk to ``torch.compile``: half a minute or more at first (a C++ compiler is needed), then faster;
@@ -435,6 +436,32 @@ class Ram(Computing):
         )
 
 
+class ViewsStudy(Training):
+    """Notebook 10: how many augmented views are enough.
+
+    Attributes:
+        views_compared: Those compared; they take the place of ``views``. 0 is a fresh view at every draw, and must be among them.
+        repeats: Networks trained with each, with seeds one apart; their scores are averaged.
+        feature_store: Always; fresh views do without.
+        resamples: Of the patient bootstrap.
+    """
+
+    notebook: ClassVar[str] = "10_views"
+    feature_store: Literal[True] = True
+    select_by: Literal["qwk", "loss", "last"] = "last"
+    views_compared: tuple[Annotated[int, Field(ge=0, le=1000)], ...] = (1, 2, 0)
+    repeats: Positive = 2
+    resamples: Positive = 200
+
+    @field_validator("views_compared")
+    @classmethod
+    def _rise_and_end_fresh(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        fixed = value[:-1]
+        if not fixed or value[-1] != 0 or 0 in fixed or list(fixed) != sorted(set(fixed)):
+            raise ValueError("numbers of views must rise, and end with 0 for fresh ones, as in (1, 2, 4, 0)")
+        return value
+
+
 BY_NOTEBOOK: dict[str, type[Parameters]] = {
     cls.notebook: cls
     for cls in (
@@ -446,6 +473,7 @@ BY_NOTEBOOK: dict[str, type[Parameters]] = {
         HeatmapAnalysis,
         Ram,
         Reliability,
+        ViewsStudy,
     )
 }
 

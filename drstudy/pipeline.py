@@ -32,10 +32,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from drstudy import params, paths, records
 
-PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RAM, RELIABILITY = params.BY_NOTEBOOK
+PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RAM, RELIABILITY, VIEWS = params.BY_NOTEBOOK
 
-FURTHER = (RAM,)
-"""Notebooks beyond the main paper's study; ``drstudy reproduce`` runs them with ``--study all``."""
+FURTHER = (RAM, VIEWS)
+"""Notebooks beyond the main paper's study, and appendices; ``drstudy reproduce`` runs them with ``--study all``."""
 
 STUDIES = {
     "core": tuple(name for name in params.BY_NOTEBOOK if name not in FURTHER),
@@ -225,6 +225,7 @@ def plan(name: str, study: str = "core") -> list[Stage]:
     model = (pretrained or models)[0]
     stages.append(Stage(RAM, name, overrides=common | {"AUDIT": audit, "MODEL": model}, needs=(audit, model)))
     stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
+    stages.append(Stage(VIEWS, name, overrides=common | {"AUDIT": audit}, needs=(audit,)))
     return [stage for stage in stages if stage.notebook in notebooks]
 
 

@@ -275,6 +275,15 @@ SECTIONS = (
         ),
     ),
     Section(
+        pipeline.VIEWS,
+        "How many views",
+        "A few augmented views of each image, made once, against a fresh one at every draw; on the validation split, after the last epoch.",
+        (
+            ("figure", "metric_by_views", "Scores by number of views, and paired differences to fresh ones."),
+            ("table", "differences", "Differences to fresh views, with 95 % intervals over patients."),
+        ),
+    ),
+    Section(
         pipeline.TRAINING,
         "Fine-tuning",
         "Each network: loss, test scores, model card.",

@@ -36,6 +36,7 @@ FILES = {
     LITE: ["predictions.csv", "history.csv", "model.safetensors", "tables/test_scores.csv"],
     "04_backbone_comparison": ["tables/table2.csv", "tables/scores.csv", "tables/oddities.csv", "timings.csv"],
     "06_ram": ["predictions.csv", "timings.csv", "tables/parameters.csv", "tables/agreement.csv", "tables/heat_differences.csv"],
+    "10_views": ["predictions_1.csv", "predictions_fresh.csv", "timings.csv", "tables/scores.csv", "tables/differences.csv"],
     "05_heatmap_analysis/densenet121-seed0": ["maps.npz", "tables/heat_summary.csv", "tables/cases.csv"],
 }
 SLOW = 60  # seconds: what a notebook of this profile should take at most
