@@ -6,6 +6,7 @@ and are rewritten from the same results.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -32,7 +33,10 @@ SHOWN = {
 }
 """File under ``figures/``: notebook, variant, and the file of that result."""
 
-TABLES = {name: f"{name}.csv" for name in ("table2", "summary", "heat", "oddities", "leaks", "claims")}
+FURTHER = {"views.csv": (pipeline.VIEWS, "", "tables/differences.csv")}
+"""As :data:`SHOWN`, of notebooks that ``--study all`` adds; where there is no such result, the file stays as it was."""
+
+TABLES = {name: f"{name}.csv" for name in ("table2", "summary", "heat", "oddities", "leaks", "claims", "views")}
 """README block: the file it is made from."""
 
 CONTACT_SHEET = "phantom.jpg"
@@ -52,8 +56,13 @@ def update(profile: str = "demo") -> list[Path]:
     """
     folder = paths.root() / "figures"
     manifest: dict[str, dict] = {}
-    for name, (notebook, variant, file) in SHOWN.items():
-        record = records.load(paths.results() / profile / notebook / variant)
+    before = json.loads((folder / "manifest.json").read_text())
+    for name, (notebook, variant, file) in (SHOWN | FURTHER).items():
+        place = paths.results() / profile / notebook / variant
+        if name in before and name in FURTHER and not (place / "run.json").is_file():
+            manifest[name] = before[name]
+            continue
+        record = records.load(place)
         source = record.path(file)
         _copy(source, folder / name)
         commit = record.data["git"]["commit"] or ""
