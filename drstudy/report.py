@@ -277,7 +277,7 @@ def write(profile_name: str) -> Path:
 
 def _section(section: Section, found: list[records.Record], folder: Path) -> dict[str, Any]:
     beside = [item for entry in section.across if (item := _across(section.notebook, *entry, found))]
-    parts = [{"heading": "side by side", "items": beside}] if beside else []
+    parts = [{"heading": "side by side", "items": beside, "reader": ""}] if beside else []
     for record in found:
         if record.data["notebook"] != section.notebook:
             continue
