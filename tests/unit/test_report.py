@@ -147,3 +147,15 @@ def test_tables_of_several_runs_stand_side_by_side(finish):
     )  # fmt: skip
     assert item["columns"] == [("run", False), ("region", False), ("score", True)]
     assert item["rows"] == [("densenet121-seed0", "lesion", "0.5"), ("vgg16-seed0", "lesion", "0.5")]
+
+
+def test_the_page_shows_several_runs_side_by_side(finish, monkeypatch):
+    frame = pd.DataFrame({"region": ["lesion"], "metric": ["hit"], "score": [0.5]})
+    finish(params.HeatmapAnalysis, "localisation_display", "figure4", frame)
+    one = records.find("smoke")[0]
+    several = [one, records.Record(one.folder, one.data | {"variant": "vgg16-seed0"})]
+    monkeypatch.setattr(report.records, "find", lambda profile: several)
+    monkeypatch.setattr(report.claims, "write", lambda profile: pd.DataFrame({"profile": [profile]}))
+    page = text(report.write("smoke"))
+    assert "<h3>side by side</h3>" in page
+    assert page.count("<td>vgg16-seed0</td>") == 1
