@@ -415,11 +415,11 @@ def _log(writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk:
     writer.flush()
 
 
-def _launch(p: FineTuning, folder: Path | None) -> None:
+def _launch(p: FineTuning, folder: Path | None, task: Task) -> None:
     """Train in ``p.processes`` processes; what they leave are finished checkpoints."""
-    if folder is None or folder != p.folder:
+    if folder is None or folder != p.folder or task is not CLASSIFICATION:
         raise ValueError(
-            "PROCESSES above 1 needs the result folder of the recipe: processes meet in its checkpoints."
+            "PROCESSES above 1 is for notebook 03: processes meet in the checkpoints of its result folder."
         )
     command = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={p.processes}"]
     # its --cpu starts one process; with --multi_gpu each takes a GPU where there is one, else the CPU

@@ -36,7 +36,7 @@ from drstudy.data.measures import MEASURE_SIDE, fov_mask
 
 __all__ = ["ImageStore", "build", "fov_mask", "load_masks", "open_store"]
 
-VERSION = 2
+VERSION = 3
 """Of what this module and those below it compute; raised with any change of pixels or measurements."""
 BLOCK = 32
 """Images that a process does in one go."""

@@ -169,9 +169,8 @@ def quality(crop: np.ndarray, field: np.ndarray) -> dict[str, float]:
 
 
 def perceptual_hash(crop: np.ndarray) -> str:
-    """64-bit DCT hash of the grey crop (imagehash.phash, given 32 x 32 means of areas), 16 hexadecimal digits."""
+    """64-bit DCT hash of the grey crop (imagehash.phash), 16 hexadecimal digits."""
     import imagehash
     from PIL import Image
 
-    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    return str(imagehash.phash(Image.fromarray(cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA))))
+    return str(imagehash.phash(Image.fromarray(crop)))
