@@ -150,7 +150,7 @@ def test_rows_draw_what_the_whole_draws(noise, own_folders):
 @pytest.mark.slow
 def test_where_there_is_nothing_to_learn_only_copies_score(noise, own_folders):
     """Honest folds grade noise by guessing; rows oversampled before the split are remembered; new patients show it."""
-    data, p = leaks.without_test(noise), recipe()
+    data, p = leaks.without_test(noise), recipe(learning_rate=1e-3, epochs=40)
     fits = [
         leaks.cross_fit(way, leaks.deal(data.part("train"), way, 3, 0), data, p, CPU)
         for way in (leaks.HONEST, leaks.BY_ROW)
