@@ -36,7 +36,9 @@ SHOWN = {
 FURTHER = {"views.csv": (pipeline.VIEWS, "", "tables/differences.csv")}
 """As :data:`SHOWN`, of notebooks that ``--study all`` adds; where there is no such result, the file stays as it was."""
 
-TABLES = {name: f"{name}.csv" for name in ("table2", "summary", "heat", "oddities", "leaks", "claims", "views")}
+TABLES = {
+    name: f"{name}.csv" for name in ("table2", "summary", "heat", "oddities", "leaks", "claims", "views")
+}
 """README block: the file it is made from."""
 
 CONTACT_SHEET = "phantom.jpg"

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy import metrics, params, plots, statistics, tables
+from drstudy.explain import baselines
 from drstudy.records import Record, RecordError, load
 
 SHOWN = {"qwk": "QWK", "macro_auc": "macro AUC"}
@@ -188,6 +189,7 @@ def _layers(record: Record, resamples: int, seed: int) -> pd.DataFrame:
     """How much of the heat lies on lesions at each other layer than the first; no rows if there is one layer."""
     eyes = pd.read_csv(record.path("tables/heat_by_eye.csv"), dtype={"image_id": str})
     eyes = eyes[(eyes["kind"] == "part") & (eyes["region"] == "lesion")]
+    eyes = eyes[~eyes["layer"].map(baselines.is_label)]
     layers = list(dict.fromkeys(eyes["layer"]))
     split = pd.read_csv(
         load(record.params["AUDIT"]).path("split.csv"), dtype={"image_id": str, "patient_id": str}

@@ -30,6 +30,11 @@ def label(name: str, grid: tuple[int, int]) -> str:
     return f"{name} {grid[0]}x{grid[1]}"
 
 
+def is_label(name: str) -> bool:
+    """Whether a name in a table is that of a baseline, and not of a network's layer."""
+    return name.split(" ")[0] in NAMES
+
+
 def beside(
     images: np.ndarray, rows: Sequence[int], grids: Iterable[tuple[int, int]], seed: int
 ) -> Callable[[int, str, Masks], dict[str, np.ndarray]]:

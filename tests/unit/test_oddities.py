@@ -8,6 +8,7 @@ import pytest
 from fabricated import eyes, fine_tuning, graded
 
 from drstudy import metrics, oddities, params, paths, records, statistics
+from drstudy.explain import baselines
 
 B, SEED = 200, 0
 LITE = "efficientnet_lite0"
@@ -138,11 +139,15 @@ def test_layer_is_compared_by_its_heat_on_lesions_on_the_same_eyes(own_folders, 
     first = random.uniform(0.01, 0.03, len(test_images))
     first[:3] = np.nan  # no heat there
     late = 2 * np.nan_to_num(first, nan=0.5)
-    record = heatmaps(test_images, {"denselayer16": first, "denseblock4": first, "norm5_relu": late})
+    blind = baselines.label("centre", (7, 7))
+    record = heatmaps(
+        test_images, {"denselayer16": first, "denseblock4": first, "norm5_relu": late, blind: late}
+    )
     table = oddities.compare([], [record], None, B, SEED)
     rows = table[table["oddity"] == "layer"].set_index("changed")
     times = np.nanmean(first) / 0.02
     assert (rows["paper"] == "denselayer16").all()
+    assert set(rows.index) == {"denseblock4", "norm5_relu"}, "a map that knows nothing is no layer"
     assert rows.loc["norm5_relu", "paper_value"] == pytest.approx(times)
     assert rows.loc["norm5_relu", "changed_value"] == pytest.approx(2 * times)
     assert rows.loc["norm5_relu", "value"] == pytest.approx(times)
