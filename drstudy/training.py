@@ -426,8 +426,8 @@ def _launch(p: FineTuning, folder: Path | None, task: Task) -> None:
     command += ["--multi_gpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "recipe.yaml"
-        file.write_text(yaml.safe_dump({name: _plain(value) for name, value in p.upper().items()}))
-        command += ["-m", "drstudy.training", "--notebook", p.notebook, str(file)]
+        file.write_text(yaml.safe_dump(p.upper()))
+        command += ["-m", "drstudy.training", str(file)]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=paths.root()
         )
@@ -438,10 +438,6 @@ def _launch(p: FineTuning, folder: Path | None, task: Task) -> None:
                 print(line, end="", flush=True)
         if process.wait():
             raise RuntimeError(f"Training in {p.processes} processes failed:\n{''.join(said)}")
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -455,10 +451,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter (YAML value)"
     )
-    parser.add_argument("--notebook", default="03_fine_tuning", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     pairs = [text.partition("=")[::2] for text in given.p]
-    p = params.from_files(given.notebook, given.files, {name: yaml.safe_load(value) for name, value in pairs})
+    p = params.from_files(
+        FineTuning.notebook, given.files, {name: yaml.safe_load(value) for name, value in pairs}
+    )
     team = Accelerator(cpu=p.device == "cpu" or not torch.cuda.is_available())
     device = "cpu" if team.device.type == "cpu" else str(team.device)
     compute = devices.setup(device, p.precision, p.threads, p.seed)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from untrained import network
 
 from drstudy import devices, transforms
 from drstudy.explain import cam
@@ -16,20 +17,6 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # isort
 TARGET = torch.tensor([0, 3, 4])
 FLOAT32 = 1e-5
 """Relative to a map's largest value: sums of a thousand float32 products in another order; eps is 1.2e-7."""
-
-
-def network(backbone, head="single"):
-    """Untrained, but with batch norms that are not the identity: statistics and scales are drawn."""
-    net = backbones.build(backbone, head=head, seed=1)
-    torch.manual_seed(2)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-            nn.init.normal_(module.running_mean, 0, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    net.freeze()
-    return net.eval()
 
 
 @pytest.fixture(autouse=True, scope="module")

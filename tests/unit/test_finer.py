@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from untrained import network
 
 from drstudy.explain import cam, finer, methods
 from drstudy.models import backbones
@@ -11,20 +12,6 @@ from drstudy.models import backbones
 TARGET = np.array([0, 3])
 FLOAT32 = 1e-4
 """Relative to the largest value: a whole network in another shape, whose convolutions sum in another order."""
-
-
-def network(backbone):
-    """Untrained, but with batch norms that are not the identity."""
-    net = backbones.build(backbone, seed=1)
-    torch.manual_seed(2)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-            nn.init.normal_(module.running_mean, 0, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    net.freeze()
-    return net.eval()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from untrained import network
 
 from drstudy.explain import cam, methods
 from drstudy.models import backbones, compat  # noqa: F401  (before grad-cam, which imports torchvision)
@@ -25,20 +26,6 @@ GATES = 0.02
 """Of the norm of a map at pixel level: one open gate more among some ten thousand."""
 
 BACKBONES = ("densenet121", "resnet18", "vgg11", "efficientnet_lite0")
-
-
-def network(backbone, head="single"):
-    """Untrained, but with batch norms that are not the identity: statistics and scales are drawn."""
-    net = backbones.build(backbone, head=head, seed=1)
-    torch.manual_seed(2)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-            nn.init.normal_(module.running_mean, 0, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    net.freeze()
-    return net.eval()
 
 
 @pytest.fixture(scope="module")
