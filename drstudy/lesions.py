@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from drstudy import features, prediction, training, transforms
+from drstudy import features, paths, prediction, records, training, transforms
 from drstudy.data import labels as lesion_labels
 from drstudy.data.dataset import SPLITS, Dataset
 from drstudy.devices import Compute
@@ -138,8 +138,8 @@ class Trained:
     Attributes:
         network: Its name in the registry.
         net: In evaluation mode, with the best epoch's weights and ``input_size``.
-        history: One row an epoch: ``network, epoch, loss`` (mean of its steps), ``val_loss, val_auc``; empty if it was loaded.
-        seconds_per_epoch: Median; NaN if it was loaded.
+        history: One row an epoch: ``network, epoch, loss`` (mean of its steps), ``val_loss, val_auc``.
+        seconds_per_epoch: Median of its training, validation included.
     """
 
     network: str
@@ -222,32 +222,62 @@ def save(trained: Sequence[Trained], folder: Path) -> None:
         prediction.save(one.net, folder / file_name(one.network), one.net.input_size)
 
 
-def load(folder: Path, networks: Sequence[str], compute: Compute) -> list[Trained]:
-    """Networks that another run of the notebook saved."""
-    nets = [prediction.load(folder / file_name(network)) for network in networks]
-    return [
-        Trained(network, net.to(compute.device), pd.DataFrame(), float("nan")) for network, net in zip(networks, nets)
-    ]
+def load(source: records.Record, p: Lesions, compute: Compute) -> list[Trained]:
+    """The networks of another run of the notebook.
+
+    Raises:
+        drstudy.data.labels.LabelError: If they learnt other labels.
+    """
+    if source.params["CODES"] != list(p.codes):
+        raise lesion_labels.LabelError(
+            f"The networks of {paths.show(source.folder)} learnt {', '.join(source.params['CODES'])}, CODES is {', '.join(p.codes)}."
+        )
+    history = pd.read_csv(source.path("tables/history.csv"))
+    found = []
+    for network, rows in history.groupby("network", sort=False):
+        net = prediction.load(source.path(file_name(network))).to(compute.device)
+        found.append(Trained(network, net, rows, source.metrics[f"seconds_per_epoch_{network}"]))
+    return found
+
+
+def eyes(p: Lesions, data: Dataset) -> pd.DataFrame:
+    """Rows of the photographs that are needed: those that are looked at, and validation, unless thresholds are there already."""
+    if p.subset == "all":
+        return data.part("all")
+    wanted = [p.subset] if p.trained else ["validation", p.subset]
+    return data.table[data.table["split"].isin(wanted)].reset_index(drop=True)
 
 
 @torch.no_grad()
 def probabilities(
-    one: Trained, data: Dataset, split: str, codes: Sequence[str], compute: Compute, batch_size: int = 32
+    one: Trained,
+    data: Dataset,
+    eyes: pd.DataFrame,
+    codes: Sequence[str],
+    compute: Compute,
+    batch_size: int = 32,
 ) -> pd.DataFrame:
-    """What a network says of the photographs of a split.
+    """What a network says of photographs.
+
+    Args:
+        one: The network.
+        data: The photographs.
+        eyes: Rows of ``data.table``.
+        codes: Of the outputs.
+        compute: Device and precision.
+        batch_size: Photographs at a time.
 
     Returns:
         ``network, image_id, patient_id, split, grade``, and ``p_<CODE>``, float64, 0 to 1.
     """
-    part = data.part(split)
-    rows, logits = part["row"].to_numpy(), []
+    rows, logits = eyes["row"].to_numpy(), []
     for begin in range(0, len(rows), batch_size):
         batch = data.images[rows[begin : begin + batch_size]]
         x = transforms.to_input(batch, one.net.input_size, one.net.mean, one.net.std)
         with compute.autocast():
             logits.append(one.net(compute.put(x)).float().cpu())
     found = torch.cat(logits).double().sigmoid().numpy()
-    about = part[["image_id", "patient_id", "split", "grade"]].reset_index(drop=True)
+    about = eyes[["image_id", "patient_id", "split", "grade"]].reset_index(drop=True)
     about.insert(0, "network", one.network)
     return about.assign(**{f"p_{code}": found[:, j] for j, code in enumerate(codes)})
 
