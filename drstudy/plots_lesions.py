@@ -11,6 +11,7 @@ import pandas as pd
 
 from drstudy import plots, plots_heatmaps
 from drstudy.explain import attention, outlines
+from drstudy.explain.baselines import LUMINANCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,30 +130,16 @@ def _cell(
         blank = f"no heat in\n{int(cell['no_heat'])} eyes" if cell["no_heat"] > 0 else "no eye"
         axes.text(x, y, blank, ha="center", va="center", fontsize=8, color=plots.NEUTRAL)
         return
-    value, low, high = (scale * cell[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
-    digits = (
-        0
-        if metric == "hit"
-        else 1
-        if max(abs(value), 0 if np.isnan(high) else abs(high)) >= 10 or scale > 1
-        else 2
-    )
+    digits = 0 if metric == "hit" else 1
+    ends = (scale * cell[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
+    value, low, high = (round(end, digits) + 0.0 for end in ends)  # no -0.0
     interval = "no interval" if np.isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
     dark = np.dot(face, (0.299, 0.587, 0.114)) < 0.5
     few = eyes < plots_heatmaps.FEWEST_SHOWN
     tone = plots.NEUTRAL if few else "white" if dark else "black"
-    value = round(value, digits) + 0.0  # no -0.0
-    axes.text(x, y - 0.22, f"{value:.{digits}f}", ha="center", va="center", fontsize=11, color=tone)
-    axes.text(
-        x,
-        y + 0.2,
-        f"{interval}\n{eyes} eyes",
-        ha="center",
-        va="center",
-        fontsize=8,
-        color=tone,
-        linespacing=1.1,
-    )
+    centred = {"ha": "center", "va": "center", "color": tone}
+    axes.text(x, y - 0.22, f"{value:.{digits}f}", fontsize=11, **centred)
+    axes.text(x, y + 0.2, f"{interval}\n{eyes} eyes", fontsize=8, linespacing=1.1, **centred)
 
 
 def _rectangle(x: float, y: float, width: float, height: float, look: Mapping[str, object]):
@@ -204,7 +191,7 @@ def outlined(
     found: Sequence[Sequence[Outline]],
     labels: Sequence[str],
 ) -> Figure:
-    """A page of eyes: photograph, true lesions, predicted outlines; the lesion of the case in a wide line.
+    """A page of eyes: photograph, true lesions and predicted outlines on grey; the lesion of the case in a wide line.
 
     Args:
         cases: Of :func:`choose_outlined`.
@@ -214,12 +201,13 @@ def outlined(
         labels: Which lesions are drawn.
     """
     rows = max(len(cases), 1)
-    figure, axes = plots.new_figure(rows, 3, 8.4, 2.85 * rows + 0.5)
+    figure, axes = plots.new_figure(rows, 3, 7, 2.35 * rows + 0.6)
     drawn: set[str] = set()
     for row, case in enumerate(cases.to_dict("records")):
         titles = ("photograph", "true lesions", "predicted outlines") if row == 0 else ("", "", "")
-        for axis, title in zip(axes[row], titles):
-            plots_heatmaps._show(axis, images[row], title)
+        grey = np.repeat((images[row] @ LUMINANCE)[..., None] / 255, 3, axis=2)
+        for axis, picture, title in zip(axes[row], (images[row], grey, grey), titles):
+            plots_heatmaps._show(axis, picture, title)
         axes[row, 0].set_ylabel(_caption(case), fontsize=9)
         size = len(images[row])
         for label in labels:
@@ -237,16 +225,8 @@ def outlined(
         if not any(one.label == case["label"] for one in found[row]):
             note = f"no outline of {case['label']}: {case['status']}"
             box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.75, "pad": 2}
-            axes[row, 2].text(
-                0.5,
-                0.02,
-                note,
-                ha="center",
-                color="white",
-                fontsize=8.5,
-                bbox=box,
-                transform=axes[row, 2].transAxes,
-            )
+            look = {"ha": "center", "color": "white", "fontsize": 8.5, "bbox": box}
+            axes[row, 2].text(0.5, 0.02, note, transform=axes[row, 2].transAxes, **look)
     if cases.empty:
         for axis in axes.flat:
             axis.set_axis_off()
