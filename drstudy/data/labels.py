@@ -51,6 +51,11 @@ def read(audit: records.Record, codes: Sequence[str], origin: str, least_area: f
     return found.reset_index(names="image_id")
 
 
+def store_of(audit: records.Record) -> images.ImageStore:
+    """The image store of an audit."""
+    return images.open_store(paths.resolve(json.loads(audit.path("images.json").read_text())["store"]))
+
+
 def from_areas(share: pd.DataFrame, codes: Sequence[str], least_area: float) -> pd.DataFrame:
     """The rule: present from ``least_area`` on, absent below it, unknown where the area is.
 
@@ -83,7 +88,7 @@ def areas(audit: records.Record, table: pd.DataFrame, codes: Sequence[str]) -> p
     Returns:
         ``area_<CODE>`` by ``image_id``, 0 to 1, NaN where not annotated.
     """
-    store = images.open_store(paths.resolve(json.loads(audit.path("images.json").read_text())["store"]))
+    store = store_of(audit)
     files = {code: table.get(f"mask_{code}", pd.Series("", table.index)) != "" for code in codes}
     elsewhere = {code: there.groupby(table["source"]).transform("any") for code, there in files.items()}
     rows = []

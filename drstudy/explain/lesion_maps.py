@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from drstudy import paths, transforms
-from drstudy.explain import baselines, cam, comparison, localisation
+from drstudy import paths, statistics, transforms
+from drstudy.explain import baselines, cam, comparison, localisation, outlines, scores
 
 if TYPE_CHECKING:
     from drstudy.data.dataset import Dataset
@@ -32,6 +32,9 @@ GRADE = "five grades, predicted"
 
 DISEASE = "five grades, disease"
 """The map of its most probable grade above 0: evidence for disease also where it says that there is none, a harder rival."""
+
+CUTS = ("fixed", "otsu", "validation")
+"""How a map is cut for its outline: at half of its maximum, where Otsu parts it, at the share that was best on validation eyes."""
 
 QUESTIONS = {"chance": tuple(baselines.NAMES), "five grades": (GRADE, DISEASE)}
 
@@ -164,6 +167,65 @@ def differences(
         metrics=comparison.HEADLINES,
     )
     return found[found["region"] == found["layer"].map(own)].reset_index(drop=True)
+
+
+def outline(
+    maps: LabelMaps,
+    codes: Sequence[str],
+    thresholds: np.ndarray,
+    fractions: np.ndarray,
+    masks_of: Callable[[str], localisation.Masks],
+) -> tuple[dict[str, dict[str, list[outlines.Outline]]], pd.DataFrame]:
+    """Outlines of every eye by each of :data:`CUTS`, and how they agree with the masks.
+
+    Args:
+        maps: Of the eyes.
+        codes: L lesions.
+        thresholds: (L,); a lesion that is not called has no outline.
+        fractions: (L,) of :func:`drstudy.explain.outlines.fit_fractions`.
+        masks_of: Of :func:`drstudy.explain.localisation.masks_of`.
+
+    Returns:
+        Cut to image_id to outlines; and rows of :func:`drstudy.explain.outlines.agreement` with ``cut, image_id, probability``.
+    """
+    traced: dict[str, dict[str, list[outlines.Outline]]] = {cut: {} for cut in CUTS}
+    found, by_cut = [], dict(zip(CUTS, (scores.FIXED, "otsu", fractions)))
+    for eye, (image_id, said) in enumerate(zip(maps.image_ids, maps.probabilities)):
+        masks = masks_of(image_id)
+        for cut, how in by_cut.items():
+            regions = outlines.regions(maps.maps[eye], said, thresholds, masks["FOV"], how)
+            traced[cut][image_id] = outlines.trace(regions, codes, said)
+            about = {"cut": cut, "image_id": image_id, "probability": said}
+            found.append(outlines.agreement(regions, codes, masks).assign(**about))
+    return traced, pd.concat(found, ignore_index=True)
+
+
+def outlined(agreements: pd.DataFrame, patients: Mapping[str, str], resamples: int, seed: int) -> pd.DataFrame:
+    """Outlines counted: a row a cut and lesion.
+
+    Args:
+        agreements: Of :func:`outline`.
+        patients: image_id to patient_id.
+        resamples, seed: Of the bootstrap.
+
+    Returns:
+        ``cut, label, present`` and ``outlined`` (of these eyes), ``absent`` and ``false_alarms`` (of these), ``area`` (mean share of the
+        field of view of an outlined lesion's outlines), ``dice`` with ``_lo``, ``_hi``: the mean over eyes with the lesion, 0 where it has no
+        outline; no interval below five patients.
+    """
+    rows = []
+    for (cut, label), part in agreements.dropna(subset="present").groupby(["cut", "label"], sort=False):
+        there, drawn = part["present"].astype(bool), part["status"] == outlines.OUTLINED
+        row = {"cut": cut, "label": label, "present": there.sum(), "outlined": (there & drawn).sum()}
+        row |= {"absent": (~there).sum(), "false_alarms": (~there & drawn).sum(), "area": part.loc[drawn, "area"].mean()}
+        dice, owners = part.loc[there, "dice"].astype(float), part.loc[there, "image_id"].map(patients)
+        found = {"value": dice.mean(), "lo": np.nan, "hi": np.nan}
+        if owners.nunique() >= localisation.FEWEST_PATIENTS:
+            sums = np.column_stack([dice, np.ones(len(dice))])
+            resampled = statistics.resampled_sums(sums, owners.to_numpy(str), resamples, seed)
+            found = statistics.percentiles(dice.mean(), resampled[:, 0] / resampled[:, 1])
+        rows.append(row | {"dice": found["value"], "dice_lo": found["lo"], "dice_hi": found["hi"]})
+    return pd.DataFrame(rows)
 
 
 def save(maps: LabelMaps, codes: Sequence[str], path: Path) -> None:
