@@ -174,7 +174,7 @@ def train(p: Lesions, data: Dataset, labels: pd.DataFrame, compute: Compute, fol
             continue
         print(f"{recipe.backbone} at {recipe.input_size} px", flush=True)
         net = training.build(recipe, labelled, compute, task.outputs)
-        if recipe.weights == "none" and isinstance(net, FineResNet):
+        if isinstance(net, FineResNet) and not recipe.feature_store:
             net.learn_all()
         seen = features.open_features(net, labelled, recipe, compute)
         own = folder / "checkpoints" / recipe.backbone if folder else None

@@ -255,6 +255,29 @@ def as_metrics(
     return found
 
 
+def claims(decided: pd.DataFrame, beyond: pd.DataFrame, network: str, rule: str) -> pd.DataFrame:
+    """What the ledger looks up: ``quantity, value, lo, hi``.
+
+    Args:
+        decided: Of :func:`decisions`.
+        beyond: Of :func:`drstudy.explain.lesion_maps.differences` with the question ``chance``.
+        network, rule: Which.
+
+    Returns:
+        ``auc_<decision>_beyond_chance``, the AUC less 0.5; ``aupr_<map>_beyond_centre``.
+    """
+    rows = []
+    chosen = (decided["network"] == network) & (decided["rule"] == rule) & (decided["metric"] == "auc")
+    for row in decided[chosen].to_dict("records"):
+        numbers = {name: row[name] - 0.5 for name in ("value", "lo", "hi")}
+        rows.append({"quantity": f"auc_{row['decision']}_beyond_chance", **numbers})
+    centre = beyond["against"].str.startswith("centre ") & (beyond["metric"] == "aupr")
+    for row in beyond[centre].to_dict("records"):
+        numbers = dict(zip(("value", "lo", "hi"), (row[f"difference{end}"] for end in ("", "_lo", "_hi"))))
+        rows.append({"quantity": f"aupr_{row['layer'].replace(' ', '_')}_beyond_centre", **numbers})
+    return pd.DataFrame(rows, columns=["quantity", "value", "lo", "hi"])
+
+
 def display_labels(scored: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     """Scores for readers: a row a network and label, with intervals; ``AUC within`` is among eyes of grade 2 or more."""
     columns = {"auc": "AUC", "ap": "average precision", "f1": "F1"}
