@@ -198,6 +198,11 @@ def test_baselines_are_measured_on_the_same_eyes():
     centre = found.loc["centre 6x6", "EX", "all"]
     assert centre["eyes"] == 18
     assert 0.3 < centre["enrichment"] < 3
+
+    def blank_in_a_third(label, masks):
+        return own(label, masks) * (label != "HE" or masks["HE"][20, 9] == 0)
+
+    table = measured(blank_in_a_third, beside=beside)
     masks = attention.own_mask(table, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED)
     eyes = masks.groupby(["label", "against"])["eyes"].nunique()
     assert (eyes == 1).all()

@@ -128,6 +128,11 @@ def test_each_label_has_its_own_cut_and_one_that_is_unknown_outlines_nothing():
     assert not found.masks[2].any()
 
 
+def test_pixels_at_the_cut_belong_to_the_region():
+    found = cut(np.where(disc(30, 30, 4), 1.0, np.where(disc(30, 30, 8), 0.5, 0.25)), cut=0.5)
+    np.testing.assert_array_equal(found.masks[0], disc(30, 30, 8))
+
+
 def test_regions_are_those_whose_dice_is_reported():
     random = np.random.default_rng(0)
     heat = cv2.GaussianBlur(random.random((SIZE, SIZE)).astype(np.float32), (0, 0), 4)
@@ -150,8 +155,9 @@ def test_regions_are_those_whose_dice_is_reported():
         ({"fov": np.zeros((SIZE, SIZE), bool)}, "not empty"),
         ({"fov": FOV.astype(float)}, "bool"),
         ({"cut": "best"}, "otsu"),
-        ({"cut": 0.0}, "0..1"),
-        ({"cut": 50}, "0..1"),
+        ({"cut": 0.0}, "between 0 and 1"),
+        ({"cut": 1.0}, "between 0 and 1"),
+        ({"cut": 50}, "between 0 and 1"),
         ({"cut": [0.5, 0.5]}, "one for each"),
     ],
 )
