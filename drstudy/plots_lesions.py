@@ -64,6 +64,8 @@ def attention_matrix(
     Raises:
         KeyError: If ``metric`` is none of these.
     """
+    from matplotlib.patches import Rectangle
+
     name, scale = _METRICS[metric]
     labels = list(dict.fromkeys(table["mask"]))
     blind = [
@@ -83,13 +85,14 @@ def attention_matrix(
     norm, colours = _scale(metric, shown[np.isfinite(shown)])
     for axis, condition, cells, many in zip(axes[0], conditions, panels, enough):
         values = (scale * cells[metric].where(many)).to_numpy(float).reshape(len(rows), len(labels))
+        values = np.clip(values, norm.vmin, norm.vmax)  # a logarithm has no colour for 0
         picture = axis.imshow(values, norm=norm, cmap=colours, aspect="auto")
         for (row, column), cell in zip(np.ndindex(values.shape), cells.to_dict("records")):
             face = picture.to_rgba(values[row, column])[:3] if np.isfinite(values[row, column]) else (1, 1, 1)
             _cell(axis, column, row, cell, metric, scale, face)
             if row == column:
                 box = {"fill": False, "edgecolor": "black", "linewidth": 2}
-                axis.add_patch(_rectangle(column - 0.47, row - 0.46, 0.94, 0.92, box))
+                axis.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, **box))
         if blind:
             axis.axhline(len(labels) - 0.5, color="black", linewidth=1)
         axis.set_xticks(range(len(labels)), [f"{label} mask" for label in labels])
@@ -114,7 +117,7 @@ def _scale(metric: str, values: np.ndarray) -> tuple[object, str]:
         positive = values[values > 0]
         far = float(np.exp(np.abs(np.log(positive)).max())) if len(positive) else 1
         far = min(max(far, 2), 20)
-        return LogNorm(1 / far, far, clip=True), AGAINST_CHANCE
+        return LogNorm(1 / far, far), AGAINST_CHANCE
     far = float(np.abs(values).max(initial=0)) or 1
     if metric == "aupr_over_chance":
         return Normalize(-far, far), AGAINST_CHANCE
@@ -140,12 +143,6 @@ def _cell(
     centred = {"ha": "center", "va": "center", "color": tone}
     axes.text(x, y - 0.22, f"{value:.{digits}f}", fontsize=11, **centred)
     axes.text(x, y + 0.2, f"{interval}\n{eyes} eyes", fontsize=8, linespacing=1.1, **centred)
-
-
-def _rectangle(x: float, y: float, width: float, height: float, look: Mapping[str, object]):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, **look)
 
 
 def choose_outlined(agreements: pd.DataFrame) -> pd.DataFrame:

@@ -9,8 +9,8 @@ every step here is a choice of ours (*spec* B3):
   (:func:`fit_fractions`), or where Otsu's method parts it. Pixels at the cut belong to the region.
 - Pixels that touch at a side or a corner are one outline. Outlines smaller than a circle :data:`SMALLEST` disc
   diameters wide are dropped.
-- There is none, and :attr:`Regions.status` says why, where the lesion is not predicted, where the map is 0 or flat, and
-  where the cut takes the whole field: a line around everything shows nothing.
+- There is none, and :attr:`Regions.status` says why, where the lesion is not predicted, where the map is 0, and where
+  the cut takes the whole field, as it does of a flat map: a line around everything shows nothing.
 
 Outlines run midway between the pixels inside and those outside, so the centres of the pixels inside a polygon are
 exactly the region: writing polygons and filling them again loses no pixel. Coordinates are those of pixel *edges*: x
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 SMALLEST = 1 / 12
 """Disc diameters: the smallest circle that is outlined. About the width of a large vein; see
 :data:`drstudy.explain.scores.SIZES`."""
-
-FLAT = 1e-6
-"""A map that varies by less than this share of its maximum is flat: rounding of float32 in upsampling."""
 
 OUTLINED = "outlined"
 STATUS = (OUTLINED, "not predicted", "no heat", "flat", "no cut", "too small")
@@ -122,7 +119,7 @@ def regions(
 
     Raises:
         ValueError: If shapes do not fit, maps are negative or not finite, the field of view is empty, a probability is
-            not in 0..1, or ``cut`` is neither ``otsu`` nor in 0..1.
+            not in 0..1, or ``cut`` is neither ``otsu`` nor between 0 and 1.
     """
     probabilities, thresholds = np.asarray(probabilities, float), np.asarray(thresholds, float)
     inside = _inside(maps, fov)
@@ -145,7 +142,7 @@ def regions(
             status.append("not predicted")
         elif heat.max() == 0:
             status.append("no heat")
-        elif np.ptp(heat) <= FLAT * heat.max() or taken.all():
+        elif taken.all():
             status.append("flat")
         elif np.isnan(level):
             status.append("no cut")
@@ -174,12 +171,12 @@ def _levels(inside: np.ndarray, cut: float | str | Sequence[float]) -> np.ndarra
     """(L,): the value from which on a pixel belongs to the region."""
     if isinstance(cut, str):
         if cut != "otsu":
-            raise ValueError(f"cut is {cut!r}; give 'otsu', or a share of the maximum in 0..1.")
+            raise ValueError(f"cut is {cut!r}; give 'otsu', or a share of the maximum between 0 and 1.")
         return scores.Ranked(inside).otsu()
     share = np.asarray(cut, float)
-    if share.shape not in ((), (len(inside),)) or ((share <= 0) | (share > 1)).any():
+    if share.shape not in ((), (len(inside),)) or ((share <= 0) | (share >= 1)).any():
         raise ValueError(
-            f"cut is {cut}; give one share of the maximum in 0..1, or one for each of the labels."
+            f"cut is {cut}; give one share of the maximum between 0 and 1, or one for each of the labels."
         )
     return share * inside.max(1)
 

@@ -198,6 +198,11 @@ def test_baselines_are_measured_on_the_same_eyes():
     centre = found.loc["centre 6x6", "EX", "all"]
     assert centre["eyes"] == 18
     assert 0.3 < centre["enrichment"] < 3
+
+    def blank_in_a_third(label, masks):
+        return own(label, masks) * (label != "HE" or masks["HE"][20, 9] == 0)
+
+    table = measured(blank_in_a_third, beside=beside)
     masks = attention.own_mask(table, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED)
     eyes = masks.groupby(["label", "against"])["eyes"].nunique()
     assert (eyes == 1).all()
@@ -246,6 +251,9 @@ def test_the_matrix_shows_every_cell_and_says_where_there_is_none():
     assert sum(text.get_text() == "no eye" for text in right.texts) == 7
     assert [text.get_text() for text in right.texts].count("no heat in\n6 eyes") == 2
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["HE map", "EX map", "MA map"]
+    colours = left.images[0].to_rgba(left.images[0].get_array())
+    assert colours[0, 0, 0] > colours[0, 0, 2] + 0.3, "far above chance is orange"
+    assert colours[0, 1, 2] > colours[0, 1, 1] + 0.2, "no heat at all is the far end of purple, and not blank"
     for metric in ("hit", "heat", "aupr_over_chance"):
         plots_lesions.attention_matrix(table, metric, ["present"])
     with pytest.raises(KeyError):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from drstudy import paths
+from drstudy.data import decoding, images, sources
 from drstudy.data.images import Crop
 from drstudy.explain import outlines, scores
 from drstudy.explain.outlines import borders, fill, polygon, regions
@@ -127,6 +128,11 @@ def test_each_label_has_its_own_cut_and_one_that_is_unknown_outlines_nothing():
     assert not found.masks[2].any()
 
 
+def test_pixels_at_the_cut_belong_to_the_region():
+    found = cut(np.where(disc(30, 30, 4), 1.0, np.where(disc(30, 30, 8), 0.5, 0.25)), cut=0.5)
+    np.testing.assert_array_equal(found.masks[0], disc(30, 30, 8))
+
+
 def test_regions_are_those_whose_dice_is_reported():
     random = np.random.default_rng(0)
     heat = cv2.GaussianBlur(random.random((SIZE, SIZE)).astype(np.float32), (0, 0), 4)
@@ -149,8 +155,9 @@ def test_regions_are_those_whose_dice_is_reported():
         ({"fov": np.zeros((SIZE, SIZE), bool)}, "not empty"),
         ({"fov": FOV.astype(float)}, "bool"),
         ({"cut": "best"}, "otsu"),
-        ({"cut": 0.0}, "0..1"),
-        ({"cut": 50}, "0..1"),
+        ({"cut": 0.0}, "between 0 and 1"),
+        ({"cut": 1.0}, "between 0 and 1"),
+        ({"cut": 50}, "between 0 and 1"),
         ({"cut": [0.5, 0.5]}, "one for each"),
     ],
 )
@@ -428,3 +435,79 @@ def test_colours_of_the_default_labels_differ_for_every_kind_of_eye(eyes):
     lab = rgb2lab(seen)
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=2)[np.triu_indices(6, 1)]
     assert apart.min() >= 20
+
+
+def test_an_outline_finds_back_to_a_photograph_that_the_decoder_shrank():
+    """A bright square in a round field at a known place of a large JPEG, outlined in the study's image: its edges are
+    found to half of a shrunk pixel, by which the store may cut beside, and half of a study pixel."""
+    height, width, box = 1500, 2000, (1205, 603, 240, 160)
+    rows, columns = np.indices((height, width))
+    photograph = np.zeros((height, width, 3), np.uint8)
+    photograph[(columns - 1030) ** 2 + (rows - 741) ** 2 <= 690**2] = (150, 70, 30)
+    x, y, w, h = box
+    photograph[y : y + h, x : x + w] = (240, 230, 140)
+    _, content = cv2.imencode(".jpeg", photograph[..., ::-1])
+    image, record = images.prepare(content.tobytes(), ".jpeg", 224, 100)
+    assert record["reduce"] > 1
+    crop = Crop(*(record[name] for name in ("x0", "y0", "side", "width", "height")))
+    ((_, rings),) = borders(image[..., 1] > 150)
+    found = outlines.on_photograph(rings[0], crop, 224)
+    bound = record["reduce"] / 2 + crop.side / 224 / 2
+    np.testing.assert_allclose(found.min(0), (x, y), atol=bound)
+    np.testing.assert_allclose(found.max(0), (x + w, y + h), atol=bound)
+
+
+@pytest.mark.real
+def test_outlines_of_real_discs_lie_on_the_masks_of_their_photographs(tmp_path):
+    """Centres agree to half a pixel of the photograph; coordinates of pixel centres taken for edges would be out by half
+    a pixel of the study's image, 1.4 of the photograph's."""
+    folder = "../shared/data/idrid_mini"
+    if not paths.resolve(folder).is_dir():
+        pytest.skip(f"{folder} is absent: it holds real photographs, which are not part of the project")
+    manifest = sources.load("idrid", folder).manifest.iloc[:3]
+    store = images.build(manifest, 224, workers=1, folder=tmp_path)
+    for _, row in manifest.iterrows():
+        cover = images.load_masks(row, store.crop(row["image_id"]), ["DISC"], 224, coverage=True)["DISC"]
+        rings = [
+            outlines.on_photograph(polygon(one), store.crop(row["image_id"]), 224)
+            for _, one in borders(cover >= 0.5)
+        ]
+        content = decoding.read_bytes(paths.resolve(row["mask_DISC"]))
+        true = decoding.pixels(content, decoding.header(content, ".tif", np.inf)).max(axis=2) > 0
+        found = fill(rings, *true.shape)
+        np.testing.assert_allclose(np.argwhere(found).mean(0), np.argwhere(true).mean(0), atol=0.5)
+        assert found.sum() == pytest.approx(true.sum(), rel=0.03)
+
+
+def test_a_page_shows_truth_and_outlines_of_every_case_and_says_where_there_is_none():
+    from drstudy import plots_lesions
+
+    heat, masks = disc(20, 40, 6), {"FOV": FOV, "HE": disc(20, 40, 5), "EX": disc(45, 20, 3)}
+    eyes = [cut(heat, heat, probabilities=p) for p in ([0.9, 0.2], [0.2, 0.2])]
+    found = [outlines.trace(eye, ["HE", "EX"], [0.9, 0.2]) for eye in eyes]
+    cases = pd.DataFrame(
+        {
+            "case": ["best", "missed"],
+            "image_id": ["a", "b"],
+            "label": ["HE", "HE"],
+            "probability": [0.9, 0.2],
+            "dice": [0.8, 0.0],
+            "status": ["outlined", "not predicted"],
+        }
+    )
+    page = plots_lesions.outlined(
+        cases, [np.full((SIZE, SIZE, 3), 90, np.uint8)] * 2, [masks] * 2, found, ["HE", "EX"]
+    )
+    lines = [len(axis.lines) for axis in page.axes]
+    assert lines == [0, 2, 1, 0, 2, 0]
+    (predicted,) = page.axes[2].lines
+    assert predicted.get_color() == outlines.COLOURS["HE"]
+    assert predicted.get_xdata().mean() == pytest.approx(20, abs=0.1), (
+        "pictures are drawn around pixel centres"
+    )
+    assert [text.get_text() for text in page.axes[5].texts] == ["no outline of HE: not predicted"]
+    assert [text.get_text() for text in page.legends[0].get_texts()] == [
+        "HE: haemorrhage",
+        "EX: hard exudate",
+    ]
+    assert plots_lesions.outlined(cases.iloc[:0], [], [], [], ["HE"]).axes
