@@ -148,7 +148,9 @@ class Trained:
     seconds_per_epoch: float
 
 
-def train(p: Lesions, data: Dataset, labels: pd.DataFrame, compute: Compute, folder: Path | None = None) -> list[Trained]:
+def train(
+    p: Lesions, data: Dataset, labels: pd.DataFrame, compute: Compute, folder: Path | None = None
+) -> list[Trained]:
     """Train the networks that a notebook's parameters ask for; a killed run goes on from the last finished epoch.
 
     Args:

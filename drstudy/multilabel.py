@@ -58,7 +58,9 @@ def best_threshold(positive: np.ndarray, score: np.ndarray) -> float:
     return float(between[np.flatnonzero(f1 == f1.max())[-1]])
 
 
-def measures(positive: np.ndarray, score: np.ndarray, called: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+def measures(
+    positive: np.ndarray, score: np.ndarray, called: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
     """:data:`MEASURES` of one label for many weights of the images.
 
     Args:
@@ -73,7 +75,11 @@ def measures(positive: np.ndarray, score: np.ndarray, called: np.ndarray, weight
     order = np.argsort(-score, kind="stable")
     first = np.flatnonzero(np.diff(-score[order], prepend=-np.inf))  # of each run of equal scores
     sorted_weights, sorted_positive = weights[:, order].astype(float), positive[order]
-    up = np.add.reduceat(sorted_weights * sorted_positive, first, axis=1) if len(score) else np.zeros((len(weights), 0))
+    up = (
+        np.add.reduceat(sorted_weights * sorted_positive, first, axis=1)
+        if len(score)
+        else np.zeros((len(weights), 0))
+    )
     down = np.add.reduceat(sorted_weights * ~sorted_positive, first, axis=1) if len(score) else up
     hits, misses = up.cumsum(axis=1), down.cumsum(axis=1)
     positives, negatives = up.sum(axis=1), down.sum(axis=1)
@@ -176,7 +182,9 @@ def evaluate(
     whole = known.all(axis=1)
     shares = {
         "hamming_loss": _ratio(weights @ wrong.sum(1).astype(float), weights @ known.sum(1).astype(float)),
-        "subset_accuracy": _ratio(weights @ (whole & ~wrong.any(1)).astype(float), weights @ whole.astype(float)),
+        "subset_accuracy": _ratio(
+            weights @ (whole & ~wrong.any(1)).astype(float), weights @ whole.astype(float)
+        ),
     }
     for metric, drawn in shares.items():
         add("all labels", metric, drawn, len(np.unique(patients)) >= FEWEST_PATIENTS, counted)

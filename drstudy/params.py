@@ -534,7 +534,19 @@ class Lesions(Computing):
         )
 
     def _shared(self) -> dict[str, Any]:
-        names = ("profile", "seed", "device", "precision", "threads", "audit", "codes", "loss", "heaviest", "gamma", "select_by")
+        names = (
+            "profile",
+            "seed",
+            "device",
+            "precision",
+            "threads",
+            "audit",
+            "codes",
+            "loss",
+            "heaviest",
+            "gamma",
+            "select_by",
+        )
         return {name: getattr(self, name) for name in names} | {"sampler": "none"}
 
 

@@ -53,10 +53,14 @@ def label_scores(scored: pd.DataFrame, names: Mapping[str, str]) -> Figure:
                 rows = scored[(scored["network"] == network) & (scored["group"] == group)]
                 rows = rows[rows["metric"] == metric].set_index("label").reindex(labels)
                 y = np.arange(len(labels)) + (2 * number + step + 0.5) * height - 0.35
-                error = np.nan_to_num(np.clip([rows["value"] - rows["lo"], rows["hi"] - rows["value"]], 0, None))
+                error = np.nan_to_num(
+                    np.clip([rows["value"] - rows["lo"], rows["hi"] - rows["value"]], 0, None)
+                )
                 look = {"color": _colour(network), "markerfacecolor": None if group == "all" else "white"}
                 name = f"{names[network]}, {tables_lesions.GROUPS[group]}"
-                axis.errorbar(rows["value"], y, xerr=error, fmt="o", markersize=5, capsize=2, label=name, **look)
+                axis.errorbar(
+                    rows["value"], y, xerr=error, fmt="o", markersize=5, capsize=2, label=name, **look
+                )
                 share = rows["present"] / (rows["present"] + rows["absent"])
                 chance = np.full(len(rows), 0.5) if metric == "auc" else share.where(rows["value"].notna())
                 axis.plot(chance, y, "|", color=plots.NEUTRAL, markersize=9)
@@ -81,7 +85,9 @@ def co_occurrence(truth: np.ndarray, called: np.ndarray, codes: tuple[str, ...])
     """
     side = 0.72 * len(codes) + 1.5
     figure, axes = plots.new_figure(1, 2, 2 * side + 1, side, sharey=True)
-    for axis, labels, title in zip(axes[0], (truth, called.astype(float)), ("annotated", "called by the network")):
+    for axis, labels, title in zip(
+        axes[0], (truth, called.astype(float)), ("annotated", "called by the network")
+    ):
         share = 100 * multilabel.co_occurrence(labels)
         picture = axis.imshow(share, cmap="cividis", vmin=0, vmax=100)
         for (i, j), percent in np.ndenumerate(share):
@@ -90,7 +96,7 @@ def co_occurrence(truth: np.ndarray, called: np.ndarray, codes: tuple[str, ...])
             axis.text(j, i, text, ha="center", va="center", fontsize=9, color=tone)
         eyes = (labels == 1).sum(0)
         axis.set(title=title, xlabel="also has", xticks=range(len(codes)), xticklabels=codes)
-        axis.set_yticks(range(len(codes)), codes if axis is not axes[0, 0] else codes)
+        axis.set_yticks(range(len(codes)), codes)
         for i, count in enumerate(eyes):
             axis.text(len(codes) - 0.45, i, f"n {count}", va="center", fontsize=8, color=plots.NEUTRAL)
         axis.spines[:].set_visible(False)
@@ -109,7 +115,9 @@ def decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """
     kinds = decided[["network", "rule"]].drop_duplicates().to_dict("records")
     shown = list(dict.fromkeys(decided["decision"]))
-    figure, axes = plots.new_figure(1, max(len(shown), 1), 5.2 * max(len(shown), 1) + 1, 0.5 * len(kinds) + 1.8, sharey=True)
+    figure, axes = plots.new_figure(
+        1, max(len(shown), 1), 5.2 * max(len(shown), 1) + 1, 0.5 * len(kinds) + 1.8, sharey=True
+    )
     for axis, decision in zip(axes[0], shown):
         for y, kind in enumerate(kinds):
             rows = decided[(decided["decision"] == decision) & (decided["network"] == kind["network"])]
@@ -119,11 +127,18 @@ def decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> Figure:
                 colour = _colour(kind["network"])
                 axis.plot([row["lo"], row["hi"]], [y + offset] * 2, color=colour, linewidth=2)
                 axis.plot(row["value"], y + offset, mark, color=colour, markersize=6)
-                axis.plot(row["printed"], y + offset, "d", color="black", markerfacecolor="none", markersize=6)
+                axis.plot(
+                    row["printed"], y + offset, "d", color="black", markerfacecolor="none", markersize=6
+                )
         axis.set(title=tables_lesions.DECISION_NAMES[decision], xlabel="%", xlim=(0, 102))
         axis.grid(axis="x", alpha=0.3)
-    texts = [f"{names.get(kind['network'], kind['network'])}, {kind['rule'].replace('_', '-')}" for kind in kinds]
+    texts = [
+        f"{names.get(kind['network'], kind['network'])}, {kind['rule'].replace('_', '-')}" for kind in kinds
+    ]
     axes[0, 0].set_yticks(range(len(kinds)), texts)
     axes[0, 0].set_ylim(len(kinds) - 0.5, -0.5)
-    figure.supxlabel("● sensitivity   ■ specificity   ◇ printed by the paper, for a decision that it does not name", fontsize=9)
+    figure.supxlabel(
+        "● sensitivity   ■ specificity   ◇ printed by the paper, for a decision that it does not name",
+        fontsize=9,
+    )
     return figure

@@ -218,8 +218,16 @@ SECTIONS = (
                 "label_scores_display",
                 "Test eyes; thresholds fitted on validation. AUC within: among eyes of grade 2 or more, where severity gives less away.",
             ),
-            ("figure", "label_scores", "AUC and average precision by label, with 95 % intervals; ticks are chance."),
-            ("figure", "co_occurrence", "Of the eyes with the row's lesion, how many also have the column's."),
+            (
+                "figure",
+                "label_scores",
+                "AUC and average precision by label, with 95 % intervals; ticks are chance.",
+            ),
+            (
+                "figure",
+                "co_occurrence",
+                "Of the eyes with the row's lesion, how many also have the column's.",
+            ),
             (
                 "table",
                 "decisions_display",
@@ -237,7 +245,11 @@ SECTIONS = (
                 "minus_grades_display",
                 "The map of each lesion less that of a network of five grades, the same eyes; percentage points with 95 % intervals.",
             ),
-            ("figure", "attention", "Whose mask does the map of a lesion lie on? Rows are maps, columns masks."),
+            (
+                "figure",
+                "attention",
+                "Whose mask does the map of a lesion lie on? Rows are maps, columns masks.",
+            ),
             ("table", "outlined", "Outlines by cut: how many lesions have one, false alarms, Dice."),
             ("figure", "outlines", "Outlined eyes, right and wrong, chosen by a rule."),
         ),

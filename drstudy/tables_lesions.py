@@ -82,7 +82,13 @@ def decision_scores(
             for rule in multilabel.RULES:
                 add(rows, network, decision, rule, multilabel.combine(rows[used].to_numpy(float), rule))
         if grades is not None:
-            add(grades, GRADES, decision, "grades", grades[[f"p{k}" for k in range(cut, 5)]].sum(axis=1).to_numpy())
+            add(
+                grades,
+                GRADES,
+                decision,
+                "grades",
+                grades[[f"p{k}" for k in range(cut, 5)]].sum(axis=1).to_numpy(),
+            )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -137,6 +143,12 @@ def thresholds(
     return pd.DataFrame(rows)
 
 
+def lesion_thresholds(fitted: pd.DataFrame, network: str, codes: Sequence[str]) -> np.ndarray:
+    """(L,) of one network, out of :func:`thresholds`."""
+    rows = fitted[(fitted["network"] == network) & (fitted["rule"] == "")]
+    return rows.set_index("target")["threshold"].loc[list(codes)].to_numpy(float)
+
+
 def by_label(
     probabilities: pd.DataFrame,
     fitted: pd.DataFrame,
@@ -157,9 +169,8 @@ def by_label(
         Long: ``network, group, label, metric, value, lo, hi, n_valid, present, absent, patients_present``.
     """
     by_image, parts = labels.set_index("image_id"), []
-    at = fitted.set_index(["network", "target"])["threshold"]
     for network, rows in probabilities.groupby("network", sort=False):
-        wanted = np.array([at[network, code] for code in codes])
+        wanted = lesion_thresholds(fitted, network, codes)
         severe = (rows["grade"] >= DECISIONS["referable"]).fillna(False).to_numpy(bool)
         for group, part in {"all": rows, "referable": rows[severe]}.items():
             if part.empty:
@@ -181,10 +192,10 @@ def by_label(
 
 def called(probabilities: pd.DataFrame, fitted: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
     """Which lesions one network calls: bool, by ``image_id``, a column a code."""
-    at = fitted.set_index(["network", "target"])["threshold"]
     rows = probabilities.set_index("image_id")
     (network,) = rows["network"].unique()
-    return pd.DataFrame({code: rows[f"p_{code}"] >= at[network, code] for code in codes})
+    at = dict(zip(codes, lesion_thresholds(fitted, network, codes)))
+    return pd.DataFrame({code: rows[f"p_{code}"] >= at[code] for code in codes})
 
 
 def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
@@ -204,7 +215,9 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
     rows, rivals = [], {}
     known = scores[scores["truth"].notna()]
     order = (known["network"] != GRADES).astype(int)
-    for key, part in known.iloc[np.argsort(order, kind="stable")].groupby(["network", "decision", "rule"], sort=False):
+    for key, part in known.iloc[np.argsort(order, kind="stable")].groupby(
+        ["network", "decision", "rule"], sort=False
+    ):
         network, decision, rule = key
         part = part.sort_values("image_id")
         weights = multilabel.draws(part["patient_id"].to_numpy(str), resamples, seed)
@@ -223,9 +236,24 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
             row["printed"] = PRINTED.get(name, np.nan)
             if network != GRADES and (decision, name) in rivals:
                 gap = multilabel.summary(drawn[name] - rivals[decision, name], enough)
-                row |= {f"difference{end}": gap[of] for end, of in (("", "value"), ("_lo", "lo"), ("_hi", "hi"))}
+                row |= {
+                    f"difference{end}": gap[of] for end, of in (("", "value"), ("_lo", "lo"), ("_hi", "hi"))
+                }
             rows.append(row)
-    columns = ["network", "decision", "rule", "metric", "value", "lo", "hi", "n_valid", "present", "absent", "threshold", "printed"]
+    columns = [
+        "network",
+        "decision",
+        "rule",
+        "metric",
+        "value",
+        "lo",
+        "hi",
+        "n_valid",
+        "present",
+        "absent",
+        "threshold",
+        "printed",
+    ]
     return pd.DataFrame(rows).reindex(columns=[*columns, "difference", "difference_lo", "difference_hi"])
 
 
@@ -289,9 +317,14 @@ def display_labels(scored: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFra
         whole = cell.loc["all"]
         there, absent = (int(whole[name].iloc[0]) for name in ("present", "absent"))
         row = {"network": names[network], "label": label, "present": there, "of": there + absent}
-        row |= {heading: tables.interval(*whole.loc[name, ["value", "lo", "hi"]]) for name, heading in columns.items()}
+        row |= {
+            heading: tables.interval(*whole.loc[name, ["value", "lo", "hi"]])
+            for name, heading in columns.items()
+        }
         within = ("referable", "auc")
-        row["AUC within"] = tables.interval(*cell.loc[within, ["value", "lo", "hi"]]) if within in cell.index else "–"
+        row["AUC within"] = (
+            tables.interval(*cell.loc[within, ["value", "lo", "hi"]]) if within in cell.index else "–"
+        )
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -301,7 +334,11 @@ def display_decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> pd.Dat
     rows = []
     for (network, decision, rule), part in decided.groupby(["network", "decision", "rule"], sort=False):
         cell = part.set_index("metric")
-        row = {"decision": DECISION_NAMES[decision], "network": names.get(network, network), "rule": rule.replace("_", "-")}
+        row = {
+            "decision": DECISION_NAMES[decision],
+            "network": names.get(network, network),
+            "rule": rule.replace("_", "-"),
+        }
         row |= {"with": cell["present"].iloc[0], "without": cell["absent"].iloc[0]}
         for name in ("sensitivity", "specificity"):
             row[f"{name}, %"] = tables.interval(*(100 * cell.loc[name, ["value", "lo", "hi"]]), digits=1)
@@ -321,7 +358,9 @@ def findings(located: pd.DataFrame) -> list[str]:
     sentences = []
     for row in located.to_dict("records"):
         lo, hi = row["difference_lo"], row["difference_hi"]
-        verdict = "too few patients" if np.isnan(lo) else "better" if lo > 0 else "worse" if hi < 0 else "undecided"
+        verdict = (
+            "too few patients" if np.isnan(lo) else "better" if lo > 0 else "worse" if hi < 0 else "undecided"
+        )
         gap = comparison.interval(*(100 * row[f"difference{end}"] for end in ("", "_lo", "_hi")))
         sentences.append(
             f"{row['layer']} map on {row['region']}, {comparison.METRICS[row['metric']]}, less {row['against']}: {gap} points, "

@@ -406,9 +406,7 @@ def _tensorboard(folder: Path | None, first: int, step: int):
     return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if first else None)
 
 
-def _log(
-    writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk: float, measure: str
-) -> None:
+def _log(writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk: float, measure: str) -> None:
     if writer is None:
         return
     for row in keeper.rows[-len(losses) :]:

@@ -117,7 +117,9 @@ def _from_csv(path: str, codes: Sequence[str], names: pd.Index) -> pd.DataFrame:
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     missing = [name for name in ("image_id", *codes) if name not in table]
     if missing:
-        raise LabelError(f"{paths.show(file)} lacks the columns {', '.join(missing)}; it has {', '.join(table)}.")
+        raise LabelError(
+            f"{paths.show(file)} lacks the columns {', '.join(missing)}; it has {', '.join(table)}."
+        )
     for code in codes:
         strange = sorted(set(table[code].str.strip()) - {"0", "1", ""})
         if strange:
@@ -130,7 +132,9 @@ def _from_csv(path: str, codes: Sequence[str], names: pd.Index) -> pd.DataFrame:
         raise LabelError(f"{paths.show(file)} names {twice.iloc[0]!r} more than once.")
     found = table.set_index("image_id")[list(codes)].reindex(names)
     if found.isna().all(axis=None):
-        raise LabelError(f"{paths.show(file)} names none of the {len(names)} photographs, such as {names[0]!r}.")
+        raise LabelError(
+            f"{paths.show(file)} names none of the {len(names)} photographs, such as {names[0]!r}."
+        )
     return found.apply(lambda column: pd.to_numeric(column.str.strip(), errors="coerce")).astype("Int64")
 
 

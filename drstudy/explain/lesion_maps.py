@@ -72,7 +72,9 @@ class LabelMaps:
         return np.einsum("nl,nlhw->nhw", self.probabilities, self.maps).astype(np.float32)
 
 
-def explain(net: GradingNet, data: Dataset, eyes: pd.DataFrame, compute: Compute, batch_size: int = 16) -> LabelMaps:
+def explain(
+    net: GradingNet, data: Dataset, eyes: pd.DataFrame, compute: Compute, batch_size: int = 16
+) -> LabelMaps:
     """Grad-CAM of every lesion in every eye; the frozen trunk runs once an eye.
 
     Args:
@@ -85,7 +87,9 @@ def explain(net: GradingNet, data: Dataset, eyes: pd.DataFrame, compute: Compute
     layer, rows = list(net.cam_layers)[-1], eyes["row"].to_numpy()
     maps, logits = [], []
     for begin in range(0, len(rows), batch_size):
-        x = transforms.to_input(data.images[rows[begin : begin + batch_size]], net.input_size, net.mean, net.std)
+        x = transforms.to_input(
+            data.images[rows[begin : begin + batch_size]], net.input_size, net.mean, net.std
+        )
         with cam._as_found(net), torch.no_grad(), compute.autocast():
             h = net.trunk(compute.put(x))
         found = [
@@ -200,7 +204,9 @@ def outline(
     return traced, pd.concat(found, ignore_index=True)
 
 
-def outlined(agreements: pd.DataFrame, patients: Mapping[str, str], resamples: int, seed: int) -> pd.DataFrame:
+def outlined(
+    agreements: pd.DataFrame, patients: Mapping[str, str], resamples: int, seed: int
+) -> pd.DataFrame:
     """Outlines counted: a row a cut and lesion.
 
     Args:
@@ -217,7 +223,11 @@ def outlined(agreements: pd.DataFrame, patients: Mapping[str, str], resamples: i
     for (cut, label), part in agreements.dropna(subset="present").groupby(["cut", "label"], sort=False):
         there, drawn = part["present"].astype(bool), part["status"] == outlines.OUTLINED
         row = {"cut": cut, "label": label, "present": there.sum(), "outlined": (there & drawn).sum()}
-        row |= {"absent": (~there).sum(), "false_alarms": (~there & drawn).sum(), "area": part.loc[drawn, "area"].mean()}
+        row |= {
+            "absent": (~there).sum(),
+            "false_alarms": (~there & drawn).sum(),
+            "area": part.loc[drawn, "area"].mean(),
+        }
         dice, owners = part.loc[there, "dice"].astype(float), part.loc[there, "image_id"].map(patients)
         found = {"value": dice.mean(), "lo": np.nan, "hi": np.nan}
         if owners.nunique() >= localisation.FEWEST_PATIENTS:
@@ -232,5 +242,9 @@ def save(maps: LabelMaps, codes: Sequence[str], path: Path) -> None:
     """Write ``raw``, ``logits``, ``image_ids``, ``codes`` to an NPZ file, atomically."""
     with paths.atomic(path) as temporary:
         np.savez_compressed(
-            temporary, raw=maps.raw, logits=maps.logits, image_ids=maps.image_ids, codes=np.asarray(codes, dtype=str)
+            temporary,
+            raw=maps.raw,
+            logits=maps.logits,
+            image_ids=maps.image_ids,
+            codes=np.asarray(codes, dtype=str),
         )

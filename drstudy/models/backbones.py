@@ -225,13 +225,17 @@ class FineResNet(ResNet):
     def _declare(self) -> None:
         super()._declare()
         first = self.net.layer4[0]
-        for layer in (first.conv1, first.conv2, first.downsample[0]):  # which of the two halves depends on the kind of block
+        for layer in (
+            first.conv1,
+            first.conv2,
+            first.downsample[0],
+        ):  # which of the two halves depends on the kind of block
             layer.stride = (1, 1)
 
     def learn_all(self) -> None:
         """Freeze nothing, for training from random weights: the trunk hands photographs on, and the tail is the whole network."""
         self.whole = True
-        self.trainable = tuple(f"layer{i}" for i in range(1, 5)) + ("conv1", "bn1")
+        self.trainable = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
         self.freeze(self.frozen_bn)
 
     def trunk(self, x: Tensor) -> Tensor:

@@ -57,7 +57,9 @@ def audit(tmp_path, monkeypatch):
         rows.append(row)
     table = manifest.build(rows)
     table.to_csv(tmp_path / "manifest.csv", index=False)
-    table.assign(split="train")[["image_id", "patient_id", "grade", "split"]].to_csv(tmp_path / "split.csv", index=False)
+    table.assign(split="train")[["image_id", "patient_id", "grade", "split"]].to_csv(
+        tmp_path / "split.csv", index=False
+    )
     (tmp_path / "images.json").write_text(json.dumps({"store": str(images.build(table, 100, 1).folder)}))
     return Audit(tmp_path)
 
@@ -89,7 +91,11 @@ def test_labels_of_a_table(audit, tmp_path):
     file = tmp_path / "labels.csv"
     file.write_text("image_id,MA,HE,EX\nc,1,0,\na, 0,1,1\n")
     found = labels.read(audit, CODES, str(file), 0.5)
-    assert [listed(found[code]) for code in CODES] == [[0, None, 1, None], [1, None, 0, None], [1, None, None, None]]
+    assert [listed(found[code]) for code in CODES] == [
+        [0, None, 1, None],
+        [1, None, 0, None],
+        [1, None, None, None],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -111,10 +117,18 @@ def test_a_table_that_cannot_be_meant_is_refused(audit, tmp_path, text, said):
 
 def test_counts_tell_absent_from_not_annotated(audit):
     found = labels.read(audit, CODES, "masks", 20 / 10_000)
-    split = pd.DataFrame({"image_id": list("abcd"), "patient_id": list("ppqr"), "split": ["train"] * 3 + ["test"]})
+    split = pd.DataFrame(
+        {"image_id": list("abcd"), "patient_id": list("ppqr"), "split": ["train"] * 3 + ["test"]}
+    )
     counted = labels.counts(found, split, CODES).set_index(["lesion", "split"])
     row = counted.loc[("HE", "train")]
-    assert (row["images"], row["present"], row["absent"], row["not_annotated"], row["patients_present"]) == (3, 1, 1, 1, 1)
+    assert (row["images"], row["present"], row["absent"], row["not_annotated"], row["patients_present"]) == (
+        3,
+        1,
+        1,
+        1,
+        1,
+    )
     assert row["share"] == 0.5
     assert math.isnan(counted.loc[("EX", "test"), "share"])
 
@@ -233,7 +247,9 @@ def test_it_learns_and_a_permutation_of_labels_is_seen(coloured_eyes, recipe):
 def test_the_network_from_random_weights_learns_all_its_layers(coloured_eyes, recipe, tmp_path):
     """And is the same after it was written and read."""
     data = coloured_eyes(train=16, validation=8, test=6)
-    p = recipe.model_copy(update={"network": "resnet18_stride1", "net_size": 32, "net_epochs": 1, "epochs": 1})
+    p = recipe.model_copy(
+        update={"network": "resnet18_stride1", "net_size": 32, "net_epochs": 1, "epochs": 1}
+    )
     frozen, whole = lesions.train(p, data, bright_and_red(data), CPU)
     assert whole.net.count()["parameters_trainable"] == whole.net.count()["parameters_total"]
     assert frozen.net.count()["parameters_trainable"] < frozen.net.count()["parameters_total"]
@@ -244,7 +260,9 @@ def test_the_network_from_random_weights_learns_all_its_layers(coloured_eyes, re
     again = prediction.load(tmp_path / "whole.safetensors")
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(again(x), whole.net.eval()(x))  # the same layers, cut into trunk and tail elsewhere
+        torch.testing.assert_close(
+            again(x), whole.net.eval()(x)
+        )  # the same layers, cut into trunk and tail elsewhere
 
 
 def test_photographs_without_any_label_are_left_out(coloured_eyes):

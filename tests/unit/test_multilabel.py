@@ -66,25 +66,35 @@ def test_several_labels_together_are_those_of_scikit_learn(case):
     called = score >= at
     single = [expected(truth[k, j], score[k, j], called[k, j], None) for j, k in enumerate(known.T)]
     for name in multilabel.MEASURES:
-        assert table.loc[("macro", name), "value"] == pytest.approx(np.mean([one[name] for one in single])), name
+        assert table.loc[("macro", name), "value"] == pytest.approx(np.mean([one[name] for one in single])), (
+            name
+        )
         assert table.loc[("EX", name), "value"] == pytest.approx(single[2][name]), name
     together = expected(truth[known], score[known], called[known], None)
     for name in multilabel.MEASURES:
         assert table.loc[("micro", name), "value"] == pytest.approx(together[name]), name
-    assert table.loc[("all labels", "hamming_loss"), "value"] == pytest.approx((truth != called)[known].mean())
+    assert table.loc[("all labels", "hamming_loss"), "value"] == pytest.approx(
+        (truth != called)[known].mean()
+    )
     whole = known.all(1)
     subset = sk.accuracy_score(truth[whole].astype(int), called[whole].astype(int))
     assert table.loc[("all labels", "subset_accuracy"), "value"] == pytest.approx(subset)
     complete = np.nan_to_num(truth).astype(int)  # where everything is known, scikit-learn's multilabel forms
-    full = multilabel.evaluate(complete.astype(float), score, at, patients, CODES, 5, 0).set_index(["label", "metric"])
-    assert full.loc[("all labels", "hamming_loss"), "value"] == pytest.approx(sk.hamming_loss(complete, called))
+    full = multilabel.evaluate(complete.astype(float), score, at, patients, CODES, 5, 0).set_index(
+        ["label", "metric"]
+    )
+    assert full.loc[("all labels", "hamming_loss"), "value"] == pytest.approx(
+        sk.hamming_loss(complete, called)
+    )
     assert full.loc[("micro", "f1"), "value"] == pytest.approx(sk.f1_score(complete, called, average="micro"))
     assert full.loc[("macro", "ap"), "value"] == pytest.approx(sk.average_precision_score(complete, score))
 
 
 def test_intervals_hold_the_value_and_a_rare_label_has_none(case):
     truth, score, patients = case
-    table = multilabel.evaluate(truth, score, np.full(4, 0.5), patients, CODES, 300, 0).set_index(["label", "metric"])
+    table = multilabel.evaluate(truth, score, np.full(4, 0.5), patients, CODES, 300, 0).set_index(
+        ["label", "metric"]
+    )
     rare = table.loc["NV"]
     assert set(rare["present"]) == {3}
     assert rare["value"].notna().all()
@@ -127,7 +137,9 @@ def study():
     """Two networks, 120 eyes of 60 patients in validation and test; lesions follow the grade, the second network is noise."""
     random = np.random.default_rng(3)
     grade = random.integers(0, 5, 240)
-    truth = pd.DataFrame({"MA": grade >= 1, "HE": grade >= 2, "EX": (grade >= 2) & (random.random(240) < 0.5)})
+    truth = pd.DataFrame(
+        {"MA": grade >= 1, "HE": grade >= 2, "EX": (grade >= 2) & (random.random(240) < 0.5)}
+    )
     labels = truth.astype("Int64").assign(image_id=[f"{i:03d}" for i in range(240)])
     about = pd.DataFrame(
         {
@@ -175,7 +187,9 @@ def test_decisions_have_the_wanted_specificity_on_validation(study):
     said, grades, labels = study
     scores, fitted = fitted_of(said, grades, labels)
     at = fitted.set_index(["network", "target", "rule"])["threshold"]
-    for (network, decision, rule), part in scores[scores["split"] == "validation"].groupby(["network", "decision", "rule"]):
+    for (network, decision, rule), part in scores[scores["split"] == "validation"].groupby(
+        ["network", "decision", "rule"]
+    ):
         negative = part.loc[part["truth"] == 0, "score"]
         kept = (negative < at[network, decision, rule]).mean()
         assert 0.9 <= kept < 0.9 + 1.5 / len(negative), (network, decision, rule)
@@ -189,7 +203,10 @@ def test_decisions_are_counted_as_scikit_learn_does(study):
     table = table.set_index(["network", "decision", "rule", "metric"]).sort_index()
     at = fitted.set_index(["network", "target", "rule"])["threshold"]
     rows = test[(test["network"] == "good") & (test["decision"] == "referable") & (test["rule"] == "max")]
-    np.testing.assert_allclose(rows["score"], said.loc[(said["network"] == "good") & (said["split"] == "test"), ["p_HE", "p_EX"]].max(axis=1))
+    np.testing.assert_allclose(
+        rows["score"],
+        said.loc[(said["network"] == "good") & (said["split"] == "test"), ["p_HE", "p_EX"]].max(axis=1),
+    )
     called = rows["score"] >= at["good", "referable", "max"]
     own = table.loc[("good", "referable", "max")]
     assert own.loc["sensitivity", "value"] == pytest.approx(sk.recall_score(rows["truth"], called))
@@ -204,11 +221,15 @@ def test_decisions_are_counted_as_scikit_learn_does(study):
 
 
 def test_truth_of_an_eye_without_a_grade_can_only_be_yes():
-    labels = pd.DataFrame({"MA": [1, 0, 1, pd.NA, 0], "HE": [0, 0, 1, 1, 0], "DRUSEN": [0, 1, 0, 0, 0]}).astype("Int64")
+    labels = pd.DataFrame(
+        {"MA": [1, 0, 1, pd.NA, 0], "HE": [0, 0, 1, 1, 0], "DRUSEN": [0, 1, 0, 0, 0]}
+    ).astype("Int64")
     grade = pd.Series(pd.array([pd.NA, pd.NA, pd.NA, 0, 3], dtype="Int64"))
     codes = ("MA", "HE", "DRUSEN")
     np.testing.assert_array_equal(tables_lesions.truth(grade, labels, codes, "any_dr"), [1, np.nan, 1, 0, 1])
-    np.testing.assert_array_equal(tables_lesions.truth(grade, labels, codes, "referable"), [np.nan, np.nan, 1, 0, 1])
+    np.testing.assert_array_equal(
+        tables_lesions.truth(grade, labels, codes, "referable"), [np.nan, np.nan, 1, 0, 1]
+    )
     assert tables_lesions.signs(codes, "any_dr") == ["MA", "HE"]
     assert tables_lesions.signs(codes, "referable") == ["HE"]
 
@@ -248,7 +269,9 @@ def test_tables_for_readers_and_metrics(study):
     assert shown["AUC within"].iloc[0] == "undefined", "every eye of grade 2 or more has microaneurysms"
     decisions = tables_lesions.display_decisions(decided, names)
     assert len(decisions) == 2 * (2 * 2 + 1)
-    empty = pd.DataFrame(columns=["layer", "region", "against", "metric", "difference", "difference_lo", "difference_hi"])
+    empty = pd.DataFrame(
+        columns=["layer", "region", "against", "metric", "difference", "difference_lo", "difference_hi"]
+    )
     found = tables_lesions.as_metrics(scored, decided, empty, "good", "max")
     for name in ("sensitivity_any_dr", "specificity_referable", "auc_macro", "f1_EX", "hamming_loss"):
         assert found[f"{name}_lo"] <= found[name] <= found[f"{name}_hi"], name

@@ -65,7 +65,10 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
         without = set() if pipeline.profile(name).lesion_labels else {pipeline.LESIONS}
         assert everything - core == set(pipeline.FURTHER) - without
         assert everything == set(params.BY_NOTEBOOK) - without
-    assert {name for name in pipeline.profiles() if not pipeline.profile(name).lesion_labels} == {"eyepacs_mini", "paper"}
+    assert {name for name in pipeline.profiles() if not pipeline.profile(name).lesion_labels} == {
+        "eyepacs_mini",
+        "paper",
+    }
     assert pipeline.plan("idrid_mini", "all") == pipeline.plan("idrid_mini")
     assert pipeline.stage("06", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
     assert pipeline.stage("06", "paper").overrides["MODEL"].endswith("densenet121-seed0")
