@@ -147,7 +147,6 @@ rule lesions:
     params:
         stage=command("07_lesions"),
         values=values("07_lesions"),
-    threads: workflow.cores
     shell:
         RUN
 

@@ -200,7 +200,8 @@ def with_codes(data: Dataset, labels: pd.DataFrame, codes: Sequence[str]) -> Dat
     for split in SPLITS[:2]:
         if not (table["split"] == split).any():
             raise lesion_labels.LabelError(
-                f"No {split} photograph has a known label of {', '.join(codes)}. Point AUDIT to photographs with lesion masks, set LABELS "
+                f"No {split} photograph has a known label of {', '.join(codes)}. Point AUDIT to graded photographs with lesion masks "
+                "(notebook 01 puts those without a grade into test), set LABELS "
                 "to a CSV of labels, or set TRAINED to the result of another profile to look at its networks here."
             )
     return replace(data, table=table.assign(grade=pd.array(code.loc[table["image_id"]], dtype="Int64")))

@@ -223,9 +223,8 @@ def bright_and_red(data, swapped: bool = False) -> pd.DataFrame:
 
 
 def test_it_learns_and_a_permutation_of_labels_is_seen(coloured_eyes, recipe):
-    """Each label is found, and not the other's: AUC of an output on its own label above 0.9, on the other's far from it.
-
-    The colours tell the grades apart with certainty; odd and severe agree in 2 of 5 grades.
+    """Each output finds its own label. Had it learnt the other's, without a fault, its AUC here would be 5/6 at most: of the six pairs of
+    a grade with the label and one without, at least one (4 and 1) would stand the wrong way round.
     """
     from drstudy import metrics
 
@@ -240,7 +239,7 @@ def test_it_learns_and_a_permutation_of_labels_is_seen(coloured_eyes, recipe):
         for of in recipe.codes
     }
     assert min(area["MA", "MA"], area["HE", "HE"]) > 0.9, area
-    assert max(area["MA", "HE"], area["HE", "MA"]) < 0.75, area
+    assert max(area["MA", "HE"], area["HE", "MA"]) <= 5 / 6 + 1e-9, area
     assert list(one.history["epoch"]) == list(range(1, 13))
 
 
