@@ -69,7 +69,7 @@ def measures(
         weights: (B, N), at least 0.
 
     Returns:
-        (B,) each: ``auc``; ``ap``, the average precision as scikit-learn steps it; ``f1``, ``sensitivity``, ``specificity`` of
+        (B,) each: ``auc``; ``ap``, the average precision as scikit-learn steps it, but NaN and not 1 where all have the label; ``f1``, ``sensitivity``, ``specificity`` of
         ``called``. NaN where undefined: F1 without a positive and without a call.
     """
     order = np.argsort(-score, kind="stable")
@@ -88,7 +88,7 @@ def measures(
     false = all_called - true
     return {
         "auc": _ratio((down * (hits - up / 2)).sum(axis=1), positives * negatives),
-        "ap": _ratio((up * precision).sum(axis=1), positives),
+        "ap": np.where(negatives > 0, _ratio((up * precision).sum(axis=1), positives), np.nan),
         "f1": _ratio(2 * true, all_called + positives),
         "sensitivity": _ratio(true, positives),
         "specificity": _ratio(negatives - false, negatives),

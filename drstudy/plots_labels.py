@@ -29,6 +29,8 @@ def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     for network, rows in history.groupby("network", sort=False):
         axes[0, 0].plot(rows["epoch"], rows["val_loss"], ".-", label=names[network], color=_colour(network))
         axes[0, 1].plot(rows["epoch"], rows["val_auc"], ".-", color=_colour(network))
+    for axis in axes[0]:
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set(xlabel="epoch", ylabel="validation loss, nats a label", ylim=(0, None))
     axes[0, 1].set(xlabel="epoch", ylabel="validation AUC, mean over labels")
     axes[0, 1].axhline(0.5, color=plots.NEUTRAL, linestyle=":")
@@ -62,7 +64,7 @@ def label_scores(scored: pd.DataFrame, names: Mapping[str, str]) -> Figure:
                     rows["value"], y, xerr=error, fmt="o", markersize=5, capsize=2, label=name, **look
                 )
                 share = rows["present"] / (rows["present"] + rows["absent"])
-                chance = np.full(len(rows), 0.5) if metric == "auc" else share.where(rows["value"].notna())
+                chance = (share if metric == "ap" else share * 0 + 0.5).where(rows["value"].notna())
                 axis.plot(chance, y, "|", color=plots.NEUTRAL, markersize=9)
         axis.set(xlabel=title, xlim=(0, 1.02))
         axis.grid(axis="x", alpha=0.3)
@@ -133,7 +135,10 @@ def decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         axis.set(title=tables_lesions.DECISION_NAMES[decision], xlabel="%", xlim=(0, 102))
         axis.grid(axis="x", alpha=0.3)
     texts = [
-        f"{names.get(kind['network'], kind['network'])}, {kind['rule'].replace('_', '-')}" for kind in kinds
+        "five grades, sum of probabilities"
+        if kind["network"] == tables_lesions.GRADES
+        else f"{names[kind['network']]}, {kind['rule'].replace('_', '-')}"
+        for kind in kinds
     ]
     axes[0, 0].set_yticks(range(len(kinds)), texts)
     axes[0, 0].set_ylim(len(kinds) - 0.5, -0.5)

@@ -54,6 +54,9 @@ def test_what_is_undefined_is_nan_and_not_0():
     assert none["specificity"][0] == pytest.approx(2 / 3)
     quiet = multilabel.measures(np.zeros(3, bool), np.arange(3.0), np.zeros(3, bool), weights)
     assert np.isnan(quiet["f1"][0])
+    everyone = multilabel.measures(np.ones(3, bool), np.arange(3.0), np.ones(3, bool), weights)
+    assert np.isnan(everyone["ap"][0]), "scikit-learn says 1, whatever the scores"
+    assert everyone["sensitivity"][0] == 1
     nobody = multilabel.measures(np.zeros(0, bool), np.zeros(0), np.zeros(0, bool), np.ones((2, 0)))
     assert all(np.isnan(values).all() and len(values) == 2 for values in nobody.values())
 
