@@ -138,6 +138,19 @@ rule ram:
         RUN
 
 
+rule lesions:
+    input:
+        needs("07_lesions"),
+        map(str, pipeline.library("07_lesions")),
+    output:
+        RESULTS + "/{profile}/07_lesions/run.json",
+    params:
+        stage=command("07_lesions"),
+        values=values("07_lesions"),
+    shell:
+        RUN
+
+
 rule reliability:
     input:
         needs("09_reliability"),

@@ -32,9 +32,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from drstudy import params, paths, records
 
-PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RAM, RELIABILITY, VIEWS = params.BY_NOTEBOOK
+PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RAM, LESIONS, RELIABILITY, VIEWS = (
+    params.BY_NOTEBOOK
+)
 
-FURTHER = (RAM, VIEWS)
+FURTHER = (RAM, LESIONS, VIEWS)
 """Notebooks beyond the main paper's study, and appendices; ``drstudy reproduce`` runs them with ``--study all``."""
 
 STUDIES = {
@@ -84,7 +86,8 @@ class Profile(BaseModel):
         notebooks: Those that the profile runs; empty is all of the study that is asked for.
         backbones, seeds: Notebooks 03 and 05 run once for each pair.
         overrides: Parameters of notebook 03 for one backbone, by its name, over those of the profile's files.
-        models_from: The profile whose trained networks notebook 05 explains; empty means this one.
+        lesion_labels: Whether the photographs have labels of lesions; without them there is no notebook 07.
+        models_from: The profile whose trained networks notebooks 05 and 07 look at; empty means this one.
         ablation: Further runs of notebook 03 that notebook 04 compares with each other, and with no other network.
     """
 
@@ -95,6 +98,7 @@ class Profile(BaseModel):
     backbones: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     overrides: dict[str, dict[str, Any]] = {}
+    lesion_labels: bool = True
     models_from: str = ""
     ablation: Ablation | None = None
 
@@ -224,6 +228,10 @@ def plan(name: str, study: str = "core") -> list[Stage]:
     pretrained = [model for model in models if BUNDLED in model]
     model = (pretrained or models)[0]
     stages.append(Stage(RAM, name, overrides=common | {"AUDIT": audit, "MODEL": model}, needs=(audit, model)))
+    if chosen.lesion_labels:
+        taken = f"results/{chosen.models_from}/{LESIONS}" if chosen.models_from else ""
+        own = common | {"AUDIT": audit, "MODEL": model, "TRAINED": taken}
+        stages.append(Stage(LESIONS, name, overrides=own, needs=tuple(filter(None, (audit, model, taken)))))
     stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     stages.append(Stage(VIEWS, name, overrides=common | {"AUDIT": audit}, needs=(audit,)))
     return [stage for stage in stages if stage.notebook in notebooks]

@@ -33,7 +33,7 @@ BACKBONE_NAMES = {
     "resnet101": "ResNet101",
     "vgg16": "VGG16",
     "efficientnet_lite0": "EfficientNet-Lite0",
-}
+} | {f"resnet{depth}_stride1": f"ResNet{depth}, last stage at stride 1" for depth in (18, 34, 50)}
 
 _BACKBONE_COLOURS = {
     "densenet121": "#0072B2",

@@ -208,6 +208,53 @@ SECTIONS = (
         ),
     ),
     Section(
+        pipeline.LESIONS,
+        "Lesions as labels",
+        "A network that learns which lesions a photograph has, and a map for each (Jiang et al. 2020, of which only the abstract is public: "
+        "labels, loss, thresholds and the rule from lesions to a diagnosis are choices of this study).",
+        (
+            (
+                "table",
+                "label_scores_display",
+                "Test eyes; thresholds fitted on validation. AUC within: among eyes of grade 2 or more, where severity gives less away.",
+            ),
+            (
+                "figure",
+                "label_scores",
+                "AUC and average precision by label, with 95 % intervals; ticks are chance.",
+            ),
+            (
+                "figure",
+                "co_occurrence",
+                "Of the eyes with the row's lesion, how many also have the column's.",
+            ),
+            (
+                "table",
+                "decisions_display",
+                "Any DR from all lesions, referable DR from those beyond microaneurysms; thresholds for a wanted specificity on validation. The "
+                "paper prints 93.9 % and 94.4 % for a decision that it does not name.",
+            ),
+            ("figure", "decisions", "The same, beside what the paper prints (hollow)."),
+            (
+                "figure",
+                "beyond_chance",
+                "What the map of each lesion scores on its own masks beyond four maps that know nothing.",
+            ),
+            (
+                "table",
+                "minus_grades_display",
+                "The map of each lesion less that of a network of five grades, the same eyes; percentage points with 95 % intervals.",
+            ),
+            (
+                "figure",
+                "attention",
+                "Whose mask does the map of a lesion lie on? Rows are maps, columns masks.",
+            ),
+            ("table", "outlined", "Outlines by cut: how many lesions have one, false alarms, Dice."),
+            ("figure", "outlines", "Outlined eyes, right and wrong, chosen by a rule."),
+        ),
+    ),
+    Section(
         pipeline.PAPER_AUDIT,
         "The paper's arithmetic",
         "What the printed numbers imply, computed from nothing but them.",

@@ -71,6 +71,7 @@ class Task:
     """What is learnt, and how: here the main paper's, five classes under cross-entropy with Adam. Others override."""
 
     outputs = heads.GRADES
+    measure = "QWK"  # what the second number of `validation` is
 
     def optimiser(self, net: GradingNet, p: Training) -> torch.optim.Optimizer:
         return torch.optim.Adam(
@@ -94,7 +95,7 @@ class Task:
         return nn.functional.cross_entropy(outputs, grades, label_smoothing=p.label_smoothing)
 
     def validation(self, outputs: np.ndarray, grades: np.ndarray) -> tuple[float, float]:
-        """Loss and quadratic weighted kappa of a whole split."""
+        """Loss of a whole split, and the number that :attr:`measure` names: quadratic weighted kappa."""
         loss = nn.functional.cross_entropy(torch.from_numpy(outputs).double(), torch.from_numpy(grades))
         return loss.item(), qwk(grades, outputs.argmax(1))
 
@@ -168,11 +169,11 @@ def fit(
                 f"The validation loss is {val_loss} after epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'."
             )
         keeper.epoch_done(epoch, losses, val_loss, val_qwk, time.perf_counter() - began)
-        _log(writer, keeper, losses, val_loss, val_qwk)
+        _log(writer, keeper, losses, val_loss, val_qwk, task.measure)
         if leads and (epoch % max(1, p.epochs // 20) == 0 or epoch == p.epochs):
             print(
                 f"epoch {epoch}/{p.epochs}: loss {np.mean(losses):.3f}, validation loss {val_loss:.3f}, "
-                f"validation QWK {val_qwk:.3f}, {keeper.seconds[-1]:.1f} s",
+                f"validation {task.measure} {val_qwk:.3f}, {keeper.seconds[-1]:.1f} s",
                 flush=True,
             )
     if writer:
@@ -236,7 +237,7 @@ def _of_all(loss: Tensor, images: int, processes: int) -> tuple[Tensor, float]:
 def validate(
     net: GradingNet, features: Features, compute: Compute, task: Task = CLASSIFICATION
 ) -> tuple[float, float]:
-    """The task's loss and quadratic weighted kappa on the validation split."""
+    """What the task measures on the validation split; see :meth:`Task.validation`."""
     rank, processes = features.share
     outputs = prediction.from_features(net, features, "validation", compute, (rank, processes))
     if processes > 1:
@@ -406,13 +407,13 @@ def _tensorboard(folder: Path | None, first: int, step: int):
     return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if first else None)
 
 
-def _log(writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk: float) -> None:
+def _log(writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk: float, measure: str) -> None:
     if writer is None:
         return
     for row in keeper.rows[-len(losses) :]:
         writer.add_scalar("loss/train", row["loss"], row["step"])
     writer.add_scalar("loss/validation", val_loss, keeper.steps)
-    writer.add_scalar("qwk/validation", val_qwk, keeper.steps)
+    writer.add_scalar(f"{measure.lower().replace(' ', '_')}/validation", val_qwk, keeper.steps)
     writer.flush()
 
 

@@ -46,7 +46,7 @@ class GradingNet(nn.Module):
     Attributes:
         backbone: Its name in this registry.
         head: ``paper``, ``single`` or ``mlp``.
-        outputs: Of the head: five grades, or 1 for a regression.
+        outputs: Of the head: five grades, 1 for a regression, or one a label.
         weights_used: ``imagenet``, ``bundled``, ``none`` or a file name: what the trunk really started from.
         mean, std: Normalisation that belongs to the weights, for inputs scaled to [0, 1], per channel.
         net: The network with its own module names; :meth:`forward` equals ``net(x)``.
@@ -216,6 +216,38 @@ class ResNet(GradingNet):
         return self.net.fc(_pool(x))
 
 
+class FineResNet(ResNet):
+    """ResNet whose last stage does not halve the resolution: maps of twice as many cells a side, with the parameters of the plain one.
+
+    Attributes:
+        whole: Whether all layers learn; see :meth:`learn_all`.
+    """
+
+    whole = False
+
+    def _declare(self) -> None:
+        super()._declare()
+        first = self.net.layer4[0]
+        for layer in (
+            first.conv1,
+            first.conv2,
+            first.downsample[0],
+        ):  # which of the two halves depends on the kind of block
+            layer.stride = (1, 1)
+
+    def learn_all(self) -> None:
+        """Freeze nothing, for training from random weights: the trunk hands photographs on, and the tail is the whole network."""
+        self.whole = True
+        self.trainable = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+        self.freeze(self.frozen_bn)
+
+    def trunk(self, x: Tensor) -> Tensor:
+        return x if self.whole else super().trunk(x)
+
+    def tail(self, h: Tensor) -> Tensor:
+        return super().tail(super().trunk(h) if self.whole else h)
+
+
 class VGG(GradingNet):
     head_path = "classifier.6"
 
@@ -306,6 +338,7 @@ class EfficientNetLite(GradingNet):
 
 FAMILIES: tuple[tuple[str, type[GradingNet]], ...] = (
     (r"densenet\d+", DenseNet),
+    (r"resnet(18|34|50)_stride1", FineResNet),
     (r"(wide_)?resnet.*|resnext.*", ResNet),
     (r"vgg\d+(_bn)?", VGG),
     (r"efficientnet_lite0", EfficientNetLite),
@@ -313,9 +346,14 @@ FAMILIES: tuple[tuple[str, type[GradingNet]], ...] = (
 )
 
 
+FINE = "_stride1"
+"""What a name ends in that has the weights of the network without it, and a last stage at stride 1."""
+
+
 def names() -> list[str]:
     """Every backbone that :func:`build` takes."""
-    known = ["efficientnet_lite0", *zoo.list_models(zoo)]
+    fine = [f"resnet{depth}{FINE}" for depth in (18, 34, 50)]
+    known = ["efficientnet_lite0", *fine, *zoo.list_models(zoo)]
     return [name for name in known if any(re.fullmatch(pattern, name) for pattern, _ in FAMILIES)]
 
 
@@ -335,7 +373,7 @@ def build(
             ``imagenet-if-reachable`` (the same, else ``none``, said aloud and recorded), ``bundled`` (EfficientNet-Lite0
             only), ``none``, or a file of weights (.pth or .safetensors).
         seed: Of the random layers.
-        outputs: Of the head: five grades, or 1 for a regression.
+        outputs: Of the head: five grades, 1 for a regression, or one a label.
 
     Returns:
         The network, in training mode and not frozen; ``weights_used`` says what it really started from.
@@ -442,7 +480,7 @@ def _assemble(backbone: str, head: str, seed: int) -> GradingNet:
 
             net = EfficientNet.from_name("efficientnet-lite0")
         else:
-            net = zoo.get_model(backbone, weights=None)
+            net = zoo.get_model(backbone.removesuffix(FINE), weights=None)
     return family(backbone, net, head)
 
 
@@ -474,7 +512,7 @@ def _find_weights(backbone: str, weights: str) -> tuple[dict[str, Tensor] | None
 
 def _download(backbone: str, optional: bool) -> tuple[dict[str, Tensor] | None, str]:
     """torchvision's first ImageNet weights (those of ``pretrained=True`` in the paper), from its cache or the net."""
-    entry = zoo.get_model_weights(backbone)["IMAGENET1K_V1"]
+    entry = zoo.get_model_weights(backbone.removesuffix(FINE))["IMAGENET1K_V1"]
     host, name = urlparse(entry.url).hostname, Path(urlparse(entry.url).path).name
     cached = Path(torch.hub.get_dir()) / "checkpoints" / name
     try:

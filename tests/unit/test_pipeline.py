@@ -62,11 +62,18 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     """The study of the main paper is what `make reproduce` promises in its time; a profile that names its notebooks has those."""
     for name in ("smoke", "demo", "eyepacs_mini", "paper"):
         core, everything = ({s.notebook for s in pipeline.plan(name, study)} for study in ("core", "all"))
-        assert everything - core == set(pipeline.FURTHER)
-        assert everything == set(params.BY_NOTEBOOK)
+        without = set() if pipeline.profile(name).lesion_labels else {pipeline.LESIONS}
+        assert everything - core == set(pipeline.FURTHER) - without
+        assert everything == set(params.BY_NOTEBOOK) - without
+    assert {name for name in pipeline.profiles() if not pipeline.profile(name).lesion_labels} == {
+        "eyepacs_mini",
+        "paper",
+    }
     assert pipeline.plan("idrid_mini", "all") == pipeline.plan("idrid_mini")
     assert pipeline.stage("06", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
     assert pipeline.stage("06", "paper").overrides["MODEL"].endswith("densenet121-seed0")
+    assert pipeline.stage("07", "demo").overrides["TRAINED"] == ""
+    assert pipeline.stage("07", "idrid_mini_phantom").overrides["TRAINED"] == "results/demo/07_lesions"
 
 
 def test_every_stage_has_its_rule():
