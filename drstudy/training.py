@@ -80,6 +80,7 @@ class Task:
             betas=p.betas,
             eps=1e-8,
             weight_decay=p.weight_decay,
+            fused=True,
         )
 
     def start_epoch(self, optimiser: torch.optim.Optimizer, p: Training, epoch: int) -> None:

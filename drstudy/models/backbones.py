@@ -157,8 +157,11 @@ class GradingNet(nn.Module):
 
 
 def _pool(x: Tensor) -> Tensor:
-    """Global average pooling, (N, C, h, w) to (N, C). The gradient of ``mean`` has strides that make the layers before it slow."""
-    return F.avg_pool2d(x, x.shape[2:]).flatten(1)
+    """Global average pooling, (N, C, h, w) to (N, C).
+
+    Summed as (N, h, w, C), which is how it lies in memory: ``mean((2, 3))`` and ``avg_pool2d`` have gradients five to eight times slower.
+    """
+    return x.permute(0, 2, 3, 1).sum((1, 2)) / x[0, 0].numel()
 
 
 class DenseNet(GradingNet):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +206,25 @@ def test_packages_name_what_runs():
     found = devices.packages()
     assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert found["python"].count(".") == 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be told")
+def test_large_blocks_are_not_mapped_afresh_by_each_layer():
+    program = """
+import resource, sys
+import numpy as np
+from drstudy import devices
+if sys.argv[1] == "kept":
+    assert devices.keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**24, np.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+    counts = {
+        how: int(subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("kept", "usual")
+    }  # fmt: skip
+    assert counts["usual"] >= 10 * max(counts["kept"], 1)

@@ -101,6 +101,7 @@ def test_it_steps_with_adam_as_the_recipe_says_on_what_may_learn(data, monkeypat
         "betas": (0.0, 0.99),
         "eps": 1e-8,
         "weight_decay": 0.01,
+        "fused": True,
         "count": run.net.count()["parameters_trainable"],
     }
 
