@@ -142,7 +142,7 @@ def evaluate(
         Long: ``label`` (a name, ``macro``: mean over the labels with a value, ``micro``: all pairs of image and label as one
         problem, ``all labels``: ``hamming_loss``, the share of wrong pairs, and ``subset_accuracy``, of the images with every label
         right), ``metric``, ``value``, ``lo``, ``hi``, ``n_valid``, ``present``, ``absent``, ``patients_present``. No interval where
-        fewer than :data:`drstudy.explain.localisation.FEWEST_PATIENTS` patients have, or lack, the label.
+        fewer than :data:`drstudy.explain.localisation.FEWEST_PATIENTS` patients have, or lack, the label (of ``macro``: any label that has a value).
     """
     called, weights = probabilities >= thresholds, draws(patients, resamples, seed)
     known = ~np.isnan(truth)
@@ -168,12 +168,12 @@ def evaluate(
         for metric, drawn in found.items():
             add(name, metric, drawn, enough, counted)
             if not np.isnan(drawn[0]):
-                of_labels[metric].append(drawn)
+                of_labels[metric].append((drawn, enough))
     pairs, owners = known.ravel(), np.repeat(patients, len(names))
     counted, enough = about(pairs, truth.ravel() == 1, owners)
     for metric, several in of_labels.items():
-        mean = np.mean(several, axis=0) if several else np.full(len(weights), np.nan)
-        add("macro", metric, mean, enough, counted)
+        mean = np.mean([drawn for drawn, _ in several], axis=0) if several else np.full(len(weights), np.nan)
+        add("macro", metric, mean, all(sure for _, sure in several), counted)
     each = np.repeat(weights, len(names), axis=1)[:, pairs]
     micro = measures((truth.ravel() == 1)[pairs], probabilities.ravel()[pairs], called.ravel()[pairs], each)
     for metric, drawn in micro.items():
