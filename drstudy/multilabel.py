@@ -106,6 +106,13 @@ def draws(patients: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     return np.concatenate([np.ones((1, len(patients)), counted.dtype), counted])
 
 
+def enough(metric: str, patients_present: int, patients_absent: int) -> bool:
+    """Whether there are patients enough for an interval, of those that a measure is about: sensitivity, F1 and average precision need
+    patients with the label, specificity patients without it, the AUC both."""
+    needed = {"auc": min(patients_present, patients_absent), "specificity": patients_absent}
+    return needed.get(metric, patients_present) >= FEWEST_PATIENTS
+
+
 def summary(drawn: np.ndarray, enough: bool = True) -> dict[str, float]:
     """``value, lo, hi, n_valid`` of one measure.
 
@@ -141,43 +148,40 @@ def evaluate(
     Returns:
         Long: ``label`` (a name, ``macro``: mean over the labels with a value, ``micro``: all pairs of image and label as one
         problem, ``all labels``: ``hamming_loss``, the share of wrong pairs, and ``subset_accuracy``, of the images with every label
-        right), ``metric``, ``value``, ``lo``, ``hi``, ``n_valid``, ``present``, ``absent``, ``patients_present``. No interval where
-        fewer than :data:`drstudy.explain.localisation.FEWEST_PATIENTS` patients have, or lack, the label (of ``macro``: any label that has a value).
+        right), ``metric``, ``value``, ``lo``, ``hi``, ``n_valid``, ``present``, ``absent``, ``patients_present``. No interval without
+        :func:`enough` patients; none of ``macro`` unless each label with a value has one.
     """
     called, weights = probabilities >= thresholds, draws(patients, resamples, seed)
     known = ~np.isnan(truth)
     rows, of_labels = [], {name: [] for name in MEASURES}
 
-    def add(label: str, metric: str, drawn: np.ndarray, enough: bool, about: Mapping[str, int]) -> None:
-        rows.append({"label": label, "metric": metric, **summary(drawn, enough), **about})
+    def add(label: str, metric: str, drawn: np.ndarray, sure: bool, about: Mapping[str, int]) -> None:
+        rows.append({"label": label, "metric": metric, **summary(drawn, sure), **about})
 
-    def about(inside: np.ndarray, positive: np.ndarray, owners: np.ndarray) -> tuple[dict[str, int], bool]:
+    def about(inside: np.ndarray, positive: np.ndarray, owners: np.ndarray) -> tuple[dict[str, int], int]:
         there, absent = inside & positive, inside & ~positive
-        few = min(len(np.unique(owners[there])), len(np.unique(owners[absent])))
-        return {
-            "present": int(there.sum()),
-            "absent": int(absent.sum()),
-            "patients_present": len(np.unique(owners[there])),
-        }, few >= FEWEST_PATIENTS
+        counted = {"present": int(there.sum()), "absent": int(absent.sum())}
+        return counted | {"patients_present": len(np.unique(owners[there]))}, len(np.unique(owners[absent]))
 
     for j, name in enumerate(names):
         inside = known[:, j]
         positive = truth[:, j] == 1
         found = measures(positive[inside], probabilities[inside, j], called[inside, j], weights[:, inside])
-        counted, enough = about(inside, positive, patients)
+        counted, lacking = about(inside, positive, patients)
         for metric, drawn in found.items():
-            add(name, metric, drawn, enough, counted)
+            sure = enough(metric, counted["patients_present"], lacking)
+            add(name, metric, drawn, sure, counted)
             if not np.isnan(drawn[0]):
-                of_labels[metric].append((drawn, enough))
+                of_labels[metric].append((drawn, sure))
     pairs, owners = known.ravel(), np.repeat(patients, len(names))
-    counted, enough = about(pairs, truth.ravel() == 1, owners)
+    counted, lacking = about(pairs, truth.ravel() == 1, owners)
     for metric, several in of_labels.items():
         mean = np.mean([drawn for drawn, _ in several], axis=0) if several else np.full(len(weights), np.nan)
         add("macro", metric, mean, all(sure for _, sure in several), counted)
     each = np.repeat(weights, len(names), axis=1)[:, pairs]
     micro = measures((truth.ravel() == 1)[pairs], probabilities.ravel()[pairs], called.ravel()[pairs], each)
     for metric, drawn in micro.items():
-        add("micro", metric, drawn, enough, counted)
+        add("micro", metric, drawn, enough(metric, counted["patients_present"], lacking), counted)
     wrong = known & (called != (truth == 1))
     whole = known.all(axis=1)
     shares = {

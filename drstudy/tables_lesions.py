@@ -208,8 +208,8 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
 
     Returns:
         Long: ``network, decision, rule, metric, value, lo, hi, n_valid, present, absent, threshold, printed``, and with the network of
-        five grades there ``difference, difference_lo, difference_hi`` (this less that). No interval where fewer than five patients
-        have it, or have it not.
+        five grades there ``difference, difference_lo, difference_hi`` (this less that). No interval without
+        :func:`drstudy.multilabel.enough` patients.
     """
     at = fitted.set_index(["network", "target", "rule"])["threshold"]
     rows, rivals = [], {}
@@ -225,11 +225,10 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
         score = part["score"].to_numpy()
         drawn = multilabel.measures(positive, score, score >= threshold, weights)
         patients = part["patient_id"].to_numpy(str)
-        sides = {True: len(set(patients[positive])), False: len(set(patients[~positive]))}
+        sides = [len(set(patients[chosen])) for chosen in (positive, ~positive)]
         rivals |= {(decision, name): values for name, values in drawn.items()} if network == GRADES else {}
         for name in ("sensitivity", "specificity", "auc"):
-            needed = {"sensitivity": sides[True], "specificity": sides[False]}.get(name, min(sides.values()))
-            enough = needed >= localisation.FEWEST_PATIENTS
+            enough = multilabel.enough(name, *sides)
             row = {"network": network, "decision": decision, "rule": rule, "metric": name}
             row |= multilabel.summary(drawn[name], enough)
             row |= {"present": int(positive.sum()), "absent": int((~positive).sum()), "threshold": threshold}
