@@ -33,11 +33,24 @@ SHOWN = {
 }
 """File under ``figures/``: notebook, variant, and the file of that result."""
 
-FURTHER = {"views.csv": (pipeline.VIEWS, "", "tables/differences.csv")}
+FURTHER = {
+    "ram_agreement.csv": (pipeline.RAM, "", "tables/agreement_display.csv"),
+    "ram_lesions.csv": (pipeline.RAM, "", "tables/lesion_differences.csv"),
+    "lesion_scores.csv": (pipeline.LESIONS, "", "tables/label_scores_display.csv"),
+    "lesion_decisions.csv": (pipeline.LESIONS, "", "tables/decisions_display.csv"),
+    "lesion_maps.csv": (pipeline.LESIONS, "", "tables/minus_grades_display.csv"),
+    "lesion_attention.png": (pipeline.LESIONS, "", "figures/attention.png"),
+    "lesion_outlines.jpg": (pipeline.LESIONS, "", "figures/outlines.png"),
+    "views.csv": (pipeline.VIEWS, "", "tables/differences.csv"),
+}
 """As :data:`SHOWN`, of notebooks that ``--study all`` adds; where there is no such result, the file stays as it was."""
 
 TABLES = {
-    name: f"{name}.csv" for name in ("table2", "summary", "heat", "oddities", "leaks", "claims", "views")
+    name: f"{name}.csv"
+    for name in (
+        *("table2", "summary", "heat", "oddities", "leaks", "claims", "views"),
+        *("ram_agreement", "ram_lesions", "lesion_scores", "lesion_decisions", "lesion_maps"),
+    )
 }
 """README block: the file it is made from."""
 

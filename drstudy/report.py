@@ -186,7 +186,12 @@ SECTIONS = (
                 "Parameters of RAM and of its baseline with a dense head, built and counted at 512 px, beside print.",
             ),
             ("figure", "score_by_grade", "Scores of test eyes by their grade; dotted: where rounding cuts."),
-            ("figure", "agreement_by_size", "Agreement on test by size of the photograph, single eyes."),
+            (
+                "table",
+                "agreement_display",
+                "Agreement on test by size of the photograph, single eyes; cuts fitted on validation.",
+            ),
+            ("figure", "agreement_by_size", "The same, drawn."),
             (
                 "table",
                 "both_eyes",
@@ -202,8 +207,8 @@ SECTIONS = (
             ("figure", "localisation", "Heat on lesions and the pointing game, against chance."),
             (
                 "table",
-                "heat_differences",
-                "Paired differences on lesions, shares 0 to 1: fused against single sizes, and against Grad-CAM of a classification network.",
+                "lesion_differences",
+                "Paired differences on lesions: fused against single sizes, and against Grad-CAM of a classification network.",
             ),
         ),
     ),

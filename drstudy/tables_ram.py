@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from drstudy import ordinal, paper, plots, statistics
+from drstudy import ordinal, paper, plots, statistics, tables
 
 NAMES = {
     "ram_net5": "RAM net-5",
@@ -127,6 +127,22 @@ def agreement(
             found.insert(2, "cuts", name)
             parts.append(found)
     return pd.concat(parts, ignore_index=True), fitted
+
+
+def display_agreement(agreement: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Kappa for readers: a row a network and size; ``QWK, rounded`` and ``QWK, fitted cuts`` with intervals.
+
+    Args:
+        agreement: Of :func:`agreement`.
+        names: Of :func:`names`.
+    """
+    kappa = agreement[agreement["metric"] == "qwk"]
+    texts = [tables.interval(*row) for row in kappa[["value", "lo", "hi"]].to_numpy()]
+    headings = {"rounded": "QWK, rounded", "fitted": "QWK, fitted cuts"}
+    wide = kappa.assign(text=texts).pivot(index=["network", "size"], columns="cuts", values="text")
+    wide = wide.loc[list(dict.fromkeys(zip(kappa["network"], kappa["size"])))].reset_index()
+    wide = wide.assign(network=wide["network"].map(names)).rename(columns={"size": "size, px"} | headings)
+    return wide.rename_axis(columns=None)[["network", "size, px", *headings.values()]]
 
 
 def comparisons(

@@ -372,10 +372,14 @@ class _Keeper:
             return 0
         self._put({name[4:]: q for name, q in tensors.items() if name.startswith("net/")})
         state: dict[int, dict[str, Tensor]] = {}
+        learning = [q for group in self.optimiser.param_groups for q in group["params"]]
         for name, value in tensors.items():
             if name.startswith("adam/"):
                 _, index, field = name.split("/")
-                state.setdefault(int(index), {})[field] = value
+                like = learning[int(index)]
+                # laid out in memory as its parameter: fused steps go through both side by side, whatever their strides say
+                placed = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                state.setdefault(int(index), {})[field] = placed
         self.optimiser.load_state_dict(
             {"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]}
         )

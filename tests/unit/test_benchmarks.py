@@ -70,7 +70,7 @@ def test_the_page_names_what_is_not_the_same():
 
 
 @pytest.mark.parametrize(
-    "name, ratio, told",
+    ("name", "ratio", "told"),
     [
         ("heatmaps densenet121, three layers, against grad-cam", 9.99, "10 **(missed)**"),
         ("heatmaps densenet121, three layers, against medcam", 2.0, "-"),

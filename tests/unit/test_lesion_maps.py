@@ -141,7 +141,9 @@ def test_outlines_are_counted_by_cut(eyes):
     assert set(traced) == set(lesion_maps.CUTS)
     assert {one.label for one in traced["fixed"]["e00"]} == set(CODES)
     assert {one.label for one in traced["fixed"]["e12"]} == {"HE"}
-    few = lesion_maps.outlined(agreements[agreements["image_id"].isin(frame["image_id"][:6])], patients, 100, 0)
+    few = lesion_maps.outlined(
+        agreements[agreements["image_id"].isin(frame["image_id"][:6])], patients, 100, 0
+    )
     assert few["dice_lo"].isna().all(), "three patients are too few"
 
 

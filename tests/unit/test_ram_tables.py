@@ -78,6 +78,20 @@ def test_agreement_is_of_test_with_cuts_of_validation(together, agreed):
     assert row["lo"] < row["value"] < row["hi"]
 
 
+def test_kappa_is_shown_with_its_interval(agreed):
+    found, _ = agreed
+    names = dict.fromkeys(found["network"], "a network (no pretraining)")
+    shown = tables_ram.display_agreement(found, names)
+    kappa = found[found["metric"] == "qwk"]
+    assert len(shown) == len(kappa) / 2
+    pairs = list(dict.fromkeys(zip(kappa["network"], kappa["size"])))
+    assert list(shown["size, px"]) == [size for _, size in pairs]
+    first = kappa.iloc[0]
+    assert first["cuts"] == "rounded"
+    assert shown["QWK, rounded"].iloc[0] == f"{first['value']:.2f} [{first['lo']:.2f}, {first['hi']:.2f}]"
+    assert set(shown["network"]) == {"a network (no pretraining)"}
+
+
 def test_comparisons_find_what_was_made(together, agreed):
     compared = tables_ram.comparisons(together, agreed[1], 200, 0)
     qwk = compared[compared["metric"] == "qwk"].set_index(["comparison", "a"])
