@@ -39,7 +39,11 @@ def combine(probabilities: np.ndarray, rule: str) -> np.ndarray:
     raise ValueError(f"DECISION is {rule!r}; it must be one of {', '.join(RULES)}.")
 
 
-def best_threshold(positive: np.ndarray, score: np.ndarray) -> float:
+SLACK = 0.01
+"""Of F1: thresholds that lose no more than this are as good, for all that some hundred validation images can tell."""
+
+
+def best_threshold(positive: np.ndarray, score: np.ndarray) -> tuple[float, float, float]:
     """The threshold with the greatest F1, an image being called from it on; half way between two scores, the higher of equals.
 
     Args:
@@ -47,15 +51,16 @@ def best_threshold(positive: np.ndarray, score: np.ndarray) -> float:
         score: (N,).
 
     Returns:
-        NaN without a positive: nothing can be fitted.
+        The threshold, and the lowest and highest whose F1 is within :data:`SLACK` of it; NaN without a positive: nothing can be fitted.
     """
     if not positive.any():
-        return float("nan")
+        return float("nan"), float("nan"), float("nan")
     levels = np.unique(score)
     between = np.concatenate([levels[:1], (levels[:-1] + levels[1:]) / 2])
     called = score >= between[:, None]
     f1 = 2 * (called & positive).sum(1) / (called.sum(1) + positive.sum())
-    return float(between[np.flatnonzero(f1 == f1.max())[-1]])
+    as_good = between[f1 >= f1.max() - SLACK]
+    return float(between[np.flatnonzero(f1 == f1.max())[-1]]), float(as_good[0]), float(as_good[-1])
 
 
 def measures(

@@ -111,7 +111,8 @@ def thresholds(
         specificity: Wanted of decisions.
 
     Returns:
-        ``network, target`` (a code or a decision), ``rule`` (empty for lesions), ``threshold, positives, images, fitted_for``.
+        ``network, target`` (a code or a decision), ``rule`` (empty for lesions), ``threshold``, ``as_good_from`` and ``as_good_to`` (of lesions,
+        see :func:`drstudy.multilabel.best_threshold`), ``positives, images, fitted_for``.
 
     Raises:
         drstudy.calibration.CalibrationError: If validation has no eye without DR.
@@ -122,9 +123,10 @@ def thresholds(
         for j, code in enumerate(codes):
             known = ~np.isnan(values[:, j])
             positive = values[known, j] == 1
-            best = multilabel.best_threshold(positive, part.loc[known, f"p_{code}"].to_numpy())
+            best, low, high = multilabel.best_threshold(positive, part.loc[known, f"p_{code}"].to_numpy())
             rows.append(
                 {"network": network, "target": code, "rule": "", "threshold": 0.5 if np.isnan(best) else best}
+                | {"as_good_from": low, "as_good_to": high}
                 | {"positives": positive.sum(), "images": known.sum()}
                 | {"fitted_for": "nothing: no positive" if np.isnan(best) else "greatest F1"}
             )

@@ -313,3 +313,13 @@ def test_both_cuts_of_the_fine_network_are_one_network():
 def test_a_lesion_is_a_label_once():
     with pytest.raises(params.ParameterError, match="a lesion stands twice"):
         params.Lesions.check({"CODES": ["MA", "HE", "MA"]})
+
+
+def test_networks_of_other_labels_are_refused(tmp_path, recipe):
+    """Outputs have no names: a network of other labels would be read wrongly."""
+
+    class Source:
+        params, folder = {"CODES": ["HE", "MA"]}, tmp_path
+
+    with pytest.raises(labels.LabelError, match="learnt HE, MA, CODES is MA, HE"):
+        lesions.load(Source(), recipe, CPU)

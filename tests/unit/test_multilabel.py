@@ -123,9 +123,21 @@ def test_decisions_by_hand():
 
 def test_threshold_has_the_greatest_f1():
     positive, score = np.array([0, 0, 1, 0, 1, 1], bool), np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.9])
-    assert multilabel.best_threshold(positive, score) == pytest.approx(0.25)  # 3 of 3 with 1 false: F1 6/7
-    assert multilabel.best_threshold(np.ones(3, bool), np.array([0.2, 0.4, 0.6])) == 0.2
-    assert np.isnan(multilabel.best_threshold(np.zeros(3, bool), np.zeros(3)))
+    assert multilabel.best_threshold(positive, score)[0] == pytest.approx(0.25)  # 3 of 3 with 1 false: F1 6/7
+    assert multilabel.best_threshold(np.ones(3, bool), np.array([0.2, 0.4, 0.6]))[0] == 0.2
+    assert np.isnan(multilabel.best_threshold(np.zeros(3, bool), np.zeros(3))).all()
+
+
+def test_thresholds_that_are_as_good_are_said():
+    """200 positives and, last but one, a negative: calling everything costs next to nothing."""
+    score = np.linspace(0, 1, 201)
+    positive = np.ones(201, bool)
+    positive[1] = False
+    best, low, high = multilabel.best_threshold(positive, score)
+    assert best == 0, "F1 400/401 against 398/399 for those above the negative"
+    assert low == 0
+    # without the negative and k positives F1 is 2 (200 - k) / (400 - k): within 0.01 of the best up to k = 4, scores 0 to 0.02
+    assert high == pytest.approx(0.0225)
 
 
 def test_co_occurrence_by_hand():
@@ -292,3 +304,53 @@ def test_tables_for_readers_and_metrics(study):
         plots_labels.decisions(decided, names),
     ]
     assert all(len(figure.axes) >= 2 for figure in figures)
+
+
+def located_rows() -> pd.DataFrame:
+    """HE better, EX worse, MA undecided, NV of too few patients."""
+    nan = float("nan")
+    ends = {
+        "HE": (0.02, 0.01, 0.03),
+        "EX": (-0.02, -0.03, -0.01),
+        "MA": (0.01, -0.01, 0.02),
+        "NV": (0.3, nan, nan),
+    }
+    return pd.DataFrame(
+        [
+            {"layer": code, "region": code, "against": "five grades, disease", "metric": "aupr", "eyes": 9}
+            | dict(zip(("difference", "difference_lo", "difference_hi"), numbers))
+            for code, numbers in ends.items()
+        ]
+    )
+
+
+def test_findings_follow_from_the_intervals():
+    said = tables_lesions.findings(located_rows())
+    assert [line.rpartition(": ")[2] for line in said] == ["better", "worse", "undecided", "too few patients"]
+    assert "+2.0 (1.0 to 3.0) points, 9 eyes" in said[0]
+    shown = tables_lesions.display_located(located_rows()).set_index("map")
+    assert shown.loc["NV", "average precision"] == "+30.0"
+    assert tables_lesions.display_located(located_rows().iloc[:0]).empty
+
+
+def test_the_ledger_finds_its_numbers_under_their_names(study):
+    """Every quantity that a claim names is in the table, and is the number that it says."""
+    from drstudy import claims
+
+    said, grades, labels = study
+    scores, fitted = fitted_of(said, grades, labels)
+    decided = tables_lesions.decisions(scores[scores["split"] == "test"], fitted, 50, 0)
+    beyond = located_rows().assign(against="centre 7x7")
+    beyond = pd.concat(
+        [beyond, beyond.iloc[:1].assign(layer="SE", region="SE"), beyond.assign(against="random 7x7")]
+    )
+    table = tables_lesions.claims(decided, beyond, "good", "max").set_index("quantity")
+    asked = {
+        item.where["quantity"] for claim in claims.read() for item in claim.evidence if item.table == "claims"
+    }
+    assert asked <= set(table.index)
+    auc = decided.set_index(["network", "decision", "rule", "metric"]).loc[
+        ("good", "any_dr", "max", "auc"), "value"
+    ]
+    assert table.loc["auc_any_dr_beyond_chance", "value"] == auc - 0.5
+    assert table.loc["aupr_EX_beyond_centre", "hi"] == -0.01
