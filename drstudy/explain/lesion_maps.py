@@ -36,6 +36,19 @@ DISEASE = "five grades, disease"
 CUTS = ("fixed", "otsu", "validation")
 """How a map is cut for its outline: at half of its maximum, where Otsu parts it, at the share that was best on validation eyes."""
 
+OUTLINED = [
+    "cut",
+    "label",
+    "present",
+    "outlined",
+    "absent",
+    "false_alarms",
+    "area",
+    "dice",
+    "dice_lo",
+    "dice_hi",
+]
+
 QUESTIONS = {"chance": tuple(baselines.NAMES), "five grades": (GRADE, DISEASE)}
 
 
@@ -235,7 +248,7 @@ def outlined(
             resampled = statistics.resampled_sums(sums, owners.to_numpy(str), resamples, seed)
             found = statistics.percentiles(dice.mean(), resampled[:, 0] / resampled[:, 1])
         rows.append(row | {"dice": found["value"], "dice_lo": found["lo"], "dice_hi": found["hi"]})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=OUTLINED)
 
 
 def save(maps: LabelMaps, codes: Sequence[str], path: Path) -> None:

@@ -141,6 +141,8 @@ def test_outlines_are_counted_by_cut(eyes):
     assert set(traced) == set(lesion_maps.CUTS)
     assert {one.label for one in traced["fixed"]["e00"]} == set(CODES)
     assert {one.label for one in traced["fixed"]["e12"]} == {"HE"}
+    nothing = agreements.assign(present=pd.NA)  # as where nobody annotated
+    assert list(lesion_maps.outlined(nothing, patients, 100, 0)) == lesion_maps.OUTLINED
     few = lesion_maps.outlined(
         agreements[agreements["image_id"].isin(frame["image_id"][:6])], patients, 100, 0
     )
