@@ -461,7 +461,7 @@ FACTS: dict[str, Callable[[_Results], Any]] = {
     ),
     "prevalence": lambda r: (
         ", ".join(f"{r.audit.metrics[f'prevalence_ge{k}']:.1%} of grade {k} or more" for k in metrics.CUTS)
-        if r.audit
+        if r.audit and r.audit.metrics["prevalence_ge1"] is not None
         else None
     ),
     "patients_torn": _torn,

@@ -185,6 +185,15 @@ def test_real_photographs_are_not_called_synthetic(own_folders):
     assert "synthetic" not in " ".join(found)
 
 
+def test_photographs_without_a_grade_have_no_prevalence(own_folders):
+    """As IDRiD's segmentation part: notebook 01 records none, and the report is written all the same."""
+    images = eyes(40)
+    audit(images, "idrid", **dict.fromkeys((f"prevalence_ge{cut}" for cut in (1, 2, 3, 4)), None))
+    known = checklists.facts("smoke", records.find("smoke"))
+    assert "prevalence" not in known
+    assert known["n_images"] == str(len(images))
+
+
 def test_ablations_are_not_networks_of_the_study(own_folders):
     images = eyes(40)
     audit(images)
