@@ -116,7 +116,7 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> 
         matrices: Title to (5, 5) counts, true grades in rows.
         columns: Matrices in a row of the figure.
     """
-    figure, axes = _panels(len(matrices), columns, 3.6, 3.6)
+    figure, axes = _panels(len(matrices), columns, 3.6, 4.1)
     for ax, (title, counts) in zip(axes.flat, matrices.items()):
         counts = np.asarray(counts)
         true = counts.sum(axis=1, keepdims=True)
