@@ -24,7 +24,7 @@ SCRIPTS = (
     "overhead",
 )
 WANTED = {
-    r"fine_tune .* against the paper's way": 25,
+    r"fine_tune .* against (the paper's way|the same recipe)": 25,
     r"fine_tune .* against (fastai|fastdrs)": 1,
     r"prepare_images": 5,
     r"prepare_images_two_processes": 1.8,
@@ -97,7 +97,7 @@ def page(rows: list[dict]) -> str:
         same = {True: "yes", False: "**no**", None: "not asked"}[row["same_result"]]
         name = row["name"] + (f" ({row['options']})" if row["options"] else "")
         lines.append(
-            f"| {name} | {row['ratio']:.1f} | {wanted(row)} | {row['ours']} | {row['other']} | {row['unit']} | {same} | {told} |"
+            f"| {name} | {row['ratio']:.2f} | {wanted(row)} | {row['ours']} | {row['other']} | {row['unit']} | {same} | {told} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -109,7 +109,7 @@ def keep_freed_memory() -> bool:
     """Tell the C library not to hand large blocks back to the system when they are freed.
 
     Each layer of a network on a CPU frees and asks for tens of megabytes. By default each such block is mapped afresh, page by page,
-    filled with zeros: up to a quarter of a pass. The process keeps its greatest memory until it ends.
+    filled with zeros: up to a quarter of a pass. The process then holds up to a gigabyte that it does not use.
 
     Returns:
         Whether it was possible (glibc; elsewhere nothing is changed).
@@ -119,7 +119,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(mmap_threshold, huge) and mallopt(trim_threshold, huge))
+    return all([mallopt(mmap_threshold, huge), mallopt(trim_threshold, huge)])
 
 
 def _cpu_has_bf16() -> bool:

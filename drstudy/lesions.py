@@ -182,6 +182,8 @@ def train(
         own = folder / "checkpoints" / recipe.backbone if folder else None
         fit = training.fit(net, seen, recipe, compute, own, task)
         seen.close(keep=False)
+        if isinstance(net, FineResNet):
+            net.whole = False  # trained; from here on the trunk runs once an eye, whatever the number of maps
         net.input_size = recipe.input_size
         found.append(Trained(recipe.backbone, net, _by_epoch(fit, recipe.backbone), fit.seconds_per_epoch))
     return found
@@ -229,12 +231,16 @@ def load(source: records.Record, p: Lesions, compute: Compute) -> list[Trained]:
     """The networks of another run of the notebook.
 
     Raises:
-        drstudy.data.labels.LabelError: If they learnt other labels.
+        drstudy.data.labels.LabelError: If they learnt other labels, or their thresholds go with another network of grades or another
+            specificity.
     """
-    if source.params["CODES"] != list(p.codes):
-        raise lesion_labels.LabelError(
-            f"The networks of {paths.show(source.folder)} learnt {', '.join(source.params['CODES'])}, CODES is {', '.join(p.codes)}."
-        )
+    for name in ("CODES", "MODEL", "SPECIFICITY"):
+        theirs, ours = source.params[name], p.upper()[name]
+        if theirs != ours:
+            raise lesion_labels.LabelError(
+                f"The networks and thresholds of {paths.show(source.folder)} were made with {name} {theirs}, here it is {ours}. "
+                f"Set {name} to theirs, or TRAINED to another result."
+            )
     history = pd.read_csv(source.path("tables/history.csv"))
     found = []
     for network, rows in history.groupby("network", sort=False):

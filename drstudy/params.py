@@ -514,6 +514,14 @@ class Lesions(Computing):
             raise ValueError(f"a lesion stands twice in {', '.join(value)}")
         return value
 
+    @model_validator(mode="after")
+    def _two_networks(self) -> Lesions:
+        if self.backbone == self.network:
+            raise ValueError(
+                f"BACKBONE and NETWORK are both {self.backbone!r}: results go by name; set NETWORK to '' or another"
+            )
+        return self
+
     def recipe(self) -> LesionRecipe:
         """Of the network that starts from published weights, through the feature store."""
         own = ("backbone", "weights", "input_size", "epochs", "batch_size", "learning_rate", "views")

@@ -31,7 +31,7 @@ def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         axes[0, 1].plot(rows["epoch"], rows["val_auc"], ".-", color=_colour(network))
     for axis in axes[0]:
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].set(xlabel="epoch", ylabel="validation loss, nats a label", ylim=(0, None))
+    axes[0, 0].set(xlabel="epoch", ylabel="validation loss", ylim=(0, None))
     axes[0, 1].set(xlabel="epoch", ylabel="validation AUC, mean over labels")
     axes[0, 1].axhline(0.5, color=plots.NEUTRAL, linestyle=":")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)

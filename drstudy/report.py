@@ -221,7 +221,7 @@ SECTIONS = (
             (
                 "table",
                 "label_scores_display",
-                "Test eyes; thresholds fitted on validation. AUC within: among eyes of grade 2 or more, where severity gives less away.",
+                "Thresholds were fitted on validation photographs of the data set that the networks learnt on. AUC within: among eyes of grade 2 or more, where severity gives less away.",
             ),
             (
                 "figure",

@@ -323,9 +323,11 @@ def display_labels(scored: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFra
             for name, heading in columns.items()
         }
         within = ("referable", "auc")
-        row["AUC within"] = (
-            tables.interval(*cell.loc[within, ["value", "lo", "hi"]]) if within in cell.index else "–"
-        )
+        shown = cell.loc[within, ["value", "lo", "hi"]] if within in cell.index else None
+        unsure = shown is None or (
+            label == "macro" and np.isnan(shown["lo"])
+        )  # a mean over labels of which one has few patients
+        row["AUC within"] = "–" if unsure else tables.interval(*shown)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -65,7 +65,7 @@ def test_the_page_names_what_is_not_the_same():
 
     row = {"script": "x", "options": "", "name": "x", "ours": 1.0, "other": 3.0, "ratio": 3.0, "unit": "s"}
     page = run_all.page([row | {"same_result": False, "gap": 0.5}, row | {"same_result": None}])
-    assert "| x | 3.0 | - | 1.0 | 3.0 | s | **no** | gap 0.5 |" in page
+    assert "| x | 3.00 | - | 1.0 | 3.0 | s | **no** | gap 0.5 |" in page
     assert "not asked" in page
 
 
@@ -76,7 +76,7 @@ def test_the_page_names_what_is_not_the_same():
         ("heatmaps densenet121, three layers, against medcam", 2.0, "-"),
         ("prepare_images", 5.0, "5"),
         ("prepare_images_two_processes", 1.7, "1.8 **(missed)**"),
-        ("fine_tune densenet121 against the same recipe", 1.0, "-"),
+        ("fine_tune densenet121 against the same recipe", 19.0, "25 **(missed)**"),
     ],
 )
 def test_the_page_says_what_was_wanted_and_missed(name, ratio, told):

@@ -315,11 +315,19 @@ def test_a_lesion_is_a_label_once():
         params.Lesions.check({"CODES": ["MA", "HE", "MA"]})
 
 
-def test_networks_of_other_labels_are_refused(tmp_path, recipe):
-    """Outputs have no names: a network of other labels would be read wrongly."""
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("CODES", ["HE", "MA"]), ("MODEL", "results/other"), ("SPECIFICITY", 0.8)]
+)
+def test_networks_and_thresholds_of_another_setting_are_refused(tmp_path, recipe, name, theirs):
+    """Outputs have no names, and thresholds no network: those of another setting would be read wrongly."""
 
     class Source:
-        params, folder = {"CODES": ["HE", "MA"]}, tmp_path
+        params, folder = recipe.upper() | {name: theirs}, tmp_path
 
-    with pytest.raises(labels.LabelError, match="learnt HE, MA, CODES is MA, HE"):
+    with pytest.raises(labels.LabelError, match=f"made with {name} .*Set {name} to theirs"):
         lesions.load(Source(), recipe, CPU)
+
+
+def test_two_networks_of_one_name_are_refused():
+    with pytest.raises(params.ParameterError, match="BACKBONE and NETWORK are both 'resnet18_stride1'"):
+        params.Lesions.check({"BACKBONE": "resnet18_stride1"})
