@@ -22,7 +22,6 @@ maps that know nothing of the network are taken in :mod:`drstudy.explain.compari
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -92,11 +91,10 @@ def masks_of(audit: Record) -> Callable[[str], Masks]:
     Returns:
         A function from image_id to :data:`Masks` with every code of this module and ``FOV`` (bool).
     """
-    from drstudy import paths
-    from drstudy.data import images, manifest
+    from drstudy.data import images, labels, manifest
 
     table = manifest.read(audit.path("manifest.csv")).set_index("image_id")
-    store = images.open_store(paths.resolve(json.loads(audit.path("images.json").read_text())["store"]))
+    store = labels.store_of(audit)
     files = [name for name in table if name.startswith("mask_")]
     sources = {
         source: {name.removeprefix("mask_") for name in files if (rows[name] != "").any()}
