@@ -180,9 +180,10 @@ rule views:
 rule report:
     input:
         [f"{paths.resolve(stage.folder)}/run.json" for stage in CHOSEN],
-        [str(ROOT / "drstudy" / f"{name}.py") for name in ("checklists", "claims", "report")],
+        [str(ROOT / "drstudy" / f"{name}.py") for name in ("checklists", "claims", "pairing", "report", "verify")],
         str(ROOT / "params" / "claims.yaml"),
         sorted(map(str, (ROOT / "drstudy" / "templates").iterdir())),
+        sorted(str(path) for path in (ROOT / "reference" / profile).rglob("*") if path.is_file()),
     output:
         f"{RESULTS}/{profile}/report/index.html",
     shell:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -62,7 +64,8 @@ def reproduce(
         except KeyboardInterrupt:
             typer.echo("stopped; finished stages are kept, and the same command goes on from here", err=True)
             raise typer.Exit(130) from None
-    minutes = f"{(time.monotonic() - began) / 60:.1f} minutes"
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    minutes = f"{(time.monotonic() - began) / 60:.1f} minutes ({(used.ru_utime + used.ru_stime) / 60:.1f} core-minutes)"
     if failed:
         for name, reason in failed.items():
             typer.echo(f"failed: {name}: {reason}", err=True)
@@ -73,6 +76,10 @@ def reproduce(
         )
         raise typer.Exit(1)
     typer.echo(f"done in {minutes}" + ("" if until else f": open {page}"))
+    verified = paths.results() / profile / "verify.json"
+    if not until and verified.is_file():
+        for line in json.loads(verified.read_text())["lines"]:
+            typer.echo(f"reproduced: {line}" if line[0].isdigit() and "numbers:" in line else f"  {line}")
 
 
 @app.command()
@@ -105,6 +112,53 @@ def report(profile: ProfileOption = "demo") -> None:
     from drstudy import report as reports
 
     typer.echo(f"report: {paths.show(reports.write(profile))}")
+
+
+@app.command()
+def verify(
+    profile: ProfileOption = "demo",
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Folder results/PROFILE of another run; default: the committed results."),
+    ] = None,
+) -> None:
+    """Compare the results with the committed ones: every number, every verdict, time and memory.
+
+    Exits with 1 if a number is outside its tolerance and its interval, or a verdict differs. results/PROFILE/verify.csv lists every number
+    that is not identical.
+    """
+    from drstudy import verify as comparison
+
+    if against is not None and not against.is_dir():
+        raise FileNotFoundError(
+            f"--against {against}: there is no such folder. It must be a results/PROFILE of another run."
+        )
+    found = comparison.write(profile, against)
+    for line in found.lines():
+        typer.echo(line)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
+def reference(
+    other: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=FOLDER", help="A run of the same profile under another setting, for the tolerances."
+        ),
+    ],
+    profile: ProfileOption = "demo",
+) -> None:
+    """Make the finished results the committed ones, reference/PROFILE, with tolerances from other runs (for maintainers)."""
+    from drstudy import reference as committed
+
+    runs = {}
+    for text in other:
+        name, equals, where = text.partition("=")
+        if not equals or not Path(where).is_dir():
+            raise ValueError(f"--other takes NAME=FOLDER with a folder that exists, not {text!r}.")
+        runs[name] = Path(where)
+    typer.echo(paths.show(committed.write(profile, runs)))
 
 
 @app.command()

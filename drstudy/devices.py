@@ -7,6 +7,7 @@ import ctypes
 import os
 import platform
 import random
+import time
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -130,6 +131,73 @@ def _cpu_has_bf16() -> bool:
     except OSError:
         return False
     return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def cpu_flags(cpuinfo: str = "/proc/cpuinfo") -> set[str]:
+    """What this processor can do, as Linux names it; empty where there is no such file."""
+    try:
+        with open(cpuinfo) as file:
+            return set(next((line.split(":")[1] for line in file if line.startswith("flags")), "").split())
+    except OSError:
+        return set()
+
+
+LOWERING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
+"""Environment variables that make the libraries use fewer instructions than the processor has."""
+
+
+def processor() -> str:
+    """One line about the processor: its name, cores, the widest vector instructions, whether it has bf16 units, and any lowering.
+
+    Example: ``Intel(R) Xeon(R) Processor, 2 cores, AVX-512 with bf16 units``.
+    """
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        name = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), name)
+    found = cpu_flags()
+    widest = (
+        "AVX-512"
+        if "avx512f" in found
+        else "AVX2"
+        if "avx2" in found
+        else "SSE4.2"
+        if "sse4_2" in found
+        else platform.machine()
+    )
+    units = " with bf16 units" if found & {"amx_bf16", "avx512_bf16"} else ""
+    lowered = ", ".join(os.environ[variable] for variable in LOWERING if os.environ.get(variable))
+    return f"{name}, {os.cpu_count()} cores, {widest}{units}" + (f", lowered to {lowered}" if lowered else "")
+
+
+def calibration(repeats: int = 5) -> float:
+    """Core-seconds that this machine needs for a fixed piece of the study's arithmetic (convolutions forward and backward, in float32,
+    on one thread); the least of some repeats, so that what else runs disturbs it little.
+
+    Two machines' ratio scales the times of one to the other.
+    """
+    import torch
+    from torch import nn
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = nn.Sequential(
+                *(nn.Conv2d(32, 96, 1), nn.BatchNorm2d(96), nn.ReLU6()),
+                *(nn.Conv2d(96, 96, 3, padding=1, groups=96), nn.BatchNorm2d(96), nn.ReLU6()),
+                *(nn.Conv2d(96, 64, 1), nn.Conv2d(64, 64, 3, padding=1)),
+            ).to(memory_format=torch.channels_last)
+            images = torch.randn(16, 32, 28, 28).contiguous(memory_format=torch.channels_last)
+        found = []
+        for _ in range(repeats + 1):  # the first is slower: it compiles and asks for memory
+            began = time.thread_time()
+            for _ in range(6):
+                net(images).square().mean().backward()
+            found.append(time.thread_time() - began)
+        return min(found[1:])
+    finally:
+        torch.set_num_threads(threads)
 
 
 def deterministic(seed: int) -> None:

@@ -37,7 +37,7 @@ def read_predictions(path: str | PathLike[str], split: str = "test") -> pd.DataF
     Raises:
         PredictionError: As :func:`check_predictions`; also if the file has no such split, naming its own.
     """
-    frame = pd.read_csv(path, dtype={"image_id": str, "patient_id": str}, float_precision="round_trip")
+    frame = pd.read_csv(path, dtype={"image_id": str, "patient_id": str})
     if "split" not in frame:
         raise PredictionError(
             f"{path}: there is no column split; a predictions.csv names the split of every row."

@@ -130,6 +130,8 @@ class Run:
             "git": git_state(),
             "packages": devices.packages(),
             "device": str(self.device) if self.device else "CPU",
+            "processor": devices.processor(),
+            "cpu_seconds": round(cpu_seconds(), 3),
             "seconds": round(time.perf_counter() - self._began, 3),
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
@@ -312,6 +314,12 @@ def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def cpu_seconds() -> float:
+    """Time that processors have spent on this process and its finished children so far, core-seconds."""
+    spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 def environment(device: devices.Compute | None = None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from drstudy import checklists, claims, paths, pipeline, records
+from drstudy import checklists, claims, paths, pipeline, records, verify
 
 if TYPE_CHECKING:
     import jinja2
@@ -377,6 +377,7 @@ def write(profile_name: str) -> Path:
         ],
         "missing": [stage.name for stage in pipeline.waiting(profile_name)],
         "claims": _table(claims.write(profile_name).drop(columns="profile")),
+        "verified": _verified(profile_name),
         "checklists": _checklists(profile_name, found, building, environment.get_template(CHECKLIST)),
         "runs": _table(_runs(found)),
         "synthetic": any(r.params.get("SOURCE") == "phantom" for r in found),
@@ -387,6 +388,23 @@ def write(profile_name: str) -> Path:
     building.rename(folder)
     pipeline.write_summary(profile_name)
     return folder / "index.html"
+
+
+def _verified(profile_name: str) -> dict[str, Any] | None:
+    """How far the committed results are reproduced here; None for a profile that has none."""
+    if not (verify.folder(profile_name) / "tolerances.csv").is_file():
+        return None
+    found = verify.write(profile_name)
+    numbers = found.numbers[found.numbers["class"] != "identical"]
+    moved = numbers.groupby(["stage", "class"], sort=False).size().unstack(fill_value=0)
+    moved = moved.reindex(columns=[name for name in verify.CLASSES[1:] if name in moved]).reset_index()
+    return {
+        "ok": found.ok,
+        "line": found.line,
+        "costs": found.cost_line,
+        "lines": found.lines()[2:],
+        "moved": _table(moved) if len(moved) else None,
+    }
 
 
 def _checklists(

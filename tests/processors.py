@@ -17,6 +17,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from drstudy import devices
+
 ROOT = Path(__file__).resolve().parents[1]
 
 NUMPY_LEVELS = ("X86_V3", "X86_V4", "AVX512_ICL", "AVX512_SPR")
@@ -62,18 +64,9 @@ FAST = ("-q", "-m", "not slow and not notebook and not real")
 """Arguments of pytest for the fast part of the suite."""
 
 
-def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """What this processor can do, as Linux names it; empty where there is no such file."""
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line.split(":")[1] for line in lines if line.startswith("flags")), "").split())
-
-
 def available() -> list[str]:
     """Kinds that this processor can emulate, the highest first."""
-    here = flags()
+    here = devices.cpu_flags()
     return [kind for kind, flag in NEEDED.items() if flag in here]
 
 

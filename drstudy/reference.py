@@ -1,0 +1,142 @@
+"""The committed results of a profile, and the tolerances with which other machines are compared (for maintainers).
+
+    drstudy reference --profile demo --other "avx2=/somewhere/results/demo" --other "two threads=/elsewhere/results/demo"
+
+writes ``reference/<profile>/`` from the finished results of the profile and from runs of it under other settings:
+
+- ``<notebook>[/<variant>]/run.json`` and ``tables/``: a slim copy of each stage, without tables that have a row per photograph.
+- ``verdicts.csv``: the ledger's verdicts of the core study and, where it is finished, of the whole one.
+- ``tolerances.csv``: for each group of numbers the spread that was measured over the runs, and the tolerance that follows from it.
+- ``machine.json``: the processor and its calibration.
+- ``settings.csv``: one row per run: what it was, what it cost, and how its numbers compare.
+
+The rule for tolerances is :data:`FACTOR` times the spread, which :mod:`drstudy.verify` limits to a share of a number's interval. It was
+written before the runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from drstudy import devices, pairing, paths, pipeline, records, verify
+
+FACTOR = 3
+"""Tolerance over measured spread: the runs are few, and another processor may do a little more than they did."""
+KEPT = (
+    *("status", "notebook", "profile", "variant", "params", "outputs", "git", "packages"),
+    *("device", "processor", "cpu_seconds", "seconds", "peak_rss_mb"),
+)
+
+
+def write(profile: str, others: Mapping[str, Path]) -> Path:
+    """Write the committed results of a profile from finished runs.
+
+    Args:
+        profile: Its own finished results, ``results/<profile>``, become the committed ones.
+        others: Name of a setting (another processor, more threads) to the folder of a run of the same profile under it.
+
+    Raises:
+        verify.VerifyError: If a run has other parameters, lacks a stage of the core study, or there is no other run.
+    """
+    here = verify.stages(paths.results() / profile)
+    runs = {name: verify.stages(base) for name, base in others.items()}
+    _check(profile, here, runs)
+    folder = verify.folder(profile)
+    building = folder.with_name(f".{profile}-building")
+    shutil.rmtree(building, ignore_errors=True)
+    for record in here.values():
+        _copy(record, building / record.name)
+    limits = tolerances(here, runs)
+    limits.to_csv(building / "tolerances.csv", index=False, lineterminator="\n")
+    studies = ["core", "all"] if verify.study_of(here, profile) == "all" else ["core"]
+    judged = pd.concat([verify.verdicts(here, profile, study) for study in studies])
+    judged.to_csv(building / "verdicts.csv", index=False, lineterminator="\n")
+    machine = {"processor": devices.processor(), "calibration": round(devices.calibration(), 4)}
+    records.write_json(machine, building / "machine.json")
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
+    rows = [_setting("committed", profile, paths.results() / profile, here)]
+    rows += [_setting(name, profile, Path(base), runs[name]) for name, base in others.items()]
+    pd.DataFrame(rows).to_csv(folder / "settings.csv", index=False, lineterminator="\n")
+    return folder
+
+
+def _check(
+    profile: str, here: Mapping[str, records.Record], runs: Mapping[str, Mapping[str, records.Record]]
+) -> None:
+    core = [stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, "core")]
+    if not runs:
+        raise verify.VerifyError(
+            "A tolerance needs at least one run under another setting; name it with --other NAME=FOLDER."
+        )
+    for name, found in {"the results": here, **runs}.items():
+        if missing := [stage for stage in core if stage not in found]:
+            raise verify.VerifyError(
+                f"In {name}, these stages of {profile} are not finished: {', '.join(missing)}."
+            )
+        for stage, record in found.items():
+            if stage in here and (what := verify.parameters_that_differ(here[stage], record)):
+                raise verify.VerifyError(f"In {name}, {stage} was run with other parameters: {what}.")
+
+
+def _copy(record: records.Record, target: Path) -> None:
+    (target / "tables").mkdir(parents=True)
+    for name in pairing.tables(record):
+        shutil.copyfile(record.folder / "tables" / f"{name}.csv", target / "tables" / f"{name}.csv")
+    texts = {name: value for name, value in record.metrics.items() if isinstance(value, str)}
+    slim = {name: record.data.get(name) for name in KEPT} | {
+        "metrics": texts | pairing.further_metrics(record)
+    }
+    records.write_json(slim, target / "run.json")
+
+
+def tolerances(
+    here: Mapping[str, records.Record], runs: Mapping[str, Mapping[str, records.Record]]
+) -> pd.DataFrame:
+    """Spread and tolerance of each group of numbers.
+
+    The spread is the largest absolute difference between a number of the committed run and the same number of any other run, over all
+    numbers of the group. The tolerance is :data:`FACTOR` times that.
+
+    Returns:
+        ``stage, table, group, numbers, spread, measured_in, tolerance``; ``measured_in`` is the run with the largest difference.
+    """
+    parts = []
+    for name, found in runs.items():
+        for stage in [stage for stage in here if stage in found]:
+            numbers, _ = pairing.side_by_side(here[stage], found[stage])
+            parts.append(numbers.assign(moved=(numbers["found"] - numbers["committed"]).abs(), run=name))
+    whole = pd.concat(parts, ignore_index=True)
+    rows = []
+    for keys, group in whole.groupby(["stage", "table", "group"], sort=False):
+        most = group["moved"].max()
+        spread = 0.0 if np.isnan(most) else float(most)
+        where = group.loc[group["moved"].idxmax(), "run"] if spread else ""
+        count = int((group["run"] == group["run"].iloc[0]).sum())
+        rows.append((*keys, count, spread, where, FACTOR * spread))
+    return pd.DataFrame(
+        rows, columns=["stage", "table", "group", "numbers", "spread", "measured_in", "tolerance"]
+    )
+
+
+def _setting(name: str, profile: str, base: Path, found: Mapping[str, records.Record]) -> dict:
+    """One row of ``settings.csv``."""
+    core = [stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, "core")]
+    study = verify.study_of(found, profile)
+    costs = {stage: record.data.get("cpu_seconds", np.nan) / 60 for stage, record in found.items()}
+    row = {
+        "setting": name,
+        "processor": next(iter(found.values())).data.get("processor", "not recorded"),
+        "device": "; ".join(sorted({record.data["device"] for record in found.values()})),
+        "core_minutes_core": round(sum(costs[stage] for stage in core), 2),
+        "core_minutes_all": round(sum(costs.values()), 2) if study == "all" else "",
+        "largest_mib": max(record.data["peak_rss_mb"] for record in found.values()),
+    }
+    compared = verify.compare(profile, calibrate=False, base=base)
+    verdicts = {"verdicts_equal": compared.equal_verdicts, "verdicts": len(compared.verdicts)}
+    return row | {"numbers": len(compared.numbers)} | compared.counts | verdicts
