@@ -8,7 +8,7 @@ writes ``reference/<profile>/`` from the finished results of the profile and fro
 - ``verdicts.csv``: the ledger's verdicts of the core study and, where it is finished, of the whole one.
 - ``tolerances.csv``: for each group of numbers the spread that was measured over the runs, and the tolerance that follows from it.
 - ``machine.json``: the processor and its calibration.
-- ``settings.csv``: one row per run: what it was, what it cost, and how its numbers compare.
+- ``settings.csv``: one row per run: what it was, and how its numbers compare; ``costs.csv``: what each notebook took in each run.
 
 The rule for tolerances is :data:`FACTOR` times the spread, which :mod:`drstudy.verify` limits to a share of a number's interval. It was
 written before the runs.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,8 @@ def write(profile: str, others: Mapping[str, Path]) -> Path:
     records.write_json(machine, building / "machine.json")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
+    whole = costs(profile, {"committed": here, **runs})
+    whole.to_csv(folder / "costs.csv", index=False, lineterminator="\n")
     rows = [_setting("committed", profile, paths.results() / profile, here)]
     rows += [_setting(name, profile, Path(base), runs[name]) for name, base in others.items()]
     pd.DataFrame(rows).to_csv(folder / "settings.csv", index=False, lineterminator="\n")
@@ -124,19 +127,42 @@ def tolerances(
     )
 
 
-def _setting(name: str, profile: str, base: Path, found: Mapping[str, records.Record]) -> dict:
+def _setting(name: str, profile: str, base: Path, found: Mapping[str, records.Record]) -> dict[str, Any]:
     """One row of ``settings.csv``."""
-    core = [stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, "core")]
-    study = verify.study_of(found, profile)
-    costs = {stage: record.data.get("cpu_seconds", np.nan) / 60 for stage, record in found.items()}
-    row = {
-        "setting": name,
-        "processor": next(iter(found.values())).data.get("processor", "not recorded"),
-        "device": "; ".join(sorted({record.data["device"] for record in found.values()})),
-        "core_minutes_core": round(sum(costs[stage] for stage in core), 2),
-        "core_minutes_all": round(sum(costs.values()), 2) if study == "all" else "",
-        "largest_mib": max(record.data["peak_rss_mb"] for record in found.values()),
-    }
     compared = verify.compare(profile, calibrate=False, base=base)
-    verdicts = {"verdicts_equal": compared.equal_verdicts, "verdicts": len(compared.verdicts)}
-    return row | {"numbers": len(compared.numbers)} | compared.counts | verdicts
+    return {
+        "setting": name,
+        "processor": next(iter(found.values())).data["processor"],
+        "threads": "; ".join(sorted({record.data["device"] for record in found.values()})),
+        "numbers": len(compared.numbers),
+        **compared.counts,
+        "verdicts equal": f"{compared.equal_verdicts} of {len(compared.verdicts)}",
+    }
+
+
+def costs(profile: str, runs: Mapping[str, Mapping[str, records.Record]]) -> pd.DataFrame:
+    """What each notebook took under each setting.
+
+    Returns:
+        One row per notebook (all its networks together), then the core study and, where a run has it, the whole one: ``notebook``, and per
+        setting ``<setting>, core-minutes`` and ``<setting>, GiB`` (the largest process).
+    """
+    core = {stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, "core")}
+    whole = any(set(found) - core for found in runs.values())
+    table: dict[str, dict[str, float]] = {}
+    for setting, found in runs.items():
+        for stage, record in found.items():
+            rows = [
+                record.data["notebook"],
+                *(["core study"] if stage in core else []),
+                *(["whole study"] if whole else []),
+            ]
+            for row in rows:
+                at = table.setdefault(row, {})
+                minutes, memory = f"{setting}, core-minutes", f"{setting}, GiB"
+                at[minutes] = at.get(minutes, 0) + record.data["cpu_seconds"] / 60
+                at[memory] = max(at.get(memory, 0), record.data["peak_rss_mb"] / 1024)
+        if whole and not set(found) - core:  # it has run the core study only
+            table["whole study"].pop(f"{setting}, core-minutes"), table["whole study"].pop(f"{setting}, GiB")
+    order = sorted(table, key=lambda row: (row.endswith("study"), row == "whole study", row))
+    return pd.DataFrame([{"notebook": row} | table[row] for row in order]).round(2)
