@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from drstudy import claims, paths, pipeline, records
+from drstudy import claims, paths, pipeline, records, verify
 
 WIDEST = 1400
 """Pixels; larger pictures are scaled down for the page."""
@@ -45,9 +45,13 @@ FURTHER = {
 }
 """As :data:`SHOWN`, of notebooks that ``--study all`` adds; where there is no such result, the file stays as it was."""
 
+COMMITTED = {"settings.csv": "settings.csv", "costs.csv": "costs.csv"}
+"""File under ``figures/``: the file of the committed results of the profile, ``reference/<profile>/``."""
+
 TABLES = {
     name: f"{name}.csv"
     for name in (
+        *("settings", "costs"),
         *("table2", "summary", "heat", "oddities", "leaks", "claims", "views"),
         *("ram_agreement", "ram_lesions", "lesion_scores", "lesion_decisions", "lesion_maps"),
     )
@@ -97,6 +101,15 @@ def update(profile: str = "demo") -> list[Path]:
         "profile": profile,
         "file": "drstudy.data.phantom.contact_sheet",
     }
+    for name, file in COMMITTED.items():
+        source = verify.folder(profile) / file
+        if not source.is_file():
+            raise records.RecordError(
+                f"{paths.show(source)} is missing; `drstudy reference --profile {profile}` writes it."
+            )
+        _copy(source, folder / name)
+        entry = {"notebook": "", "run": "", "profile": profile, "file": paths.show(source)}
+        manifest[name] = entry | {"source_sha256": paths.sha256(source)}
     with paths.atomic(folder / CLAIMS) as temporary:
         columns = ["claim", "place", "found", "verdict", "reason"]
         claims.write(profile)[columns].to_csv(temporary, index=False, lineterminator="\n")

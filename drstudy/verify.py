@@ -55,7 +55,8 @@ class Comparison:
         costs: One row per stage: ``stage, seconds, seconds_committed, memory_mib, memory_mib_committed`` (core-seconds of the kernel).
         speed: How many times as long as the committed machine this one needs for the same arithmetic; NaN if not measured.
         missing: Stages of the committed results that are not finished here.
-        changed: Stages that were run with other parameters, with those; their numbers are not compared.
+        changed: Stages that were run with other parameters or weights, or build on such a stage, with the reason; their numbers are
+            not compared.
         unknown: Finished stages without a committed result.
         notes: Sentences about what else differs, such as versions of packages.
     """
@@ -118,7 +119,7 @@ class Comparison:
         """For a terminal: the two lines above, then what a reader should know; at most ``most`` numbers are listed."""
         found = [self.line, self.cost_line]
         found += [
-            f"not compared, run with other parameters: {name} ({what})" for name, what in self.changed.items()
+            f"not compared, as the recipe differs: {name} ({what})" for name, what in self.changed.items()
         ]
         found += [f"not finished here: {', '.join(self.missing)}"] if self.missing else []
         found += [f"no committed result: {', '.join(self.unknown)}"] if self.unknown else []
@@ -227,12 +228,7 @@ def compare(
             raise VerifyError(
                 f"No stage is finished in {paths.show(where)}; run `drstudy reproduce --profile {profile}` first."
             )
-    changed = {
-        name: what
-        for name in here
-        if name in committed
-        if (what := parameters_that_differ(committed[name], here[name]))
-    }
+    changed = _changed(profile, committed, here)
     both = [name for name in committed if name in here and name not in changed]
     parts = [pairing.side_by_side(committed[name], here[name]) for name in both]
     numbers = pd.concat([part for part, _ in parts] or [pairing.nothing()], ignore_index=True)
@@ -243,7 +239,10 @@ def compare(
         numbers["tolerance"].to_numpy(dtype=float), floor(numbers["committed"].astype(float))
     )
     width = (numbers["hi"] - numbers["lo"]).where(lambda w: w > 0)
-    numbers["tolerance"] = numbers["tolerance"].mask(numbers["tolerance"] > MOST * width, MOST * width)
+    most = MOST * width
+    numbers["tolerance"] = numbers["tolerance"].mask(
+        most.notna() & numbers["tolerance"].gt(most.fillna(np.inf)), most
+    )
     numbers["difference"] = numbers["found"] - numbers["committed"]
     numbers["class"] = classify(numbers)
     wanted = {stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, study_of(here, profile))}
@@ -271,10 +270,29 @@ def study_of(found: Mapping[str, Any], profile: str) -> str:
 
 
 def parameters_that_differ(committed: records.Record, found: records.Record) -> str:
-    """Which parameters of two runs of a stage differ, as text; those of :data:`HOW` and paths of results aside."""
-    one, other = committed.params, found.params
+    """Which parameters of two runs of a stage differ, as text, those of :data:`HOW` aside; and the weights that were really used."""
+    one, other = (
+        {**record.params, "weights_used": record.metrics.get("weights_used")} for record in (committed, found)
+    )
     names = [name for name in {**one, **other} if name not in HOW and one.get(name) != other.get(name)]
     return ", ".join(f"{name} {other.get(name)!r} in place of {one.get(name)!r}" for name in names)
+
+
+def _changed(
+    profile: str, committed: Mapping[str, records.Record], here: Mapping[str, records.Record]
+) -> dict[str, str]:
+    """Stages that another recipe or other weights keep from being compared, those that build on such a stage included."""
+    found: dict[str, str] = {}
+    for stage in pipeline.plan(profile, "all"):
+        name = stage.folder.split("/", 2)[2]
+        if name not in here or name not in committed:
+            continue
+        needs = [need.split("/", 2)[2] for need in stage.needs if need.startswith(f"results/{profile}/")]
+        if what := parameters_that_differ(committed[name], here[name]):
+            found[name] = what
+        elif built := [need for need in needs if need in found]:
+            found[name] = f"it builds on {', '.join(built)}"
+    return found
 
 
 def verdicts(found: Mapping[str, records.Record], profile: str, study: str) -> pd.DataFrame:

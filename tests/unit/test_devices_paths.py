@@ -228,3 +228,30 @@ print(faults())
         for how in ("kept", "usual")
     }  # fmt: skip
     assert counts["usual"] >= 10 * max(counts["kept"], 1)
+
+
+def test_processor_line_says_what_is_lowered(monkeypatch, tmp_path):
+    for variable in devices.LOWERING:
+        monkeypatch.delenv(variable, raising=False)
+    as_it_is = devices.processor()
+    assert "cores" in as_it_is
+    assert "lowered" not in as_it_is
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert devices.processor() == f"{as_it_is}, lowered to AVX2"
+
+
+def test_cpu_flags_are_read_from_linux_or_are_none(tmp_path):
+    file = tmp_path / "cpuinfo"
+    file.write_text("model name\t: A\nflags\t\t: fpu avx2 amx_bf16\nflags\t\t: other\n")
+    assert devices.cpu_flags(str(file)) == {"fpu", "avx2", "amx_bf16"}
+    assert devices.cpu_flags(str(tmp_path / "none")) == set()
+
+
+def test_calibration_takes_time_and_changes_nothing():
+    torch.manual_seed(3)
+    torch.set_num_threads(2)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    assert 0.001 < devices.calibration(repeats=1) < 120
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.rand(2), expected)

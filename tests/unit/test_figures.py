@@ -5,14 +5,20 @@ import json
 import pandas as pd
 import pytest
 
-from drstudy import figures, paths
+from drstudy import figures, paths, verify
 
 FOLDER = paths.root() / "figures"
 
 
 def test_manifest_digests_are_those_of_the_files():
     manifest = json.loads((FOLDER / "manifest.json").read_text())
-    assert set(manifest) == {*figures.SHOWN, *figures.FURTHER, figures.CONTACT_SHEET, figures.CLAIMS}
+    assert set(manifest) == {
+        *figures.SHOWN,
+        *figures.FURTHER,
+        *figures.COMMITTED,
+        figures.CONTACT_SHEET,
+        figures.CLAIMS,
+    }
     for name, entry in manifest.items():
         assert paths.sha256(FOLDER / name) == entry["sha256"], name
         assert (FOLDER / name).stat().st_size < 1_000_000, name
@@ -20,7 +26,14 @@ def test_manifest_digests_are_those_of_the_files():
 
 def test_nothing_else_lies_in_the_folder():
     names = {path.name for path in FOLDER.iterdir()}
-    assert names == {*figures.SHOWN, *figures.FURTHER, figures.CONTACT_SHEET, figures.CLAIMS, "manifest.json"}
+    assert names == {
+        *figures.SHOWN,
+        *figures.FURTHER,
+        *figures.COMMITTED,
+        figures.CONTACT_SHEET,
+        figures.CLAIMS,
+        "manifest.json",
+    }
 
 
 def test_readme_tables_are_those_of_the_folder():
@@ -33,6 +46,13 @@ def test_readme_shows_only_pictures_that_exist():
     shown = [part.split(")")[0] for part in text.split("](figures/")[1:]]
     assert shown
     assert all((FOLDER / name).is_file() for name in shown)
+
+
+def test_committed_results_are_those_that_the_readme_shows():
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    for name, file in figures.COMMITTED.items():
+        source = verify.folder(manifest[name]["profile"]) / file
+        assert source.read_bytes() == (FOLDER / name).read_bytes()
 
 
 def test_filled_replaces_only_the_block(tmp_path):

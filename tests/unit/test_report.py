@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import matplotlib
 import nbformat
 import pandas as pd
 import pytest
 from PIL import Image
 
-from drstudy import checklists, params, paths, pipeline, records, report
+from drstudy import checklists, params, paths, pipeline, records, reference, report, verify
 
 matplotlib.use("agg")
 
@@ -159,3 +161,24 @@ def test_the_page_shows_several_runs_side_by_side(finish, monkeypatch):
     page = text(report.write("smoke"))
     assert "<h3>side by side</h3>" in page
     assert page.count("<td>vgg16-seed0</td>") == 1
+
+
+def test_page_says_how_far_the_committed_results_are_reproduced(finish, own_folders, monkeypatch):
+    monkeypatch.setattr(verify, "folder", lambda profile: own_folders / "reference" / profile)
+    monkeypatch.setattr(reference, "_check", lambda *_: None)
+    monkeypatch.setattr("drstudy.devices.calibration", lambda: 0.25)
+    finish()
+    assert "Reproduced on this machine" not in text(report.write("smoke"))
+    (own_folders / "other").mkdir()
+    shutil.copytree(paths.results() / "smoke", own_folders / "other" / "smoke")
+    reference.write("smoke", {"other": own_folders / "other" / "smoke"})
+    page = text(report.write("smoke"))
+    line = (
+        "2 numbers: 2 identical, 0 within tolerance, 0 inside the interval, 0 outside; no verdicts compared"
+    )
+    assert f"<b>Reproduced on this machine:</b> {line}." in page
+    finish(frame=pd.DataFrame({"grade": [0, 1], "share": [0.5, 0.5]}))
+    page = text(report.write("smoke"))
+    assert "0 identical, 0 within tolerance, 0 inside the interval, 2 outside" in page
+    assert "outside: 01_data_audit class_counts" in page
+    assert (paths.results() / "smoke" / "verify.csv").is_file()

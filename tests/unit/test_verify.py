@@ -176,7 +176,7 @@ def test_other_parameters_are_not_compared_but_named(committed):
     assert not len(found.numbers)
     assert not found.ok
     assert any(
-        line.startswith(f"not compared, run with other parameters: {STAGE} (SEED") for line in found.lines()
+        line.startswith(f"not compared, as the recipe differs: {STAGE} (SEED") for line in found.lines()
     )
 
 
@@ -269,3 +269,41 @@ def test_a_reference_needs_another_run_of_the_same_parameters(own_folders, monke
     with pytest.raises(verify.VerifyError, match="not finished: 01_data_audit"):
         reference.write("smoke", {"other": paths.results() / "smoke"})
     assert not verify.folder("smoke").exists()
+
+
+def record(name: str, seconds: float, memory: float) -> records.Record:
+    return records.Record(
+        paths.root(), {"notebook": name, "variant": "", "cpu_seconds": seconds, "peak_rss_mb": memory}
+    )
+
+
+def test_costs_add_the_networks_of_a_notebook_and_take_the_largest_process():
+    core = {"03_fine_tuning/efficientnet_lite0-seed0": record("03_fine_tuning", 60, 1024)}
+    core["03_fine_tuning/densenet121-seed0"] = record("03_fine_tuning", 120, 512)
+    more = core | {"06_ram": record("06_ram", 300, 2048)}
+    table = reference.costs("smoke", {"a": more, "b": core}).set_index("notebook")
+    assert table.index.tolist() == ["03_fine_tuning", "06_ram", "core study", "whole study"]
+    assert table["a, core-minutes"].tolist() == [3, 5, 3, 8]
+    assert table["a, GiB"].tolist() == [1, 2, 1, 2]
+    assert table["b, core-minutes"].fillna(-1).tolist() == [3, -1, 3, -1]
+
+
+def test_other_weights_are_not_compared_nor_what_builds_on_them(own_folders, monkeypatch):
+    stages = {}
+    for cls, metrics in (
+        (params.FineTuning, {"weights_used": "bundled"}),
+        (params.BackboneComparison, {}),
+        (params.DataAudit, {}),
+    ):
+        run = records.start(cls())
+        run.metric(**metrics)
+        run.finish()
+        stages[records.load(run.folder).name] = records.load(run.folder)
+    name = "03_fine_tuning/efficientnet_lite0-seed0"
+    data = json.loads(json.dumps(stages[name].data))
+    data["metrics"]["weights_used"] = "imagenet"
+    found = verify._changed("smoke", stages, stages | {name: records.Record(stages[name].folder, data)})
+    assert found == {
+        name: "weights_used 'imagenet' in place of 'bundled'",
+        "04_backbone_comparison": f"it builds on {name}",
+    }
