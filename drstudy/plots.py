@@ -32,16 +32,20 @@ BACKBONE_NAMES = {
     "densenet121": "DenseNet121",
     "resnet101": "ResNet101",
     "vgg16": "VGG16",
-    "efficientnet_lite0": "EfficientNet-Lite0",
-} | {f"resnet{depth}_stride1": f"ResNet{depth}, last stage at stride 1" for depth in (18, 34, 50)}
+} | {f"efficientnet_lite{n}": f"EfficientNet-Lite{n}" for n in range(3)}
+BACKBONE_NAMES |= {
+    f"resnet{depth}_stride1": f"ResNet{depth}, last stage at stride 1" for depth in (18, 34, 50)
+}
 
 _BACKBONE_COLOURS = {
     "densenet121": "#0072B2",
     "resnet101": "#D55E00",
     "vgg16": "#009E73",
     "efficientnet_lite0": "#CC79A7",
+    "efficientnet_lite1": "#E69F00",
+    "efficientnet_lite2": "#56B4E9",
 }
-_OTHER_COLOURS = ("#E69F00", "#56B4E9", "#000000", "#8C6D31")
+_OTHER_COLOURS = ("#000000", "#8C6D31", "#882255", "#332288")
 _WEIGHTS = {"none": "no pretraining", "imagenet": "ImageNet", "bundled": "ImageNet, bundled"}
 
 NEUTRAL = "#6f6f6f"
@@ -62,7 +66,7 @@ DPI = 72
 def backbone_colour(name: str) -> str:
     """The colour of a backbone, the same in every figure and every run.
 
-    The four of the study have their own; any other name is given one of four spare colours by its letters, so
+    The six of the study have their own; any other name is given one of four spare colours by its letters, so
     two such names may share one.
     """
     return _BACKBONE_COLOURS.get(name) or _OTHER_COLOURS[sum(name.encode()) % len(_OTHER_COLOURS)]
