@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from drstudy import metrics
+from drstudy import metrics, params
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from drstudy.records import Record
     from drstudy.tables import ComparedRun
 
 GRADE_NAMES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR")
@@ -72,16 +73,24 @@ def backbone_colour(name: str) -> str:
     return _BACKBONE_COLOURS.get(name) or _OTHER_COLOURS[sum(name.encode()) % len(_OTHER_COLOURS)]
 
 
-def backbone_label(name: str, weights_used: str) -> str:
+def backbone_label(name: str, weights_used: str, recipe: str = params.FULL) -> str:
     """A backbone with the weights that it really started from: ``DenseNet121 (no pretraining)``.
 
     Args:
         name: As in :mod:`drstudy.models.backbones`; one without a printed name stays as it is.
         weights_used: As a record says it: ``none``, ``imagenet``, ``bundled``, or a path, of which the file
             name is shown.
+        recipe: As a record says it: ``without_pretraining`` is added, ``DenseNet121 (no pretraining, short recipe)``.
     """
     weights = _WEIGHTS.get(weights_used) or f"weights {PurePath(weights_used).name}"
-    return f"{BACKBONE_NAMES.get(name, name)} ({weights})"
+    short = ", short recipe" if recipe == params.SHORT else ""
+    return f"{BACKBONE_NAMES.get(name, name)} ({weights}{short})"
+
+
+def record_label(record: Record) -> str:
+    """:func:`backbone_label` of the network that a notebook trained."""
+    used = record.metrics["weights_used"]
+    return backbone_label(record.params["BACKBONE"], used, record.metrics.get("recipe", params.FULL))
 
 
 def new_figure(
