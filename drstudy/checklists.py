@@ -160,10 +160,6 @@ class _Results:
         )
 
 
-def _label(record: records.Record) -> str:
-    return plots.backbone_label(record.params["BACKBONE"], record.metrics["weights_used"])
-
-
 def _audited(metric: str) -> Callable[[_Results], Any]:
     """A metric of notebook 01."""
     return lambda r: r.audit.metrics.get(metric) if r.audit else None
@@ -175,8 +171,8 @@ def _parameter(name: str) -> Callable[[_Results], Any]:
 
 
 def _shared(name: str) -> Callable[[_Results], str]:
-    """A parameter of the networks: one value, or all that occur."""
-    return lambda r: ", ".join(dict.fromkeys(str(record.params[name]) for record in r.networks))
+    """A parameter of the networks, as it was when they were trained: one value, or all that occur."""
+    return lambda r: ", ".join(dict.fromkeys(str(record.recipe[name]) for record in r.networks))
 
 
 def _synthetic(r: _Results) -> str | None:
@@ -209,7 +205,7 @@ def _torn(r: _Results) -> int | None:
 def _recipe(r: _Results) -> str:
     found = []
     for record in r.networks:
-        p = record.params
+        p = record.recipe
         found.append(
             f"{p['EPOCHS']} epochs, Adam with learning rate {p['LEARNING_RATE']:g} and betas {tuple(p['BETAS'])}, batches of "
             f"{p['BATCH_SIZE']}, weight decay {p['WEIGHT_DECAY']:g}, label smoothing {p['LABEL_SMOOTHING']:g}, sampler "
@@ -222,9 +218,7 @@ def _deviations(r: _Results) -> str:
     """Settings that are not the paper's in some network, with every value that occurs."""
     found: dict[str, list[str]] = {}
     for record in r.networks:
-        for name, (here, _) in deviations(
-            record.params | {"WEIGHTS": record.metrics["weights_used"]}
-        ).items():
+        for name, (here, _) in deviations(record.recipe).items():
             found.setdefault(name, []).append(str(here))
     return "; ".join(
         f"{name} {' or '.join(dict.fromkeys(values))} (paper {PAPER[name]})" for name, values in found.items()
@@ -232,7 +226,7 @@ def _deviations(r: _Results) -> str:
 
 
 def _selection(r: _Results) -> str:
-    rules = dict.fromkeys(record.params["SELECT_BY"] for record in r.networks)
+    rules = dict.fromkeys(record.recipe["SELECT_BY"] for record in r.networks)
     texts = {"last": "the last epoch is kept", "qwk": "the epoch of best QWK on validation is kept"}
     texts["loss"] = "the epoch of least loss on validation is kept"
     return "; ".join(texts[rule] for rule in rules)
@@ -240,7 +234,9 @@ def _selection(r: _Results) -> str:
 
 def _each(text: Callable[[records.Record], str]) -> Callable[[_Results], str]:
     """A sentence part for each network, seed and all."""
-    return lambda r: "; ".join(f"{_label(x)} seed {x.params['SEED']}: {text(x)}" for x in r.networks)
+    return lambda r: "; ".join(
+        f"{plots.record_label(x)} seed {x.params['SEED']}: {text(x)}" for x in r.networks
+    )
 
 
 def _metric(record: records.Record, name: str) -> str:
@@ -309,7 +305,7 @@ def _heat(r: _Results) -> str:
         model = records.load(record.params["MODEL"])
         for row in rows.to_dict("records"):
             times = tables.interval(*(row[f"enrichment{end}"] for end in ("", "_lo", "_hi")))
-            found.append(f"{_label(model)}, {row['layer']}: {times} times chance on lesions")
+            found.append(f"{plots.record_label(model)}, {row['layer']}: {times} times chance on lesions")
     return "; ".join(found)
 
 
@@ -377,7 +373,7 @@ def _limits(r: _Results) -> str:
     found = []
     if _synthetic(r):
         found.append("synthetic images: no number says anything about patients")
-    if untrained := [_label(x) for x in r.networks if x.metrics["weights_used"] == "none"]:
+    if untrained := [plots.record_label(x) for x in r.networks if x.metrics["weights_used"] == "none"]:
         found.append(f"random starting weights: {', '.join(dict.fromkeys(untrained))}")
     if r.networks and len({x.params["SEED"] for x in r.networks}) == 1:
         found.append("one training seed a network, so intervals are about the choice of patients only")
@@ -471,7 +467,7 @@ FACTS: dict[str, Callable[[_Results], Any]] = {
     "events_by_split": _events,
     "test_size": _test_size,
     # networks
-    "networks": lambda r: ", ".join(dict.fromkeys(_label(record) for record in r.networks)),
+    "networks": lambda r: ", ".join(dict.fromkeys(plots.record_label(record) for record in r.networks)),
     "n_networks": lambda r: len(r.networks) or None,
     "seeds": lambda r: ", ".join(str(s) for s in sorted({x.params["SEED"] for x in r.networks})),
     "weights": _each(lambda x: x.metrics["weights_used"]),
@@ -484,7 +480,7 @@ FACTS: dict[str, Callable[[_Results], Any]] = {
     "sampler": _shared("SAMPLER"),
     "input_size": _shared("INPUT_SIZE"),
     "views": lambda r: ", ".join(
-        dict.fromkeys(str(x.params["VIEWS"] or "a fresh one each time") for x in r.networks)
+        dict.fromkeys(str(x.recipe["VIEWS"] or "a fresh one each time") for x in r.networks)
     ),
     "recipe": _recipe,
     "deviations": _deviations,

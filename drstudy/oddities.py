@@ -43,7 +43,7 @@ FURTHER = {"weights": "pretraining", "seed": "nothing but the seed"}
 
 WITHIN_SEEDS = "no larger than with another seed"
 
-NEITHER = ("VARIANT", "FEATURE_STORE", "KEEP_FEATURES", "RESAMPLES", "THREADS")
+NEITHER = ("VARIANT", "WITHOUT_PRETRAINING", "FEATURE_STORE", "KEEP_FEATURES", "RESAMPLES", "THREADS")
 """Parameters that change no prediction."""
 
 COLUMNS = [
@@ -116,18 +116,15 @@ def describe(ablations: Sequence[Record]) -> str:
     if not ablations:
         return "This profile trains no network with the paper's recipe and one setting changed."
     base = ablations[0]
-    recipe = base.params | {"WEIGHTS": base.metrics["weights_used"]}
+    recipe = base.recipe
     found = params.deviations(recipe).items()
     away = ", ".join(f"{name} {here} (paper {paper})" for name, (here, paper) in found)
     return f"The paper's recipe with {plots.BACKBONE_NAMES.get(recipe['BACKBONE'], recipe['BACKBONE'])}, but for {away or 'nothing'}."
 
 
 def changed(base: Record, other: Record) -> dict[str, tuple[Any, Any]]:
-    """Settings in which two runs of notebook 03 differ: ``{name: (base, other)}``; weights are those really used."""
-    first, second = (
-        {k: v for k, v in r.params.items() if k not in NEITHER} | {"WEIGHTS": r.metrics["weights_used"]}
-        for r in (base, other)
-    )
+    """Settings in which two runs of notebook 03 differ: ``{name: (base, other)}``; of the recipes that really ran."""
+    first, second = ({k: v for k, v in r.recipe.items() if k not in NEITHER} for r in (base, other))
     return {name: (first[name], second[name]) for name in first if first[name] != second[name]}
 
 
@@ -148,7 +145,7 @@ def _ablation(base: Record, other: Record, resamples: int, seed: int) -> pd.Data
         title=(EXPECTED | FURTHER).get(oddity, oddity),
         paper=str(paper),
         changed=str(value),
-        network=plots.backbone_label(base.params["BACKBONE"], base.metrics["weights_used"]),
+        network=plots.record_label(base),
         paper_value=table["metric"].map(metrics.evaluate(first)),
         changed_value=table["metric"].map(metrics.evaluate(second)),
     )
@@ -175,7 +172,7 @@ def _split(record: Record) -> pd.DataFrame:
         title=EXPECTED["split"],
         paper="by image",
         changed="by patient",
-        network=plots.backbone_label(record.params["BACKBONE"], record.metrics["weights_used"]),
+        network=plots.record_label(record),
         paper_value=table["metric"].map(wide["score"]),
         changed_value=table["metric"].map(wide["honest"]),
         value=-table["value"],
@@ -214,7 +211,7 @@ def _layers(record: Record, resamples: int, seed: int) -> pd.DataFrame:
                 "title": EXPECTED["layer"],
                 "paper": layers[0],
                 "changed": layer,
-                "network": plots.backbone_label(model.params["BACKBONE"], model.metrics["weights_used"]),
+                "network": plots.record_label(model),
                 "metric": HEAT,
                 "paper_value": before,
                 "changed_value": after,

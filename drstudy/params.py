@@ -20,6 +20,7 @@ from drstudy import paths
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Settings = dict[str, Any]
 Variant = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$")]
 
 
@@ -157,6 +158,9 @@ class Training(Computing):
             it pays for thousands of images.
         select_by: Which validation number chooses the epoch: ``qwk`` or ``loss``; ``last`` keeps the last epoch (the paper states
             no choice).
+        without_pretraining: UPPER_CASE settings of :data:`SHORTENED` that hold instead of the above where the network starts from
+            random weights, whether these were asked for or nothing else could be had; see :meth:`shortened`. Such a network has
+            little to show for a long training.
     """
 
     audit: str = "results/smoke/01_data_audit"
@@ -176,6 +180,7 @@ class Training(Computing):
     input_size: Annotated[int, Field(ge=32, le=2048)] = 96
     compile: bool = False
     select_by: Literal["qwk", "loss", "last"] = "qwk"
+    without_pretraining: Settings = {}
 
     @model_validator(mode="after")
     def _store_is_exact(self) -> Self:
@@ -189,6 +194,30 @@ class Training(Computing):
                 "VIEWS 0 draws fresh views each epoch, which cannot be cached. Set FEATURE_STORE to False or VIEWS to 1 or more"
             )
         return self
+
+    @model_validator(mode="after")
+    def _short_recipe_is_one(self) -> Self:
+        given = self.without_pretraining
+        problems = [_not_shortened(str(name), self.names()) for name in given if name not in SHORTENED]
+        if not problems and given:
+            try:
+                short = self.shortened().model_dump(mode="json")
+            except ValidationError as error:
+                problems = [_explain(item) for item in error.errors()]
+            else:  # as numbers, where YAML handed over text
+                object.__setattr__(self, "without_pretraining", {name: short[name.lower()] for name in given})
+        if problems:
+            raise ValueError("WITHOUT_PRETRAINING: " + "; ".join(problems))
+        return self
+
+    def shortened(self) -> Self:
+        """The recipe of a network without pretraining: this one with the settings of ``without_pretraining`` in their places.
+
+        Raises:
+            pydantic.ValidationError: If they are no recipe; checked parameters have been asked already.
+        """
+        short = {name.lower(): value for name, value in self.without_pretraining.items()}
+        return type(self)(**self.model_dump() | short | {"without_pretraining": {}})
 
 
 class Oversampling(Training):
@@ -600,6 +629,25 @@ BY_NOTEBOOK: dict[str, type[Parameters]] = {
     )
 }
 
+SHORTENED = (
+    *(
+        "EPOCHS",
+        "VIEWS",
+        "SAMPLER",
+        "BATCH_SIZE",
+        "LEARNING_RATE",
+        "BETAS",
+        "WEIGHT_DECAY",
+        "LABEL_SMOOTHING",
+    ),
+    *("SELECT_BY", "FEATURE_STORE", "COMPILE", "INPUT_SIZE"),
+)
+"""What ``WITHOUT_PRETRAINING`` may set: how a network is trained. What the network is (backbone, head, weights) and where it runs is
+settled before it is known whether weights could be had."""
+
+SHORT, FULL = "without_pretraining", "full"
+"""The metric ``recipe`` of a record: whether the settings of ``WITHOUT_PRETRAINING`` held."""
+
 PAPER: dict[str, Any] = {
     "weights": "imagenet",
     "head": "paper",
@@ -619,11 +667,11 @@ PAPER: dict[str, Any] = {
 
 def paper_recipe() -> dict[str, Any]:
     """:data:`PAPER` as UPPER_CASE parameters of notebook 03, with what follows from it: the trunk of ``track`` cannot be
-    cached, and the last epoch is kept, as the paper states no choice."""
+    cached, the last epoch is kept, as the paper states no choice, and no shorter recipe takes its place."""
     recipe = {
         name.upper(): list(value) if isinstance(value, tuple) else value for name, value in PAPER.items()
     }
-    return recipe | {"FEATURE_STORE": False, "SELECT_BY": "last"}
+    return recipe | {"FEATURE_STORE": False, "SELECT_BY": "last", "WITHOUT_PRETRAINING": {}}
 
 
 def deviations(parameters: Training | Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -642,15 +690,21 @@ def from_files(notebook: str, files: list[Path], overrides: Mapping[str, Any] | 
 
     Raises:
         KeyError: If there is no such notebook, with the names that exist.
-        ParameterError: As :meth:`Parameters.check`; also if a file is not a flat mapping.
+        ParameterError: As :meth:`Parameters.check`; also if a file is not a flat mapping, but for parameters that are mappings
+            themselves (``WITHOUT_PRETRAINING``), which are taken whole.
     """
     if notebook not in BY_NOTEBOOK:
         raise KeyError(f"There is no notebook {notebook!r}; there are {', '.join(BY_NOTEBOOK)}.")
     merged: dict[str, Any] = {}
+    fields = BY_NOTEBOOK[notebook].model_fields.items()
+    mappings = {name.upper() for name, field in fields if field.annotation == Settings}
     for file in files:
         content = yaml.safe_load(file.read_text()) or {}
-        if not isinstance(content, dict) or any(isinstance(value, dict) for value in content.values()):
-            raise ParameterError(f"{paths.show(file)} must be a flat mapping of NAME: value.")
+        if not isinstance(content, dict) or any(
+            isinstance(value, dict) and name not in mappings for name, value in content.items()
+        ):
+            but = f"; only {', '.join(sorted(mappings))} holds settings itself" if mappings else ""
+            raise ParameterError(f"{paths.show(file)} must be a flat mapping of NAME: value{but}.")
         _upper_case(content, paths.show(file))
         merged.update(content)
     _upper_case(overrides or {}, "Parameters given directly")
@@ -668,6 +722,14 @@ def _unknown(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}."
     return f"{name} is not a parameter of this notebook; {hint}"
+
+
+def _not_shortened(name: str, known: list[str]) -> str:
+    may = f"it may set {', '.join(SHORTENED)}"
+    if name in known:
+        return f"{name} cannot differ between networks with and without pretraining; {may}."
+    near = difflib.get_close_matches(name.upper(), SHORTENED, n=1)
+    return f"{name} is not a setting of it; " + (f"did you mean {near[0]}?" if near else f"{may}.")
 
 
 def _explain(error: Any) -> str:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from drstudy import metrics
+from drstudy import metrics, params
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from drstudy.records import Record
     from drstudy.tables import ComparedRun
 
 GRADE_NAMES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR")
@@ -32,16 +33,20 @@ BACKBONE_NAMES = {
     "densenet121": "DenseNet121",
     "resnet101": "ResNet101",
     "vgg16": "VGG16",
-    "efficientnet_lite0": "EfficientNet-Lite0",
-} | {f"resnet{depth}_stride1": f"ResNet{depth}, last stage at stride 1" for depth in (18, 34, 50)}
+} | {f"efficientnet_lite{n}": f"EfficientNet-Lite{n}" for n in range(3)}
+BACKBONE_NAMES |= {
+    f"resnet{depth}_stride1": f"ResNet{depth}, last stage at stride 1" for depth in (18, 34, 50)
+}
 
 _BACKBONE_COLOURS = {
     "densenet121": "#0072B2",
     "resnet101": "#D55E00",
     "vgg16": "#009E73",
     "efficientnet_lite0": "#CC79A7",
+    "efficientnet_lite1": "#E69F00",
+    "efficientnet_lite2": "#56B4E9",
 }
-_OTHER_COLOURS = ("#E69F00", "#56B4E9", "#000000", "#8C6D31")
+_OTHER_COLOURS = ("#000000", "#8C6D31", "#882255", "#332288")
 _WEIGHTS = {"none": "no pretraining", "imagenet": "ImageNet", "bundled": "ImageNet, bundled"}
 
 NEUTRAL = "#6f6f6f"
@@ -62,22 +67,30 @@ DPI = 72
 def backbone_colour(name: str) -> str:
     """The colour of a backbone, the same in every figure and every run.
 
-    The four of the study have their own; any other name is given one of four spare colours by its letters, so
+    The six of the study have their own; any other name is given one of four spare colours by its letters, so
     two such names may share one.
     """
     return _BACKBONE_COLOURS.get(name) or _OTHER_COLOURS[sum(name.encode()) % len(_OTHER_COLOURS)]
 
 
-def backbone_label(name: str, weights_used: str) -> str:
+def backbone_label(name: str, weights_used: str, recipe: str = params.FULL) -> str:
     """A backbone with the weights that it really started from: ``DenseNet121 (no pretraining)``.
 
     Args:
         name: As in :mod:`drstudy.models.backbones`; one without a printed name stays as it is.
         weights_used: As a record says it: ``none``, ``imagenet``, ``bundled``, or a path, of which the file
             name is shown.
+        recipe: As a record says it: ``without_pretraining`` is added, ``DenseNet121 (no pretraining, short recipe)``.
     """
     weights = _WEIGHTS.get(weights_used) or f"weights {PurePath(weights_used).name}"
-    return f"{BACKBONE_NAMES.get(name, name)} ({weights})"
+    short = ", short recipe" if recipe == params.SHORT else ""
+    return f"{BACKBONE_NAMES.get(name, name)} ({weights}{short})"
+
+
+def record_label(record: Record) -> str:
+    """:func:`backbone_label` of the network that a notebook trained."""
+    used = record.metrics["weights_used"]
+    return backbone_label(record.params["BACKBONE"], used, record.metrics.get("recipe", params.FULL))
 
 
 def new_figure(

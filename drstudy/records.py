@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drstudy import devices, paths
+from drstudy import devices, params, paths
 from drstudy.params import Parameters
 
 if TYPE_CHECKING:
@@ -165,6 +165,13 @@ class Record:
     def params(self) -> dict[str, Any]:
         """UPPER_CASE parameters of that run."""
         return self.data["params"]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """UPPER_CASE parameters of the recipe that really ran, of a notebook that trains a network: :attr:`params`, but with the
+        weights that were used, and where these were none with the settings of ``WITHOUT_PRETRAINING``."""
+        short = self.params["WITHOUT_PRETRAINING"] if self.metrics.get("recipe") == params.SHORT else {}
+        return self.params | short | {"WEIGHTS": self.metrics["weights_used"]}
 
     @property
     def metrics(self) -> dict[str, Any]:

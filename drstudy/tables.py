@@ -61,6 +61,9 @@ COSTS = {
     "best_epoch": "epoch kept",
 }
 
+EFFORT = ("EPOCHS", "VIEWS", "INPUT_SIZE")
+"""Settings of the recipe that ran, by which costs are to be read."""
+
 
 @dataclass(frozen=True)
 class ComparedRun:
@@ -323,9 +326,11 @@ def leaks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def costs(runs: Sequence[ComparedRun]) -> pd.DataFrame:
-    """What each network took: parameters, seconds, epoch kept, peak memory of its whole notebook, device."""
+    """What each network took: parameters, :data:`EFFORT` of the recipe that ran, seconds, epoch kept, peak memory of its whole
+    notebook, device."""
     rows = {
         run.label: {heading: run.record.metrics[name] for name, heading in COSTS.items()}
+        | {name.lower().replace("_", " "): run.record.recipe[name] for name in EFFORT}
         | {"peak memory, MiB": run.record.data["peak_rss_mb"], "device": run.record.data["device"]}
         for run in runs
         if run.record
@@ -336,13 +341,9 @@ def costs(runs: Sequence[ComparedRun]) -> pd.DataFrame:
 def recipe_deviations(runs: Sequence[ComparedRun]) -> pd.DataFrame:
     """Where each recipe is not the paper's: a row a setting, a column a run, ``=`` where it is the paper's.
 
-    The row ``weights`` compares what was really used, not what was asked for.
+    What is compared is the recipe that really ran and the weights that were really used, not what was asked for.
     """
-    found = {
-        run.label: params.deviations(run.record.params | {"WEIGHTS": run.record.metrics["weights_used"]})
-        for run in runs
-        if run.record
-    }
+    found = {run.label: params.deviations(run.record.recipe) for run in runs if run.record}
     settings = [name for name in params.PAPER if any(name in differing for differing in found.values())]
     columns = {"paper": [str(params.PAPER[name]) for name in settings]}
     for label, differing in found.items():
@@ -423,7 +424,7 @@ def _name(record: Record) -> str:
 def _labels(records: Sequence[Record]) -> list[str]:
     """Distinct labels: backbone and weights; the seed where these repeat; the variant where that repeats
     too."""
-    labels = [plots.backbone_label(r.params["BACKBONE"], r.metrics["weights_used"]) for r in records]
+    labels = [plots.record_label(record) for record in records]
     for more in ("seed {SEED}", "{VARIANT}"):
         times = Counter(labels)
         labels = [

@@ -109,15 +109,45 @@ def build(p: Training, data: Dataset, compute: Compute, outputs: int = heads.GRA
     net.freeze(p.frozen_bn)
     net.to(compute.device, memory_format=torch.channels_last)
     if net.weights_used == "none":
+        size = recipe_for(net, p).input_size
         rows = np.sort(data.part("train")["row"].to_numpy()[:CALIBRATION_IMAGES])
 
         def batches():
             for part in np.array_split(rows, max(1, len(rows) // TRUNK_BATCH)):
-                yield compute.put(transforms.to_input(data.images[part], p.input_size, net.mean, net.std))
+                yield compute.put(transforms.to_input(data.images[part], size, net.mean, net.std))
 
         with compute.autocast():
             backbones.calibrate_norms(net, batches)
     return net
+
+
+def recipe_for(net: GradingNet, p: Training) -> Training:
+    """The recipe by which a network is really trained: the shorter one of ``p.without_pretraining``, if there is one and the network
+    started from random weights, else ``p`` itself. Features and training take this one.
+
+    Args:
+        net: Made by :func:`build` of ``p``; its ``weights_used`` decides.
+        p: The recipe that was asked for.
+    """
+    return p.shortened() if net.weights_used == "none" and p.without_pretraining else p
+
+
+def described(net: GradingNet, p: Training) -> dict[str, str | int]:
+    """The metrics by which a record says what was trained: ``weights_used``; ``recipe``, :data:`drstudy.params.SHORT` or
+    :data:`drstudy.params.FULL`; and the ``epochs``, ``views`` and ``input_size`` (pixels) of that recipe.
+
+    Args:
+        net, p: As :func:`recipe_for` takes them.
+    """
+    recipe = recipe_for(net, p)
+    name = params.FULL if recipe is p else params.SHORT
+    return {
+        "weights_used": net.weights_used,
+        "recipe": name,
+        "epochs": recipe.epochs,
+        "views": recipe.views,
+        "input_size": recipe.input_size,
+    }
 
 
 def fit(
@@ -134,7 +164,7 @@ def fit(
     Args:
         net: Made by :func:`build`; changed in place.
         features: Of the same recipe.
-        p: The recipe.
+        p: The recipe, of :func:`recipe_for`.
         compute: Device and precision.
         folder: Where checkpoints and TensorBoard logs go, and from where a killed run is resumed; ``None`` keeps nothing.
         task: What is learnt, and how.
@@ -280,7 +310,7 @@ class _Keeper:
         start = backbones.digest_of(dict(net.named_parameters())) if folder else ""
         described = json.dumps(
             [
-                p.model_dump(mode="json", exclude={"threads", "processes"}),
+                p.model_dump(mode="json", exclude={"threads", "processes", "without_pretraining"}),
                 net.weights_used,
                 start,
                 features.data.key,
@@ -468,6 +498,7 @@ def main(arguments: list[str] | None = None) -> None:
     audit = records.load(paths.resolve(p.audit))
     data = dataset.load(audit)
     net = build(p, data, compute)
+    p = recipe_for(net, p)
     with team.main_process_first():
         store = open_features(net, data, p, compute)
     fit(net, store, p, compute, p.folder, team=team)

