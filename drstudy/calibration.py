@@ -133,9 +133,9 @@ def summary(
             simulated = (random.random(len(probability)) < probability for _ in range(REPEATS))
             chance = np.mean([ece(probability, found, bins, adaptive) for found in simulated])
             add(name + suffix, ece(probability, outcome, bins, adaptive), gaps, chance)
-    of_truth = np.where(outcome, probability, 1 - probability).clip(min=np.finfo(float).eps)
+    of_truth = np.where(outcome, probability, 1 - probability)
     errors = metrics.per_image(*metrics.arrays(predictions)[:2])
-    errors |= {f"brier_ge{cut}": (outcome - probability) ** 2, f"nll_ge{cut}": -np.log(of_truth)}
+    errors |= {f"brier_ge{cut}": (outcome - probability) ** 2, f"nll_ge{cut}": -metrics.log(of_truth)}
     for name, error in errors.items():
         add(name, error.mean(), error[:, None])
     return pd.DataFrame(rows)
@@ -157,7 +157,7 @@ def fit_temperature(validation: pd.DataFrame) -> float:
     from scipy.optimize import minimize_scalar
 
     grade, p, _ = metrics.arrays(validation)
-    logs = np.log(p.clip(min=np.finfo(float).eps))
+    logs = metrics.log(p)
     rows = np.arange(len(grade))
 
     def nll(log_t: float) -> float:
@@ -175,7 +175,7 @@ def fit_temperature(validation: pd.DataFrame) -> float:
 def scaled(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
     """Predictions with their probabilities at another temperature; all else as it was."""
     p = predictions[metrics.PROBABILITIES].to_numpy(dtype=float)
-    logs = np.log(p.clip(min=np.finfo(float).eps)) / temperature
+    logs = metrics.log(p) / temperature
     logs -= np.logaddexp.reduce(logs, axis=1)[:, None]
     return predictions.assign(**dict(zip(metrics.PROBABILITIES, np.exp(logs).T)))
 

@@ -123,13 +123,39 @@ def keep_freed_memory() -> bool:
     return all([mallopt(mmap_threshold, huge), mallopt(trim_threshold, huge)])
 
 
-def _cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware (AMX or AVX512-BF16); without it bf16 is slower than fp32."""
+NO_BF16_BELOW = (
+    "SSE41",
+    "AVX",
+    "AVX2",
+    "AVX2_VNNI",
+    "AVX2_VNNI_2",
+    "AVX512_MIC",
+    "AVX512_MIC_4OPS",
+    "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+)
+"""Limits of oneDNN, the library behind torch's layers on a CPU, that leave its units for bf16 unused."""
+
+
+def _cpu_has_bf16(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether bf16 is multiplied in hardware here (AMX or AVX512-BF16); without it bf16 is slower than fp32.
+
+    The processor must have the units and oneDNN must be allowed to use them. ``ONEDNN_MAX_CPU_ISA`` (or its older name
+    ``DNNL_MAX_CPU_ISA``) can forbid it, and so can this build of torch.
+    """
+    import torch
+
     try:
-        with open("/proc/cpuinfo") as file:
+        with open(cpuinfo) as file:
             flags = file.read()
     except OSError:
         return False
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    if limit.upper() in NO_BF16_BELOW:
+        return False
+    with contextlib.suppress(AttributeError, RuntimeError):  # a build without oneDNN has no such question
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 

@@ -156,7 +156,19 @@ def resampled_sums(
     ids, patient = np.unique(np.asarray(patient_ids), return_inverse=True)
     by_patient = np.zeros((len(ids), values.shape[1]))
     np.add.at(by_patient, patient, values)
-    return np.concatenate([counts @ by_patient for counts in _chunks(len(ids), resamples, seed)])
+    return np.concatenate(
+        [weighted_sums(counts, by_patient) for counts in _chunks(len(ids), resamples, seed)]
+    )
+
+
+def weighted_sums(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The matrix product of (B, N) weights and (N, k) or (N,) values, equal to the bit on every processor.
+
+    ``weights @ values`` would call a BLAS library, which adds in another order on a processor with other instructions.
+    ``einsum`` without optimisation adds in one order.
+    """
+    weights, values = np.asarray(weights, dtype=float), np.asarray(values, dtype=float)
+    return np.einsum("bn,n...->b...", weights, values, optimize=False)
 
 
 def percentiles(value: float, draws: np.ndarray) -> dict[str, float]:

@@ -4,7 +4,7 @@
     python tests/processors.py avx2                  the same under one kind
     python tests/processors.py avx2 -- COMMAND ...   any command under one kind
 
-It is the libraries that are lowered (torch and its oneDNN and MKL, OpenBLAS, NumPy, OpenCV), each by its own switch, not the processor. So
+It is the libraries that are lowered (torch and its oneDNN and MKL, OpenBLAS, NumPy, OpenCV, the C library), each by its own switch, not the processor. So
 times come close to those of the other kind, and last digits become those of its code paths; a processor of another maker may still
 differ in what MKL chooses.
 """
@@ -38,8 +38,14 @@ OPENCV_LEVELS = (
 )
 
 
-def _lowered(torch: str, onednn: str, mkl: str, openblas: str, numpy: int, opencv: int) -> dict[str, str]:
-    """Environment variables of one kind; ``numpy`` and ``opencv`` say how many of the highest and first levels are switched off."""
+def _lowered(
+    torch: str, onednn: str, mkl: str, openblas: str, numpy: int, opencv: int, glibc: str = ""
+) -> dict[str, str]:
+    """Environment variables of one kind.
+
+    ``numpy`` and ``opencv`` say how many of the highest and first levels are switched off. ``glibc`` lists what the C library's
+    ``exp``, ``sin`` and so on must do without; every processor of the two higher kinds has all that they use.
+    """
     return {
         "ATEN_CPU_CAPABILITY": torch,
         "ONEDNN_MAX_CPU_ISA": onednn,
@@ -47,13 +53,13 @@ def _lowered(torch: str, onednn: str, mkl: str, openblas: str, numpy: int, openc
         "OPENBLAS_CORETYPE": openblas,
         "NPY_DISABLE_CPU_FEATURES": " ".join(NUMPY_LEVELS[len(NUMPY_LEVELS) - numpy :]),
         "OPENCV_CPU_DISABLE": ",".join(OPENCV_LEVELS[:opencv]),
-    }
+    } | ({"GLIBC_TUNABLES": f"glibc.cpu.hwcaps={glibc}"} if glibc else {})
 
 
 KINDS: dict[str, dict[str, str]] = {
     "avx512": _lowered("avx512", "AVX512_CORE", "AVX512", "SKYLAKEX", 2, 0),
     "avx2": _lowered("avx2", "AVX2", "AVX2", "HASWELL", 3, 6),
-    "sse4": _lowered("default", "SSE41", "SSE4_2", "NEHALEM", 4, 10),
+    "sse4": _lowered("default", "SSE41", "SSE4_2", "NEHALEM", 4, 10, "-AVX,-AVX2,-FMA"),
 }
 """Kinds below a recent server: AVX-512 without bf16 units, AVX2 (most laptops and many servers), and what every x86-64 processor has."""
 

@@ -214,7 +214,13 @@ def measure_eye(
         else:
             cover = part[fov]
             found.append(
-                rows("part", region, lit, area=cover.sum(dtype=np.float64) / pixels, heat=share @ cover)
+                rows(
+                    "part",
+                    region,
+                    lit,
+                    area=cover.sum(dtype=np.float64) / pixels,
+                    heat=statistics.weighted_sums(share, cover),
+                )
             )
     for region, mask in named.items():
         cover = None if mask is None else mask[fov]
@@ -226,7 +232,7 @@ def measure_eye(
             near = _within((mask > 0) & fov, tolerance * disc_px)[fov]
             values = {
                 "area": cover.sum(dtype=np.float64) / pixels,
-                "heat": share @ cover,
+                "heat": statistics.weighted_sums(share, cover),
                 "hit": (peaks & near).sum(1) / peaks.sum(1),
                 "hit_chance": near.mean(),
             }
@@ -452,7 +458,7 @@ def _means(used: pd.DataFrame, resamples: int, seed: int) -> dict[str, float]:
     draws = np.full((1, 4), np.nan)
     if len(names) >= FEWEST_PATIENTS:
         weights = statistics.resample_counts(names, resamples, seed)[:, patient].astype(float)
-        draws = weights @ values / weights.sum(1, keepdims=True)
+        draws = statistics.weighted_sums(weights, values) / weights.sum(1, keepdims=True)
     found = {"area": float(points[0, 1]), "hit_chance": float(points[0, 3])}
     for name, value, drawn in zip(
         ("heat", "enrichment", "difference", "hit"), _derived(points), _derived(draws)

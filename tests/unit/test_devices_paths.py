@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import processors
 import pytest
 import torch
 
@@ -121,6 +122,46 @@ def test_auto_is_the_cpu_where_there_is_no_cuda(monkeypatch):
     monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: True)
     assert devices.setup() == Compute("cpu", "bf16")
     assert devices.setup("cpu", "fp32") == Compute("cpu", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("flag", "limit", "supported", "expected"),
+    [
+        ("amx_bf16", None, True, True),
+        ("avx512_bf16", None, True, True),
+        ("avx512f", None, True, False),
+        ("amx_bf16", "AVX512_CORE_BF16", True, True),
+        ("amx_bf16", "ALL", True, True),
+        ("amx_bf16", "AVX512_CORE", True, False),
+        ("amx_bf16", "avx2", True, False),
+        ("amx_bf16", "SSE41", True, False),
+        ("amx_bf16", None, False, False),
+    ],
+)
+def test_bf16_needs_the_units_and_the_permission_to_use_them(
+    monkeypatch, tmp_path, flag, limit, supported, expected
+):
+    """``auto`` follows the limit that oneDNN is given, not only what the processor could do."""
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"flags\t\t: fpu avx2 {flag}\n")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False)
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+        if limit:
+            monkeypatch.setenv(name, limit)
+            assert devices._cpu_has_bf16(str(file)) == expected
+            monkeypatch.delenv(name)
+    if not limit:
+        assert devices._cpu_has_bf16(str(file)) == expected
+    assert not devices._cpu_has_bf16(str(tmp_path / "absent"))
+
+
+def test_auto_is_fp32_under_every_lowered_kind_of_processor(monkeypatch):
+    """None of the kinds that are emulated multiplies bf16 in hardware."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for kind in processors.KINDS.values():
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", kind["ONEDNN_MAX_CPU_ISA"])
+        assert devices.setup() == Compute("cpu", "fp32")
 
 
 def test_auto_precision_on_cuda_is_bf16_only_in_hardware(cuda):

@@ -1,22 +1,45 @@
-"""The loader of expected numbers refuses a tolerance that guards nothing."""
+"""The loader of expected numbers refuses a tolerance that guards nothing or that nobody measured."""
 
 from __future__ import annotations
 
-import pytest
-from expectations import Expectation, load
+import json
 
-GOOD = {"stage": "03", "metric": "qwk", "value": 0.4, "tolerance": 0.01, "reason": "rounding", "seed_sd": 0.1}
+import expectations
+import pytest
+from expectations import Expectation, load, tolerance
+
+GOOD = {
+    "stage": "03",
+    "metric": "qwk",
+    "reason": "training in single precision",
+    "exact": False,
+    "value": 0.4,
+    "spread": 0.002,
+    "step": 0.0,
+    "tolerance": 0.01,
+    "seed_sd": 0.1,
+    "measured": ("native-1", "avx2-1"),
+}
+COUNT = GOOD | {"exact": True, "value": 7, "spread": 0.0, "tolerance": 0.0, "seed_sd": None}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tolerance": 0.4}, "not below the value"),
+        ({"tolerance": 0.02}, "not by the rule, which gives 0.01"),
+        ({"tolerance": 0.009}, "not by the rule"),
+        ({"spread": 0.0}, "not by the rule"),
+        ({"spread": 0.09, "tolerance": 0.45, "seed_sd": None}, "not below the value"),
         ({"value": 0.0}, "not below the value"),
         ({"value": -0.005}, "not below the value"),
-        ({"tolerance": 0.1}, "spread over seeds"),
+        ({"seed_sd": 0.019}, r"above 0\.5 times 0\.019, the standard deviation over seeds"),
+        ({"spread": -0.1}, "below 0"),
         ({"tolerance": -0.1}, "below 0"),
-        ({"reason": " "}, "needs its reason"),
+        ({"reason": " "}, "reason is missing"),
+        ({"measured": ("native-1",)}, "at least two settings"),
+        ({"measured": ("native-1", "native-1")}, "at least two settings"),
+        ({"exact": True}, "an exact number has no spread"),
+        ({"exact": True, "spread": 0.0, "tolerance": 0.01}, "an exact number has no spread"),
     ],
 )
 def test_dishonest_tolerance_is_refused(change, message):
@@ -25,10 +48,18 @@ def test_dishonest_tolerance_is_refused(change, message):
         Expectation(**GOOD | change)
 
 
-def test_count_of_zero_may_be_exact():
-    zero = Expectation(**GOOD | {"value": 0, "tolerance": 0})
-    assert zero.holds(0)
-    assert not zero.holds(1)
+def test_the_rule():
+    assert tolerance(0.4, 0.002) == 0.01
+    assert tolerance(0.4, 0.002, step=0.02) == 0.02, "at least one step of a number that moves in steps"
+    assert tolerance(-0.4, 0.0) == 0.4e-9, "at least the rounding of double precision"
+    Expectation(**GOOD | {"spread": 0.0, "step": 0.01})
+
+
+def test_exact_numbers_have_no_tolerance():
+    for value in (0, 7):
+        one = Expectation(**COUNT | {"value": value})
+        assert one.holds(value)
+        assert not one.holds(value + 1)
 
 
 def test_tolerance_is_both_ways():
@@ -40,8 +71,46 @@ def test_file_is_honest():
     assert len(load()) > 10
 
 
+def test_file_was_measured_under_several_kinds():
+    kinds = {name.split("-")[0] for one in load() for name in one.measured}
+    assert len(kinds) >= 2
+
+
 def test_unknown_field_is_refused(tmp_path):
     file = tmp_path / "expected.json"
-    file.write_text('[{"stage": "03", "metric": "qwk", "value": 1, "tolerance": 0, "reasons": "x"}]')
+    file.write_text(json.dumps([GOOD | {"reasons": "x"}]))
     with pytest.raises(TypeError, match="reasons"):
         load(file)
+
+
+def test_an_entry_is_made_of_what_was_measured():
+    found = {"native-1": 0.4, "native-2": 0.401, "avx2-1": 0.399}
+    made = expectations.entry(GOOD, found, [0.4, 0.5, 0.3])
+    assert made["value"] == 0.4
+    assert made["spread"] == pytest.approx(0.002)
+    assert made["tolerance"] == pytest.approx(0.01)
+    assert made["seed_sd"] == pytest.approx(0.1)
+    assert made["measured"] == ["native-1", "native-2", "avx2-1"]
+    Expectation(**made)
+
+
+def test_a_machine_that_emulates_fewer_kinds_keeps_the_larger_spread():
+    old = GOOD | {"measured": ["native-1", "native-2", "avx512-1"]}
+    found = {"native-1": 0.41, "native-2": 0.4101}
+    made = expectations.entry(old, found, [])
+    assert (made["value"], made["spread"]) == (0.41, 0.002)
+    assert made["measured"] == ["native-1", "native-2", "avx512-1 (earlier)"]
+    again = expectations.entry(made, found | {"avx512-1": 0.4102}, [])
+    assert again["spread"] == pytest.approx(0.0002), "what is measured anew replaces what was kept"
+    assert again["measured"] == ["native-1", "native-2", "avx512-1"]
+
+
+def test_an_exact_number_that_moved_is_refused():
+    made = expectations.entry(COUNT, {"native-1": 7, "avx2-1": 8}, [])
+    with pytest.raises(ValueError, match="an exact number has no spread"):
+        Expectation(**made)
+
+
+def test_settings_are_those_that_can_be_run_here(monkeypatch):
+    monkeypatch.setattr(expectations.processors, "available", lambda: ["sse4"])
+    assert [str(s) for s in expectations.settings()] == ["native-1", "native-2", "sse4-1"]
