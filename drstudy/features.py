@@ -32,8 +32,6 @@ from drstudy.params import Training
 
 VERSION = 2
 """Part of the store's key: raise it when the same view would be stored differently."""
-TRUNK_BATCH = 16
-"""Images a pass of the trunk on a CPU; more fall out of a core's cache."""
 CUDA_TRUNK_BATCH = 256
 
 
@@ -74,7 +72,7 @@ class Features:
     @property
     def trunk_batch(self) -> int:
         """Images a pass of the trunk."""
-        return CUDA_TRUNK_BATCH if self.compute.is_cuda else TRUNK_BATCH
+        return CUDA_TRUNK_BATCH if self.compute.is_cuda else self.net.trunk_batch
 
     def close(self, keep: bool) -> None:
         """Give back what is held; ``keep`` leaves files for the next run."""

@@ -17,7 +17,7 @@ from drstudy.features import Features
 from drstudy.models import backbones, heads, ram
 from drstudy.models.backbones import GradingNet
 
-BATCH = 64
+CUDA_BATCH = 64
 
 
 @torch.no_grad()
@@ -53,8 +53,9 @@ def predict(net: GradingNet, images: np.ndarray, compute: Compute, input_size: i
     """Probabilities (N, 5) float64 of stored images (N, S, S, 3) uint8, by the whole network."""
     net.eval()
     logits = []
-    for start in range(0, len(images), BATCH):
-        batch = transforms.to_input(images[start : start + BATCH], input_size, net.mean, net.std)
+    step = CUDA_BATCH if compute.is_cuda else net.trunk_batch
+    for start in range(0, len(images), step):
+        batch = transforms.to_input(images[start : start + step], input_size, net.mean, net.std)
         with compute.autocast():
             logits.append(net(compute.put(batch)).float().cpu())
     return softmax(torch.cat(logits).numpy())

@@ -39,7 +39,7 @@ from drstudy import devices, params, paths, prediction, records, sampling, trans
 from drstudy.data import dataset
 from drstudy.data.dataset import Dataset
 from drstudy.devices import Compute
-from drstudy.features import TRUNK_BATCH, Features, open_features
+from drstudy.features import Features, open_features
 from drstudy.models import backbones, heads, norms
 from drstudy.models.backbones import GradingNet
 from drstudy.params import FineTuning, Training
@@ -113,7 +113,7 @@ def build(p: Training, data: Dataset, compute: Compute, outputs: int = heads.GRA
         rows = np.sort(data.part("train")["row"].to_numpy()[:CALIBRATION_IMAGES])
 
         def batches():
-            for part in np.array_split(rows, max(1, len(rows) // TRUNK_BATCH)):
+            for part in np.array_split(rows, max(1, len(rows) // net.trunk_batch)):
                 yield compute.put(transforms.to_input(data.images[part], size, net.mean, net.std))
 
         with compute.autocast():

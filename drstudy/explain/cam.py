@@ -168,7 +168,7 @@ def explain_images(
         rows: Which images, in which order; ``None`` is all.
         target: (N,) classes to explain; ``None`` explains the predicted ones (the paper's choice).
         layers: As :func:`grad_cam`.
-        batch_size: Images at a time.
+        batch_size: Images at a time; on a CPU no more than ``net.trunk_batch``.
 
     Raises:
         ValueError: If ``image_ids``, ``rows`` and ``target`` differ in length; also as :func:`grad_cam`.
@@ -182,6 +182,7 @@ def explain_images(
             f"{len(rows)} images are to be explained, but there are {given}: give one for each image."
         )
     layers = _layers(net, layers)
+    batch_size = batch_size if compute.is_cuda else min(batch_size, net.trunk_batch)
     # rounding in a folded trunk can move an activation across a ReLU, and a map with it: float32 means the very maps
     trunk = net.trunk if compute.precision == "fp32" else backbones.folded(net, size, compute.dtype).trunk
     began = told = time.monotonic()

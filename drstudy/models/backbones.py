@@ -27,6 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from drstudy import paths
 from drstudy.models import heads
 from drstudy.models.compat import torchvision
+from drstudy.models.convolutions import ClampedConv, PointwiseConv, SameConv
 
 zoo = torchvision.models
 
@@ -60,6 +61,7 @@ class GradingNet(nn.Module):
         frozen_bn: ``eval`` or ``track``; see :meth:`train`.
         cam_layers: Layers a map can be taken at, by public name: module path inside ``net``. The first is the
             paper's or the earliest, the last the one right before pooling.
+        trunk_batch: Images a pass of the trunk on a CPU; more fall out of a core's cache, and take memory.
         pooled: Whether nothing but mean pooling and the head comes after the last of them; with a linear head Grad-CAM
             there needs no gradient (*spec* A6).
     """
@@ -69,6 +71,7 @@ class GradingNet(nn.Module):
     head_path: str = "classifier"
     trainable: tuple[str, ...] = ()
     stride_multiple: int = 1
+    trunk_batch: int = 16
     pooled: bool = False
     outputs: int = heads.GRADES
 
@@ -94,6 +97,9 @@ class GradingNet(nn.Module):
         """The fine-tuned part: the trunk's features to logits (N, 5)."""
         raise NotImplementedError
 
+    def join_activations(self) -> None:
+        """In a trunk whose norms are folded, let convolutions apply the activations after them; here they stay as they are."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) to logits (N, 5)."""
         return self.tail(self.trunk(x))
@@ -114,8 +120,10 @@ class GradingNet(nn.Module):
             raise ValueError(f"FROZEN_BN is {frozen_bn!r}; it must be 'eval' or 'track'.")
         self.frozen_bn = frozen_bn
         self.requires_grad_(False)
-        for path in (*self.trainable, self.head_path):
-            self.net.get_submodule(path).requires_grad_(True)
+        learning = [self.net.get_submodule(path) for path in (*self.trainable, self.head_path)]
+        for module in learning:
+            module.requires_grad_(True)
+        PointwiseConv.convert(learning)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> GradingNet:
@@ -257,6 +265,7 @@ class FineResNet(ResNet):
 
 class VGG(GradingNet):
     head_path = "classifier.6"
+    trunk_batch = 4  # the first layers have 64 channels at full resolution: 13 MB an image at 224 pixels
 
     def _declare(self) -> None:
         pools = [i for i, module in enumerate(self.net.features) if isinstance(module, nn.MaxPool2d)]
@@ -266,7 +275,7 @@ class VGG(GradingNet):
         )
         self.trainable = tuple(f"features.{i}" for i in convolutions)
         self.cam_layers = {"block5_relu": f"features.{self.last - 1}"}
-        for module in self.net.features:
+        for module in self.net.features[self.split :]:
             if isinstance(module, nn.ReLU):
                 module.inplace = False  # a map needs the activation before and after
 
@@ -326,13 +335,26 @@ class EfficientNetLite(GradingNet):
                 module.momentum = (
                     0.1  # torch's; the package keeps TensorFlow's 0.01, whose statistics lag 100 steps behind
                 )
+        SameConv.convert(self.net)
+        self.net._stem_relu = nn.ReLU6()
 
     def _active_when_frozen(self) -> tuple[str, ...]:
         return ("_dropout",)
 
+    def join_activations(self) -> None:
+        """ReLU6 follows the first convolution, and in a block the expanding and the depthwise one, but not the last."""
+        net = self.net
+        net._conv_stem = ClampedConv(net._conv_stem)
+        net._stem_relu = nn.Identity()
+        for block in net._blocks[:-1]:
+            if hasattr(block, "_expand_conv"):
+                block._expand_conv = ClampedConv(block._expand_conv)
+            block._depthwise_conv = ClampedConv(block._depthwise_conv)
+            block._swish = nn.Identity()
+
     def trunk(self, x: Tensor) -> Tensor:
         net = self.net
-        x = F.relu6(net._bn0(net._conv_stem(x)))
+        x = net._stem_relu(net._bn0(net._conv_stem(x)))
         for block in net._blocks[:-1]:
             x = block(x)
         return x
@@ -454,6 +476,7 @@ def folded(net: GradingNet, size: int, dtype: torch.dtype = torch.float32) -> Gr
         for conv, norm in pairs:
             copied.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
             copied.set_submodule(names[norm], nn.Identity())
+        copied.join_activations()
         copied.to(memory_format=torch.channels_last)
         found = copied.trunk(probe)
     if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
@@ -619,6 +642,8 @@ def calibrate_norms(net: GradingNet, batches: Callable[[], Iterator[Tensor]]) ->
         batches: Yields normalised images (N, 3, H, W), N >= 2.
     """
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
     momenta, modes = (
         [norm.momentum for norm in norms],
         [(module, module.training) for module in net.modules()],

@@ -16,6 +16,7 @@ from photographs import eyepacs
 from drstudy import features, params, paths, records, training, transforms
 from drstudy.data import dataset, images, sources, splits
 from drstudy.devices import Compute
+from drstudy.models import backbones
 
 CPU = Compute("cpu", "fp32")
 FLOAT32 = 1e-5
@@ -71,7 +72,7 @@ def test_draws_are_the_trunk_on_the_views_asked_for(data, feature_store):
 
 @pytest.mark.parametrize("feature_store", [True, False], ids=["stored", "live"])
 def test_clean_images_come_in_order_whole_and_not_augmented(data, feature_store, monkeypatch):
-    monkeypatch.setattr(features, "TRUNK_BATCH", 3)
+    monkeypatch.setattr(backbones.GradingNet, "trunk_batch", 3)
     source = opened(data, feature_store=feature_store)
     assert source.clean["split"].tolist() == ["validation"] * 7 + ["test"] * 6
     positions = np.array([2, 3, 4, 5, 6, 12, 0, 8, 7, 1])
@@ -100,7 +101,8 @@ def test_the_store_keeps_every_bit(data, precision):
     """In the batches in which the store was written, so that not even the order of sums differs."""
     half = Compute("cpu", precision)
     sources = [
-        opened(data, half, batch_size=features.TRUNK_BATCH, feature_store=stored) for stored in (True, False)
+        opened(data, half, batch_size=backbones.GradingNet.trunk_batch, feature_store=stored)
+        for stored in (True, False)
     ]
     positions, views = torch.arange(13).repeat_interleave(2), torch.arange(2).repeat(13)
     (stored, _), (live, _) = (drawn(source, positions, views) for source in sources)
@@ -234,7 +236,7 @@ def test_a_killed_run_leaves_no_store_that_looks_whole(data, own_folders, monkey
             raise KeyboardInterrupt
         return real(self, images)
 
-    monkeypatch.setattr(features, "TRUNK_BATCH", 8)
+    monkeypatch.setattr(backbones.GradingNet, "trunk_batch", 8)
     with monkeypatch.context() as patch:
         patch.setattr(features.Live, "trunk", killed)
         with pytest.raises(KeyboardInterrupt):
