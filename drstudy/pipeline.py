@@ -86,6 +86,7 @@ class Profile(BaseModel):
         notebooks: Those that the profile runs; empty is all of the study that is asked for.
         backbones, seeds: Notebooks 03 and 05 run once for each pair.
         overrides: Parameters of notebook 03 for one backbone, by its name, over those of the profile's files.
+        heatmap_overrides: The same for notebook 05.
         lesion_labels: Whether the photographs have labels of lesions; without them there is no notebook 07.
         models_from: The profile whose trained networks notebooks 05 and 07 look at; empty means this one.
         ablation: Further runs of notebook 03 that notebook 04 compares with each other, and with no other network.
@@ -98,6 +99,7 @@ class Profile(BaseModel):
     backbones: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     overrides: dict[str, dict[str, Any]] = {}
+    heatmap_overrides: dict[str, dict[str, Any]] = {}
     lesion_labels: bool = True
     models_from: str = ""
     ablation: Ablation | None = None
@@ -213,6 +215,7 @@ def plan(name: str, study: str = "core") -> list[Stage]:
             folder for folder, (other, _) in zip(models, pairs) if other == backbone and folder != model
         ]
         own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model, "OTHERS": others}
+        own |= chosen.heatmap_overrides.get(backbone, {})
         stages.append(Stage(HEATMAPS, name, variant, own, (audit, model, *others)))
     ablated = _ablated(name, chosen, common | {"AUDIT": audit})
     stages += ablated

@@ -638,7 +638,7 @@ def calibrate_norms(net: GradingNet, batches: Callable[[], Iterator[Tensor]]) ->
     random.
 
     Args:
-        net: Changed in place; its mode and the momentum of its norms are as before afterwards.
+        net: Changed in place; its mode and the momentum of its norms are as before afterwards. Without norms nothing is computed.
         batches: Yields normalised images (N, 3, H, W), N >= 2.
     """
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]

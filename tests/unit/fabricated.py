@@ -48,11 +48,15 @@ def fine_tuning(
     """
     seed = changes.get("seed", 0)
     changes = {"variant": f"{backbone}-seed{seed}", "weights": weights_used, **changes}
-    run = records.start(params.FineTuning(backbone=backbone, **changes))
+    asked = params.FineTuning(backbone=backbone, **changes)
+    short = weights_used == "none" and asked.without_pretraining
+    recipe = asked.shortened() if short else asked
+    run = records.start(asked)
     validation = predictions.assign(split="validation", image_id=predictions["image_id"] + "_v")
     pd.concat([predictions, validation]).to_csv(run.path("predictions.csv"), index=False)
     history(seed).to_csv(run.path("history.csv"), index=False)
     run.metric(parameters_total=7_000_000, parameters_trainable=1_000_000, weights_used=weights_used)
+    run.metric(recipe=params.SHORT if short else params.FULL, epochs=recipe.epochs, views=recipe.views)
     run.metric(seconds_trunk=12.5, seconds_per_epoch=3.25, best_epoch=2)
     run.finish()
     return records.load(run.folder)

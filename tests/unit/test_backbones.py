@@ -582,6 +582,11 @@ def test_calibrated_norms_keep_activations_in_scale():
         assert not 0.7 < fresh.trunk(3 * batch(8, seed=9) + 2).std() < 1.3, "uncalibrated it would not hold"
 
 
+def test_without_norms_no_batch_is_asked_for():
+    net = backbones.empty("vgg11", "single")
+    backbones.calibrate_norms(net, lambda: pytest.fail("a network without norms has nothing to estimate"))
+
+
 def test_calibration_is_the_mean_over_batches():
     net = backbones.build("resnet18", seed=1)
     batches = [batch(4, seed=0), batch(4, seed=1) + 1]

@@ -40,6 +40,16 @@ def test_what_was_changed_is_read_from_the_records(own_folders, test_images):
     assert oddities.changed(base, ablated(test_images, "same")) == {}
 
 
+def test_what_was_changed_is_the_recipe_that_ran(own_folders, test_images):
+    """A short recipe that held is a change; one that did not is none."""
+    settings = {"EPOCHS": 2}
+    base = ablated(test_images, "paper")
+    assert oddities.changed(base, ablated(test_images, "a", without_pretraining=settings)) == {}
+    short = ablated(test_images, "b", weights="none", without_pretraining=settings)
+    assert oddities.changed(base, short) == {"WEIGHTS": ("bundled", "none"), "EPOCHS": (100, 2)}
+    assert "epochs 2 (paper 100)" in oddities.describe([short])
+
+
 @pytest.mark.parametrize(
     ("changes", "says"), [({}, "in nothing"), ({"head": "single", "sampler": "none"}, "in HEAD, SAMPLER")]
 )

@@ -141,6 +141,67 @@ def test_the_paper_profile_trains_the_printed_recipe():
         assert params.deviations(stage.parameters()) == {}, stage.variant
 
 
+# --- a shorter recipe without pretraining -------------------------------------------------------------
+
+TRAINED = (params.FineTuning, params.Oversampling, params.ViewsStudy)
+
+
+@pytest.mark.parametrize("notebook", TRAINED)
+def test_without_pretraining_has_the_named_settings_and_leaves_all_others(notebook):
+    p = notebook.check(
+        {"WITHOUT_PRETRAINING": {"EPOCHS": 2, "LEARNING_RATE": "1e-4", "BETAS": [0, 0.9]}, "SEED": 5}
+    )
+    assert p.without_pretraining == {"EPOCHS": 2, "LEARNING_RATE": 1e-4, "BETAS": [0.0, 0.9]}, (
+        "numbers, not text"
+    )
+    short = p.shortened()
+    assert (short.epochs, short.learning_rate, short.betas) == (2, 1e-4, (0.0, 0.9))
+    changed = {name for name, value in short.model_dump().items() if value != getattr(p, name)}
+    assert changed == {"epochs", "learning_rate", "betas", "without_pretraining"}
+    assert short.shortened() == short, "it has no shorter one"
+    assert notebook.check(p.upper()) == p
+
+
+def test_by_default_no_recipe_is_shorter():
+    for notebook in TRAINED:
+        assert notebook().without_pretraining == {}
+        assert notebook().shortened() == notebook()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"EPOCS": 2}, r"WITHOUT_PRETRAINING: EPOCS is not a setting of it; did you mean EPOCHS\?"),
+        ({"epochs": 2}, r"epochs is not a setting of it; did you mean EPOCHS\?"),
+        ({"ELSE": 2}, "ELSE is not a setting of it; it may set EPOCHS, VIEWS"),
+        ({"EPOCHS": 0}, "WITHOUT_PRETRAINING: EPOCHS = 0: should be greater"),
+        ({"EPOCHS": "few"}, "EPOCHS = 'few': should be a valid integer"),
+        ({"EPOCHS": 0, "VIEWS": -1}, "EPOCHS = 0.*VIEWS = -1"),
+        ({"VIEWS": 0}, "WITHOUT_PRETRAINING: VIEWS 0 draws fresh views"),
+        (3, "WITHOUT_PRETRAINING = 3"),
+    ],
+)
+def test_a_shorter_recipe_is_checked_as_the_recipe_is(settings, message):
+    with pytest.raises(ParameterError, match=message):
+        params.FineTuning.check({"WITHOUT_PRETRAINING": settings})
+
+
+def test_a_shorter_recipe_changes_neither_the_network_nor_where_it_runs():
+    settled = set(params.FineTuning.names()) - set(params.SHORTENED)
+    assert {"BACKBONE", "WEIGHTS", "HEAD", "AUDIT", "PROFILE", "VARIANT", "SEED", "DEVICE"} <= settled
+    for name in settled:
+        with pytest.raises(ParameterError, match=f"{name} cannot differ between networks with and without"):
+            params.FineTuning.check({"WITHOUT_PRETRAINING": {name: params.FineTuning().upper()[name]}})
+
+
+def test_an_ablation_has_no_shorter_recipe_or_pretraining_would_change_more_than_one_thing():
+    assert params.FineTuning.check(params.paper_recipe()).without_pretraining == {}
+    for stage in pipeline.plan("demo"):
+        if stage.notebook == "03_fine_tuning":
+            has = bool(stage.parameters().without_pretraining)
+            assert has == (stage.variant.count("-") == 1), stage.variant
+
+
 # --- files -----------------------------------------------------------------------------------------
 
 
@@ -182,6 +243,21 @@ def test_bad_files_are_named(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(ParameterError, match=message):
         params.from_files("03_fine_tuning", [file])
+
+
+def test_only_without_pretraining_holds_settings_in_a_file_and_is_taken_whole(tmp_path):
+    first, second, third = (tmp_path / f"{name}.yaml" for name in "abc")
+    first.write_text("WITHOUT_PRETRAINING: {EPOCHS: 2, VIEWS: 1}\n")
+    second.write_text("WITHOUT_PRETRAINING: {LEARNING_RATE: 1e-4}\n")
+    third.write_text("EPOCHS: {VIEWS: 1}\n")
+    read = params.from_files("03_fine_tuning", [first]).without_pretraining
+    assert read == {"EPOCHS": 2, "VIEWS": 1}
+    read = params.from_files("03_fine_tuning", [first, second]).without_pretraining
+    assert read == {"LEARNING_RATE": 1e-4}
+    with pytest.raises(ParameterError, match=r"c\.yaml must be a flat .*; only WITHOUT_PRETRAINING holds"):
+        params.from_files("03_fine_tuning", [third])
+    with pytest.raises(ParameterError, match=r"a\.yaml must be a flat mapping of NAME: value\.$"):
+        params.from_files("01_data_audit", [first])
 
 
 def test_a_lower_case_override_is_not_silently_dropped():

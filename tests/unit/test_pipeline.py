@@ -144,6 +144,20 @@ def test_bad_profile_file_is_named(root):
         pipeline.plan("mine")
 
 
+def test_overrides_are_of_one_backbone_and_one_notebook(root):
+    folder = root / "params" / "mine"
+    folder.mkdir(parents=True)
+    lines = ["description: x", "backbones: [densenet121, vgg16]", "overrides: {vgg16: {EPOCHS: 7}}"]
+    lines += ["heatmap_overrides: {vgg16: {MAX_IMAGES: 9}}"]
+    (folder / "profile.yaml").write_text("\n".join(lines))
+    trained, explained = (
+        {s.variant: s.parameters() for s in pipeline.plan("mine") if s.notebook == notebook}
+        for notebook in (pipeline.TRAINING, pipeline.HEATMAPS)
+    )
+    assert {name: p.epochs for name, p in trained.items()} == {"densenet121-seed0": 3, "vgg16-seed0": 7}
+    assert {name: p.max_images for name, p in explained.items()} == {"densenet121-seed0": 0, "vgg16-seed0": 9}
+
+
 def test_source_digest_is_of_the_text_not_of_the_outputs(root):
     write_notebook(root, "1 + 1")
     before = pipeline.source_digest(pipeline.AUDIT)
@@ -211,6 +225,8 @@ def test_unknown_parameter_is_refused_before_a_kernel_starts(own_folders, monkey
         pipeline.run(stage, {"EPOHCS": 3})
     with pytest.raises(params.ParameterError, match="EPOCHS = 0"):
         pipeline.run(stage, {"EPOCHS": 0})
+    with pytest.raises(params.ParameterError, match=r"WITHOUT_PRETRAINING: EPOHCS .* did you mean EPOCHS\?"):
+        pipeline.run(stage, {"WITHOUT_PRETRAINING": {"EPOHCS": 3}})
     assert not stage.record.parent.exists()
 
 

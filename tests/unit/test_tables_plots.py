@@ -224,6 +224,28 @@ def test_deviations_name_the_weights_used_not_those_asked_for(images):
     assert differing.loc["weights", "VGG16 (no pretraining)"] == "none"
 
 
+@pytest.mark.parametrize(
+    ("used", "label", "epochs"),
+    [("none", "VGG16 (no pretraining, short recipe)", 2), ("imagenet", "VGG16 (ImageNet)", 3)],
+)
+def test_labels_costs_and_deviations_are_of_the_recipe_that_ran(images, used, label, epochs):
+    record = fine_tuning(
+        graded(images),
+        "vgg16",
+        used,
+        weights="imagenet-if-reachable",
+        without_pretraining={"EPOCHS": 2, "VIEWS": 1},
+    )
+    (run,) = tables.read_runs([record])
+    assert run.label == plots.record_label(record) == label
+    assert record.params["EPOCHS"] == 3, "what was asked for stays on record"
+    assert record.recipe["EPOCHS"] == record.metrics["epochs"] == epochs
+    differing = tables.recipe_deviations([run])[label]
+    assert (differing["epochs"], differing["views"]) == ((str(epochs), "1") if epochs == 2 else ("3", "2"))
+    costs = tables.costs([run]).loc[label]
+    assert (costs["epochs"], costs["views"]) == (epochs, record.recipe["VIEWS"])
+
+
 def test_seed_spread(runs, scores):
     spread = tables.seed_spread(scores, {"qwk": "QWK"})
     assert spread["label"].tolist() == ["EfficientNet-Lite0 (ImageNet, bundled)"]
@@ -271,6 +293,8 @@ def test_backbones_have_fixed_colours_and_labels():
     assert plots.backbone_colour("convnext_tiny") == plots.backbone_colour("convnext_tiny") not in known
     assert plots.backbone_label("densenet121", "none") == "DenseNet121 (no pretraining)"
     assert plots.backbone_label("vgg16", "imagenet") == "VGG16 (ImageNet)"
+    assert plots.backbone_label("vgg16", "none", params.SHORT) == "VGG16 (no pretraining, short recipe)"
+    assert plots.backbone_label("efficientnet_lite2", "bundled") == "EfficientNet-Lite2 (ImageNet, bundled)"
     assert (
         plots.backbone_label("convnext_tiny", "weights/eyes.safetensors")
         == "convnext_tiny (weights eyes.safetensors)"

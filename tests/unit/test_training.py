@@ -445,6 +445,89 @@ def norms(net):
     return {name: tensor for name, tensor in net.named_buffers() if "running" in name}
 
 
+SHORT = {"EPOCHS": 2, "VIEWS": 1, "INPUT_SIZE": 96}
+
+
+class Notebook03(Trained):
+    """As notebook 03 does it, with a recipe for networks without pretraining."""
+
+    def __init__(self, data, folder=None, prepare=None, **changes):
+        self.p = recipe(**{"without_pretraining": SHORT} | changes)
+        self.net = training.build(self.p, data, CPU)
+        self.recipe = training.recipe_for(self.net, self.p)
+        self.features = features.open_features(self.net, data, self.recipe, CPU)
+        if prepare:
+            prepare(self)
+        self.fit = training.fit(self.net, self.features, self.recipe, CPU, folder)
+        self.predictions = pd.concat(
+            [prediction.table(self.net, self.features, split, CPU) for split in ("validation", "test")]
+        )
+        self.history = self.fit.history
+
+
+def test_without_pretraining_the_short_recipe_trains_as_one_of_its_own(data):
+    """The same bytes as a recipe that asks for these settings outright: norms, store, draws and epochs."""
+    net = {"backbone": "resnet18", "weights": "none"}
+    run = Notebook03(data, **net)
+    assert training.described(run.net, run.p) == {
+        "weights_used": "none",
+        "recipe": params.SHORT,
+        "epochs": 2,
+        "views": 1,
+        "input_size": 96,
+    }
+    assert run.history["epoch"].max() == 2
+    outright = Trained(data, **net | {name.lower(): value for name, value in SHORT.items()})
+    assert run.features.folder == outright.features.folder, "one store"
+    same(run, outright)
+    assert training.described(outright.net, outright.p)["recipe"] == params.FULL
+
+
+def test_with_weights_the_full_recipe_trains_whatever_the_short_one_is(data, uninterrupted):
+    run = Notebook03(data)
+    assert run.recipe is run.p
+    assert training.described(run.net, run.p) == {
+        "weights_used": "bundled",
+        "recipe": params.FULL,
+        "epochs": 4,
+        "views": 2,
+        "input_size": 64,
+    }
+    same(run, uninterrupted)
+    assert run.features.folder == uninterrupted.features.folder
+
+
+@pytest.mark.parametrize("weights", ["imagenet-if-reachable", "none"])
+def test_what_was_found_decides_and_not_what_was_asked_for(data, tmp_path, offline, monkeypatch, weights):
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    p = recipe(backbone="resnet18", weights=weights, without_pretraining=SHORT)
+    assert training.recipe_for(training.build(p, data, CPU), p) == p.shortened()
+
+
+@pytest.mark.parametrize(
+    "kill", [killed_in(2, 1), killed_before_file(4)], ids=["in epoch 2", "before last 2"]
+)
+def test_a_killed_short_recipe_goes_on_to_the_same_numbers(data, tmp_path, kill):
+    net = {"backbone": "resnet18", "weights": "none"}
+    whole = Notebook03(data, **net)
+    with pytest.raises(KeyboardInterrupt):
+        Notebook03(data, tmp_path, prepare=kill, **net)
+    resumed = Notebook03(data, tmp_path, **net)
+    assert resumed.fit.resumed_at == 1
+    same(resumed, whole)
+
+
+def test_checkpoints_go_by_the_recipe_that_runs(data, tmp_path):
+    """Another short recipe is another training where it holds, and none where it does not."""
+    other = {"without_pretraining": {"EPOCHS": 1}}
+    Notebook03(data, tmp_path / "bundled", epochs=1)
+    assert Notebook03(data, tmp_path / "bundled", epochs=1, **other).fit.resumed_at == 1
+    net = {"backbone": "resnet18", "weights": "none"}
+    Notebook03(data, tmp_path / "none", **net)
+    assert Notebook03(data, tmp_path / "none", **net).fit.resumed_at == 2
+    assert Notebook03(data, tmp_path / "none", **net, **other).fit.resumed_at == 0
+
+
 def test_only_untrained_norms_are_calibrated_and_on_training_images_alone(data):
     pretrained = training.build(recipe(), data, CPU)
     plain = backbones.build("efficientnet_lite0", weights="bundled")
