@@ -25,9 +25,10 @@ install: $(VENV)/.installed ## make .venv with the exact versions
 reproduce: $(VENV)/.installed ## run the study: PROFILE=demo (default), eyepacs_mini, idrid_mini, paper; STUDY=core (default), all; CORES=n
 	@$(BIN)/drstudy reproduce --profile $(PROFILE) --study $(STUDY) --cores $(CORES)
 
-test: $(VENV)/.installed ## all tests, the notebooks included
+test: $(VENV)/.installed ## all tests, the notebooks included; then the fast ones as an AVX2 processor
 	@$(BIN)/python -m pytest -n 2 --dist loadscope tests
 	@$(BIN)/python tests/run_nbval.py
+	@$(BIN)/python tests/processors.py --if-possible avx2
 
 bench: $(VENV)/.installed ## measure every claim of speed, side by side with what people use today: BENCH="--quick", or script names
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'

@@ -30,7 +30,11 @@ import processors
 
 FILE = Path(__file__).resolve().parent / "expected" / "smoke.json"
 SEEDS = range(5)
-TRAINED = "03_fine_tuning/efficientnet_lite0-seed0"
+SEEDED = {
+    "02_oversampling": ("02", "02_oversampling", ""),
+    "03_fine_tuning/efficientnet_lite0-seed0": ("03", "03_fine_tuning", "efficientnet_lite0-seed0"),
+}
+"""Stages that are trained with every seed: their notebook, folder and variant."""
 
 MARGIN = 5
 """Times the measured spread: a processor that is not among the settings may lie outside their range, but not far."""
@@ -40,15 +44,15 @@ SHARE_OF_SEEDS = 0.5
 """The largest tolerance, relative to the standard deviation over seeds of training."""
 
 
-def tolerance(value: float, spread: float, step: float = 0.0) -> float:
-    """The one rule: five times the spread, but at least one step of the number and at least its rounding.
+def tolerance(value: float, assumed: float, step: float = 0.0) -> float:
+    """The one rule: five times the spread, but at least the number's step and at least its rounding.
 
     Args:
         value: Of the native run with one thread.
-        spread: Largest minus smallest value over the settings.
-        step: By how much the number changes when one decision or one pair of scores changes places; 0 for a smooth one.
+        assumed: The largest spread of the number's family.
+        step: By how much the number changes when a few scores change places; 0 for a smooth one.
     """
-    return max(MARGIN * spread, step, ROUNDING * abs(value))
+    return max(MARGIN * assumed, step, ROUNDING * abs(value))
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Expectation:
         exact: Whether every processor must give the same number, as for counts.
         value: Of the native run with one thread.
         spread: Largest minus smallest value over the settings in ``measured``.
+        family: Numbers of one kind, such as the log loss of every short training. Each takes the largest spread of its family,
+            since a few settings can agree by chance. Empty: a family of its own.
+        assumed: That largest spread.
         step: See :func:`tolerance`.
         tolerance: Found must be within it of ``value``; 0 for an exact number, else by :func:`tolerance`.
         seed_sd: Standard deviation over seeds 0 to 4 of training; None where no training of this stage is behind the number.
@@ -75,6 +82,8 @@ class Expectation:
     exact: bool
     value: float
     spread: float
+    family: str
+    assumed: float
     step: float
     tolerance: float
     seed_sd: float | None
@@ -86,16 +95,20 @@ class Expectation:
             raise ValueError(f"{name}: the reason is missing; say what the number is made of.")
         if len(set(self.measured)) < 2:
             raise ValueError(f"{name}: a spread needs at least two settings; there is {list(self.measured)}.")
-        if min(self.spread, self.step, self.tolerance) < 0:
+        if min(self.spread, self.assumed, self.step, self.tolerance) < 0:
             raise ValueError(f"{name}: spread, step and tolerance must not be below 0.")
         if self.exact:
-            if self.spread or self.step or self.tolerance:
+            if self.spread or self.assumed or self.step or self.tolerance:
                 raise ValueError(
                     f"{name}: an exact number has no spread, step or tolerance, but spread {self.spread:.3g}, "
                     f"step {self.step:.3g} and tolerance {self.tolerance:.3g} are given."
                 )
             return
-        rule = tolerance(self.value, self.spread, self.step)
+        if self.assumed < self.spread or (not self.family and self.assumed != self.spread):
+            raise ValueError(
+                f"{name}: the spread assumed, {self.assumed}, must be the largest of the family; its own is {self.spread}."
+            )
+        rule = tolerance(self.value, self.assumed, self.step)
         if not math.isclose(self.tolerance, rule, rel_tol=1e-6):
             raise ValueError(
                 f"{name}: the tolerance {self.tolerance} is not by the rule, which gives {rule}."
@@ -123,7 +136,13 @@ def load(file: Path = FILE) -> list[Expectation]:
         TypeError: If a field is missing or unknown.
     """
     entries = json.loads(file.read_text())
-    return [Expectation(**entry | {"measured": tuple(entry.get("measured", ()))}) for entry in entries]
+    found = [Expectation(**entry | {"measured": tuple(entry.get("measured", ()))}) for entry in entries]
+    for one in found:
+        if one.family and one.assumed != max(other.spread for other in found if other.family == one.family):
+            raise ValueError(
+                f"{one.stage} {one.metric}: {one.assumed} is not the largest spread of family {one.family}."
+            )
+    return found
 
 
 @dataclass(frozen=True)
@@ -170,17 +189,19 @@ class Run:
         return json.loads((self.results / "smoke" / stage / "run.json").read_text())["metrics"]
 
 
-def seeds(run: Run) -> list[dict[str, float]]:
-    """The metrics of the fine-tuning for every seed; a run that is older than that of the first seed is repeated."""
-    found = [run.metrics(TRAINED)]
-    first = (run.results / "smoke" / TRAINED / "run.json").stat().st_mtime
+def seeds(run: Run, stage: str) -> list[dict[str, float]]:
+    """The metrics of a stage for every seed of its training; a run that is older than that of the first seed is repeated."""
+    notebook, name, variant = SEEDED[stage]
+    found = [run.metrics(stage)]
+    first = (run.results / "smoke" / stage / "run.json").stat().st_mtime
     for seed in SEEDS[1:]:
-        variant = f"seed{seed}"
-        setting = ("-p", f"SEED={seed}", "-p", f"VARIANT={variant}")
-        record = run.results / "smoke" / "03_fine_tuning" / variant / "run.json"
+        other = f"{name}/seed{seed}"
+        record = run.results / "smoke" / other / "run.json"
         if not record.exists() or record.stat().st_mtime < first:
-            run.drstudy("run", "03", "--profile", "smoke", "--variant", "efficientnet_lite0-seed0", *setting)
-        found.append(run.metrics(f"03_fine_tuning/{variant}"))
+            chosen = ("--variant", variant) if variant else ()
+            setting = ("-p", f"SEED={seed}", "-p", f"VARIANT=seed{seed}")
+            run.drstudy("run", notebook, "--profile", "smoke", *chosen, *setting)
+        found.append(run.metrics(other))
     return found
 
 
@@ -188,7 +209,7 @@ def entry(old: dict, found: dict[str, float], of_seeds: list[float]) -> dict:
     """An entry with what was measured.
 
     Args:
-        old: The entry so far; ``stage``, ``metric``, ``reason``, ``exact`` and ``step`` are kept.
+        old: The entry so far; ``stage``, ``metric``, ``reason``, ``exact``, ``family`` and ``step`` are kept.
         found: The number for each setting, the reference first.
         of_seeds: The number for every seed; empty where no training of this stage is behind it.
     """
@@ -205,11 +226,24 @@ def entry(old: dict, found: dict[str, float], of_seeds: list[float]) -> dict:
         "exact": old["exact"],
         "value": value,
         "spread": spread,
+        "family": old.get("family", ""),
+        "assumed": spread,
         "step": step,
         "tolerance": 0.0 if old["exact"] else tolerance(value, spread, step),
         "seed_sd": float(f"{statistics.stdev(of_seeds):.4g}") if len(set(of_seeds)) > 1 else None,
         "measured": [*found, *(f"{name.removesuffix(' (earlier)')} (earlier)" for name in missing)],
     }
+
+
+def share_spreads(entries: list[dict]) -> list[dict]:
+    """The entries with the largest spread of each family, and the tolerance that follows."""
+    shared = []
+    for one in entries:
+        family = [other["spread"] for other in entries if one["family"] and other["family"] == one["family"]]
+        assumed = max([one["spread"], *family])
+        by_rule = 0.0 if one["exact"] else tolerance(one["value"], assumed, one["step"])
+        shared.append(one | {"assumed": assumed, "tolerance": by_rule})
+    return shared
 
 
 @contextlib.contextmanager
@@ -233,15 +267,15 @@ def measure(folder: Path) -> list[dict]:
         print(f"{setting}: {time.monotonic() - began:.0f} s", flush=True)
     reference = next(iter(runs.values()))
     began = time.monotonic()
-    other_seeds = seeds(reference)
+    of_seeds = {stage: seeds(reference, stage) for stage in SEEDED}
     print(f"other seeds: {time.monotonic() - began:.0f} s", flush=True)
     entries = []
     for old in json.loads(FILE.read_text()):
         stage, metric = old["stage"], old["metric"]
         found = {name: run.metrics(stage)[metric] for name, run in runs.items()}
-        trained = stage == TRAINED and not old["exact"]
-        entries.append(entry(old, found, [one[metric] for one in other_seeds] if trained else []))
-    return entries
+        trained = [] if old["exact"] else of_seeds.get(stage, [])
+        entries.append(entry(old, found, [one[metric] for one in trained]))
+    return share_spreads(entries)
 
 
 def main() -> None:

@@ -32,6 +32,26 @@ Found = dict[str, np.ndarray]
 LAYERS: dict[str, Callable[[], Found]] = {}
 """Name of a layer to what computes it: named arrays."""
 
+EQUAL = "equal to the bit"
+
+EXACT = [
+    "phantom_plan",
+    "phantom_masks",
+    "image_store",
+    "image_hashes",
+    "split",
+    "sampling_draws",
+    "metrics_of_predictions",
+    "bootstrap_draws",
+    "bootstrap_intervals",
+    "calibration_tables",
+    "temperature",
+    "heat_shares",
+    "lesion_detection",
+    "heat_intervals",
+]
+"""Layers that must be equal to the bit under every kind; a test holds them to it."""
+
 
 def layer(function: Callable[[], Found]) -> Callable[[], Found]:
     """Register a layer under its function's name, with its docstring as description."""
@@ -360,7 +380,7 @@ def same(a: Found, b: Found) -> bool:
 def agreement(a: Found, b: Found) -> str:
     """In words: equal to the bit, or by how much two results differ."""
     if same(a, b):
-        return "equal to the bit"
+        return EQUAL
     if a.keys() != b.keys() or any(a[key].shape != b[key].shape for key in a):
         return "another number of entries"
     differing = sum(int((x != y)[~(nan(x) & nan(y))].sum()) for x, y in ((a[k], b[k]) for k in a))

@@ -15,12 +15,14 @@ GOOD = {
     "exact": False,
     "value": 0.4,
     "spread": 0.002,
+    "family": "",
+    "assumed": 0.002,
     "step": 0.0,
     "tolerance": 0.01,
     "seed_sd": 0.1,
     "measured": ("native-1", "avx2-1"),
 }
-COUNT = GOOD | {"exact": True, "value": 7, "spread": 0.0, "tolerance": 0.0, "seed_sd": None}
+COUNT = GOOD | {"exact": True, "value": 7, "spread": 0.0, "assumed": 0.0, "tolerance": 0.0, "seed_sd": None}
 
 
 @pytest.mark.parametrize(
@@ -28,8 +30,10 @@ COUNT = GOOD | {"exact": True, "value": 7, "spread": 0.0, "tolerance": 0.0, "see
     [
         ({"tolerance": 0.02}, "not by the rule, which gives 0.01"),
         ({"tolerance": 0.009}, "not by the rule"),
-        ({"spread": 0.0}, "not by the rule"),
-        ({"spread": 0.09, "tolerance": 0.45, "seed_sd": None}, "not below the value"),
+        ({"spread": 0.0, "assumed": 0.0}, "not by the rule"),
+        ({"assumed": 0.001, "tolerance": 0.005}, "largest of the family"),
+        ({"assumed": 0.003, "tolerance": 0.015}, "largest of the family"),
+        ({"spread": 0.09, "assumed": 0.09, "tolerance": 0.45, "seed_sd": None}, "not below the value"),
         ({"value": 0.0}, "not below the value"),
         ({"value": -0.005}, "not below the value"),
         ({"seed_sd": 0.019}, r"above 0\.5 times 0\.019, the standard deviation over seeds"),
@@ -39,7 +43,7 @@ COUNT = GOOD | {"exact": True, "value": 7, "spread": 0.0, "tolerance": 0.0, "see
         ({"measured": ("native-1",)}, "at least two settings"),
         ({"measured": ("native-1", "native-1")}, "at least two settings"),
         ({"exact": True}, "an exact number has no spread"),
-        ({"exact": True, "spread": 0.0, "tolerance": 0.01}, "an exact number has no spread"),
+        ({"exact": True, "spread": 0.0, "assumed": 0.0, "tolerance": 0.01}, "an exact number has no spread"),
     ],
 )
 def test_dishonest_tolerance_is_refused(change, message):
@@ -51,8 +55,8 @@ def test_dishonest_tolerance_is_refused(change, message):
 def test_the_rule():
     assert tolerance(0.4, 0.002) == 0.01
     assert tolerance(0.4, 0.002, step=0.02) == 0.02, "at least one step of a number that moves in steps"
-    assert tolerance(-0.4, 0.0) == 0.4e-9, "at least the rounding of double precision"
-    Expectation(**GOOD | {"spread": 0.0, "step": 0.01})
+    assert tolerance(-0.4, 0.0) == pytest.approx(0.4e-9), "at least the rounding of double precision"
+    Expectation(**GOOD | {"spread": 0.0, "assumed": 0.0, "step": 0.01})
 
 
 def test_exact_numbers_have_no_tolerance():
@@ -103,6 +107,22 @@ def test_a_machine_that_emulates_fewer_kinds_keeps_the_larger_spread():
     again = expectations.entry(made, found | {"avx512-1": 0.4102}, [])
     assert again["spread"] == pytest.approx(0.0002), "what is measured anew replaces what was kept"
     assert again["measured"] == ["native-1", "native-2", "avx512-1"]
+
+
+def test_a_family_shares_its_largest_spread(tmp_path):
+    one, other = (
+        GOOD | {"family": "qwk"},
+        GOOD | {"family": "qwk", "metric": "qwk2", "spread": 0.004, "assumed": 0.004},
+    )
+    made = expectations.share_spreads([one, other, GOOD])
+    assert [x["assumed"] for x in made] == [0.004, 0.004, 0.002]
+    assert [x["tolerance"] for x in made] == pytest.approx([0.02, 0.02, 0.01])
+    file = tmp_path / "expected.json"
+    file.write_text(json.dumps(made))
+    assert len(load(file)) == 3
+    file.write_text(json.dumps([made[0], one | {"metric": "qwk3"}]))
+    with pytest.raises(ValueError, match="not the largest spread of family qwk"):
+        load(file)
 
 
 def test_an_exact_number_that_moved_is_refused():

@@ -190,6 +190,14 @@ def test_figure_draws_the_tables_numbers(table):
 # --- training --------------------------------------------------------------------------------------
 
 
+OTHER_BATCHES = 0.02
+"""A store of one view runs the trunk on other batches than a store of two, so last bits differ and training makes more of them.
+
+Measured over seeds 3 to 5, natively and as AVX2: probabilities differ by 0.0002 to 0.0044; the tolerance is five times that. The
+network of the wrong number of views, the fault that the test is there to find, differs by 0.29 to 0.38.
+"""
+
+
 def test_training_is_that_of_each_recipe_alone(own_folders, coloured_eyes, capsys):
     """A store of two views, read for one, gives the numbers of a store of one view; fresh views those of the live network."""
     data = coloured_eyes(size=96)
@@ -205,11 +213,13 @@ def test_training_is_that_of_each_recipe_alone(own_folders, coloured_eyes, capsy
         assert isinstance(source, features.Stored) == (number > 0)
         training.fit(net, source, alone, CPU)
         expected = prediction.table(net, source, "validation", CPU)
-        # a store of one view runs the trunk on other batches: last bits differ, and training makes more of them
-        tolerance = 1e-3 if number == 1 else 1e-6
-        pd.testing.assert_frame_equal(found.predictions[number][0], expected, rtol=0, atol=tolerance)
+        pd.testing.assert_frame_equal(
+            found.predictions[number][0], expected, rtol=0, atol=OTHER_BATCHES if number == 1 else 1e-6
+        )
     one, two = (found.predictions[k][0]["p0"].to_numpy() for k in (1, 2))
-    assert np.abs(one - two).max() > 1e-2, "other views make another network"
+    assert np.abs(one - two).max() > 5 * OTHER_BATCHES, (
+        "other views make another network, and that would be seen"
+    )
 
 
 def test_test_images_are_not_read(own_folders, coloured_eyes):
