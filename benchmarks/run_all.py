@@ -11,9 +11,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from side_by_side import processor
+
 HERE = Path(__file__).parent
 SCRIPTS = (
     "fine_tune",
+    "precision",
+    "convolutions",
     "prepare_images",
     "heatmaps",
     "heatmap_methods",
@@ -35,14 +39,6 @@ WANTED = {
 """Ratio that we set out to reach, by pattern of a benchmark's whole name; the rest are reports without a goal."""
 
 FIRST = ("ratio", "ours", "other", "unit", "same_result")
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def main() -> None:

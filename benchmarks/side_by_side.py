@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -31,10 +34,17 @@ def options(description: str, **sizes: tuple[int, int, str]) -> argparse.Namespa
     return given
 
 
-def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
+def alternate(
+    sides: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Run each side once unmeasured, then all of them in turn, ``repeats`` times.
 
     The order is reversed every other time, so that whatever drifts (clock speed, caches) strikes all sides alike.
+
+    Args:
+        sides: What is run, by name.
+        repeats: How often each is measured.
+        clock: ``time.process_time`` counts the processor's time and leaves out what other programs take of it.
 
     Returns:
         Median seconds of each side, and what each returned last.
@@ -44,9 +54,9 @@ def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[s
     for turn in range(repeats):
         for name in sorted(sides, key=list(sides).index, reverse=bool(turn % 2)):
             gc.collect()
-            began = time.perf_counter()
+            began = clock()
             results[name] = sides[name]()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}, results
 
 
@@ -62,6 +72,26 @@ def report(name: str, ours: float, other: float, unit: str, same_result: bool, *
         **more,
     }
     print(json.dumps({key: _short(value) for key, value in line.items()}), flush=True)
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def kind_of_processor() -> dict[str, str]:
+    """The processor, the instructions that torch uses on it, and oneDNN's limit, where another kind is emulated."""
+    import torch
+
+    return {
+        "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "onednn_limit": os.environ.get("ONEDNN_MAX_CPU_ISA", "none"),
+    }
 
 
 def _short(value: Any) -> Any:

@@ -30,7 +30,7 @@ from drstudy.devices import Compute
 from drstudy.models.backbones import GradingNet, digest_of, folded
 from drstudy.params import Training
 
-VERSION = 2
+VERSION = 3
 """Part of the store's key: raise it when the same view would be stored differently."""
 CUDA_TRUNK_BATCH = 256
 

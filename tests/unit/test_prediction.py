@@ -73,7 +73,7 @@ def test_predictions_from_features_are_those_from_images(trained, data, split):
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
 def test_no_image_is_dropped_or_padded(trained, data, monkeypatch, count):
-    monkeypatch.setattr(prediction, "BATCH", 4)
+    monkeypatch.setattr(backbones.GradingNet, "trunk_batch", 4)
     net, _ = trained
     images = of(data, "all")[:count]
     found = prediction.predict(net, images, CPU, 64)

@@ -1,0 +1,115 @@
+"""What bf16 brings in time and costs in accuracy: the same recipe fine-tuned in fp32 and in bf16, EfficientNet-Lite0 on phantom eyes.
+
+One epoch of each in turn, in one process; both pay beside it for the trunk on K views, which is counted apart. Afterwards each network
+grades the same held-out eyes in its own precision; the difference in quadratic weighted kappa (bf16 less fp32) has an interval over
+patients. Whether bf16 is faster depends on the processor: without units for it, it is slower. So the line says on which kind it ran.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+from fine_tune import SIZE, with_rows
+from side_by_side import alternate, kind_of_processor, options, report
+
+
+def main() -> None:
+    given = options(
+        __doc__.splitlines()[0],
+        images=(256, 32, "training images"),
+        test=(256, 48, "test images, for the difference in kappa"),
+        epochs=(20, 5, "epochs measured"),
+        batch=(32, 16, "images a step"),
+        views=(4, 1, "views in the feature store"),
+    )
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(given.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["DRSTUDY_DATA"] = scratch
+        import torch
+
+        from drstudy import devices, features, params, paths, prediction, statistics, training
+        from drstudy.data import images, phantom, sources
+        from drstudy.data.dataset import Dataset
+
+        count = given.images + given.test
+        config = phantom.PhantomConfig(n_patients=-(-count // 2), size=256, seed=11, distribution="mild")
+        with contextlib.redirect_stderr(io.StringIO()):
+            folder = phantom.write(config, Path(scratch) / "phantom")
+            manifest = sources.load("phantom", folder).manifest.iloc[:count]
+            manifest = manifest.assign(
+                split=["train"] * given.images + ["test"] * (len(manifest) - given.images),
+                path=[str(paths.resolve(path)) for path in manifest["path"]],
+            )
+            store = images.build(manifest, 256, given.threads, folder=Path(scratch) / "images")
+        rows = with_rows(manifest, store)
+        test = rows[rows["split"] == "test"]
+        rows = [rows, test.tail(1).assign(split="validation")]  # must be there; never looked at
+        data = Dataset(store.images, pd.concat(rows), store.folder.name)
+        recipe = params.FineTuning(
+            backbone="efficientnet_lite0",
+            weights="bundled",
+            sampler="inverse",
+            batch_size=given.batch,
+            views=given.views,
+            input_size=SIZE,
+            learning_rate=3e-4,
+            select_by="last",
+        )
+        sides, nets, stored = {}, {}, {}
+        for precision in ("fp32", "bf16"):
+            compute = devices.setup("cpu", precision, given.threads, 0)
+            net = nets[precision] = training.build(recipe, data, compute)
+            with contextlib.redirect_stdout(io.StringIO()):
+                cached = features.open_features(net, data, recipe, compute)
+            stored[precision] = cached.seconds
+            task, scaler = training.CLASSIFICATION, torch.amp.GradScaler("cpu", enabled=False)
+            fixed = net, cached, task.optimiser(net, recipe), scaler, task, recipe, compute
+
+            sides[precision] = epochs(fixed)
+        seconds, _ = alternate(sides, given.epochs, time.process_time)
+        tables, kappas = {}, {}
+        for precision, net in nets.items():
+            pixels = store.images[test["row"].to_numpy()]
+            found = prediction.predict(net, pixels, devices.Compute("cpu", precision), SIZE)
+            tables[precision] = prediction.frame(test, found)
+            kappas[precision] = training.qwk(test["grade"].to_numpy(int), found.argmax(1))
+        compared = statistics.paired_difference(tables["bf16"], tables["fp32"], 1000, 0)
+        found = compared.set_index("metric").loc["qwk"]
+        report(
+            "precision efficientnet_lite0, bf16 against fp32",
+            1000 * seconds["bf16"] / given.images,
+            1000 * seconds["fp32"] / given.images,
+            "ms of the processor an image and epoch",
+            bool(found["lo"] <= 0 <= found["hi"]),
+            qwk_bf16=kappas["bf16"],
+            qwk_fp32=kappas["fp32"],
+            qwk_difference=float(found["value"]),
+            qwk_difference_lo=float(found["lo"]),
+            qwk_difference_hi=float(found["hi"]),
+            after_epochs=given.epochs + 1,
+            images=given.images,
+            test_images=len(test),
+            trunk_once_bf16=stored["bf16"],
+            trunk_once_fp32=stored["fp32"],
+            **kind_of_processor(),
+        )
+
+
+def epochs(fixed: tuple):
+    """A function that trains one epoch more each time it is called."""
+    from drstudy import training
+
+    numbers = itertools.count(1)
+    return lambda: training._train_epoch(*fixed, next(numbers))
+
+
+if __name__ == "__main__":
+    main()
