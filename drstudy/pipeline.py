@@ -28,7 +28,7 @@ from typing import Annotated, Any
 
 import psutil
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from drstudy import params, paths, records
 
@@ -84,9 +84,9 @@ class Profile(BaseModel):
     Attributes:
         description: One sentence for ``drstudy reproduce --help`` and the report.
         notebooks: Those that the profile runs; empty is all of the study that is asked for.
-        backbones, seeds: Notebooks 03 and 05 run once for each pair.
+        backbones, seeds: Notebooks 03 and 05 run once for each pair (05 only for those ``explained``).
         overrides: Parameters of notebook 03 for one backbone, by its name, over those of the profile's files.
-        heatmap_overrides: The same for notebook 05.
+        explained: Backbones whose networks notebook 05 explains; empty is all.
         lesion_labels: Whether the photographs have labels of lesions; without them there is no notebook 07.
         models_from: The profile whose trained networks notebooks 05 and 07 look at; empty means this one.
         ablation: Further runs of notebook 03 that notebook 04 compares with each other, and with no other network.
@@ -99,10 +99,16 @@ class Profile(BaseModel):
     backbones: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     overrides: dict[str, dict[str, Any]] = {}
-    heatmap_overrides: dict[str, dict[str, Any]] = {}
+    explained: tuple[str, ...] = ()
     lesion_labels: bool = True
     models_from: str = ""
     ablation: Ablation | None = None
+
+    @model_validator(mode="after")
+    def _explains_what_it_trains(self) -> Profile:
+        if other := set(self.explained) - set(self.backbones):
+            raise ValueError(f"explained names {', '.join(sorted(other))}, not among the backbones")
+        return self
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -211,11 +217,12 @@ def plan(name: str, study: str = "core") -> list[Stage]:
         own |= chosen.overrides.get(backbone, {})
         stages.append(Stage(TRAINING, name, variant, own, (audit,)))
     for variant, model, (backbone, _) in zip(chosen.variants, models, pairs):
+        if backbone not in (chosen.explained or chosen.backbones):
+            continue
         others = [
             folder for folder, (other, _) in zip(models, pairs) if other == backbone and folder != model
         ]
         own = common | {"AUDIT": audit, "VARIANT": variant, "MODEL": model, "OTHERS": others}
-        own |= chosen.heatmap_overrides.get(backbone, {})
         stages.append(Stage(HEATMAPS, name, variant, own, (audit, model, *others)))
     ablated = _ablated(name, chosen, common | {"AUDIT": audit})
     stages += ablated

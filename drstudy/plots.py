@@ -275,7 +275,10 @@ def loss_curves(
         ends = history.dropna(subset="val_loss")
         ax.plot(ends["step"], ends["val_loss"], "k.--", linewidth=1, label="validation, each epoch")
         ax.axhline(np.log(5), linestyle=":", color=NEUTRAL, label="equal probabilities (ln 5)")
-        ax.set(title=textwrap.fill(title, 34), xlabel="training step (batch)", ylim=(0, None))
+        ax.set(title=textwrap.fill(title, 34), xlabel="training step (batch)")
+    axes[0, 0].set_ylim(
+        bottom=0
+    )  # of all panels, when all are drawn: set earlier, the first would cut off the others
     for ax in axes[:, 0]:
         ax.set_ylabel("cross-entropy, nats")
     handles = axes[0, 0].get_legend_handles_labels()

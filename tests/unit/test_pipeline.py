@@ -144,18 +144,24 @@ def test_bad_profile_file_is_named(root):
         pipeline.plan("mine")
 
 
-def test_overrides_are_of_one_backbone_and_one_notebook(root):
+def test_overrides_are_of_one_backbone_and_only_those_named_are_explained(root):
     folder = root / "params" / "mine"
     folder.mkdir(parents=True)
     lines = ["description: x", "backbones: [densenet121, vgg16]", "overrides: {vgg16: {EPOCHS: 7}}"]
-    lines += ["heatmap_overrides: {vgg16: {MAX_IMAGES: 9}}"]
     (folder / "profile.yaml").write_text("\n".join(lines))
-    trained, explained = (
-        {s.variant: s.parameters() for s in pipeline.plan("mine") if s.notebook == notebook}
-        for notebook in (pipeline.TRAINING, pipeline.HEATMAPS)
-    )
-    assert {name: p.epochs for name, p in trained.items()} == {"densenet121-seed0": 3, "vgg16-seed0": 7}
-    assert {name: p.max_images for name, p in explained.items()} == {"densenet121-seed0": 0, "vgg16-seed0": 9}
+
+    def variants(notebook):
+        return {s.variant: s.parameters() for s in pipeline.plan("mine") if s.notebook == notebook}
+
+    epochs = {name: p.epochs for name, p in variants(pipeline.TRAINING).items()}
+    assert epochs == {"densenet121-seed0": 3, "vgg16-seed0": 7}
+    assert list(variants(pipeline.HEATMAPS)) == ["densenet121-seed0", "vgg16-seed0"]
+    (folder / "profile.yaml").write_text("\n".join([*lines, "explained: [vgg16]"]))
+    assert list(variants(pipeline.HEATMAPS)) == ["vgg16-seed0"]
+    assert len(variants(pipeline.TRAINING)) == 2
+    (folder / "profile.yaml").write_text("\n".join([*lines, "explained: [vgg19]"]))
+    with pytest.raises(params.ParameterError, match="explained names vgg19, not among the backbones"):
+        pipeline.plan("mine")
 
 
 def test_source_digest_is_of_the_text_not_of_the_outputs(root):
@@ -346,4 +352,4 @@ def test_heatmaps_wait_for_the_other_seeds_of_their_backbone():
     others = [f"results/paper/03_fine_tuning/vgg16-seed{seed}" for seed in (0, 2)]
     assert stage.overrides["OTHERS"] == others
     assert set(others) < set(stage.needs)
-    assert pipeline.stage("05", "demo", "vgg16-seed0").overrides["OTHERS"] == []
+    assert pipeline.stage("05", "demo", "densenet121-seed0").overrides["OTHERS"] == []

@@ -375,6 +375,16 @@ def test_roc_curves_carry_auc_and_pass_through_decisions(runs, scores):
     ] == ["-", "--"]
 
 
+def test_loss_curves_are_drawn_whole_whichever_is_highest():
+    low, high = history(), history()
+    high["loss"] *= 5
+    figure = plots.loss_curves({"low": low, "high": high}, ["k", "k"])
+    for ax in figure.axes[:2]:
+        bottom, top = ax.get_ylim()
+        assert bottom == 0
+        assert top > high["loss"].max()
+
+
 def test_roc_curves_say_where_a_cut_is_undefined(images):
     healthy = images.assign(grade=images["grade"].clip(upper=2))
     runs = tables.read_runs([fine_tuning(graded(healthy), "vgg16")])
