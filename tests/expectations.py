@@ -4,7 +4,7 @@
     python tests/expectations.py --folder FOLDER    the same; runs that are finished in FOLDER are not repeated
 
 The profile is run once for each setting: natively with one and with two threads, and with one thread as each other kind of
-processor that can be emulated here (see ``processors.py``). The *spread* of a number is the largest minus the smallest value
+processor with AVX2 that can be emulated here (see ``processors.py``). The *spread* of a number is the largest minus the smallest value
 over the settings. The tolerance follows from it by one rule, :func:`tolerance`; the loader refuses any other tolerance.
 
 A tolerance guards against the rounding of another processor, not against a change of the code. So it is also refused where it
@@ -156,13 +156,18 @@ class Setting:
         return f"{self.kind}-{self.threads}"
 
 
+OTHER_PIXELS = ("sse4",)
+"""Kinds that are left out: without AVX2, torch resizes photographs by another method, so networks are trained on other pixels.
+
+A tenth of the pixels of augmented views differ there, by up to 4 of 255 levels, and the spread of trained numbers is 3 to 20 times
+that of the other kinds (see docs/reproducibility.md). Every x86-64 server since 2013 has AVX2.
+"""
+
+
 def settings() -> list[Setting]:
     """What can be run here, the reference first."""
-    return [
-        Setting("native", 1),
-        Setting("native", 2),
-        *(Setting(kind, 1) for kind in processors.available()),
-    ]
+    kinds = [kind for kind in processors.available() if kind not in OTHER_PIXELS]
+    return [Setting("native", 1), Setting("native", 2), *(Setting(kind, 1) for kind in kinds)]
 
 
 class Run:

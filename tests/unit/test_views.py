@@ -217,7 +217,9 @@ def test_training_is_that_of_each_recipe_alone(own_folders, coloured_eyes, capsy
             found.predictions[number][0], expected, rtol=0, atol=OTHER_BATCHES if number == 1 else 1e-6
         )
     one, two = (found.predictions[k][0]["p0"].to_numpy() for k in (1, 2))
-    assert np.abs(one - two).max() > 5 * OTHER_BATCHES, "other views make another network, and that would be seen"
+    assert np.abs(one - two).max() > 5 * OTHER_BATCHES, (
+        "other views make another network, and that would be seen"
+    )
 
 
 def test_test_images_are_not_read(own_folders, coloured_eyes):
