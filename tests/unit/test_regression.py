@@ -319,7 +319,8 @@ def test_the_blend_uses_the_fellow_eye(data, trained):
     right = dict.fromkeys(data.table["image_id"], True)
     found = blend.scores(trained[1].net, data, right, CPU, False, 0)
     assert set(found["split"]) == {"validation", "test"}
-    assert np.corrcoef(found["score"], found["grade"].astype(float))[0, 1] > 0.5
+    # measured: 0.93 to 0.97 natively and as AVX2; 0.17 when features that are constant but for rounding were scaled up
+    assert np.corrcoef(found["score"], found["grade"].astype(float))[0, 1] > 0.7
     again = blend.scores(trained[1].net, data, right, CPU, False, 0)
     pd.testing.assert_frame_equal(found, again, check_exact=True)
     other = data.table.assign(patient_id=[f"x{i}" for i in range(len(data.table))])
