@@ -4,7 +4,7 @@
     python tests/expectations.py --folder FOLDER    the same; runs that are finished in FOLDER are not repeated
 
 The profile is run once for each setting: natively with one and with two threads, and with one thread as each other kind of
-processor that can be emulated here (see ``processors.py``). The *spread* of a number is the largest minus the smallest value
+processor with AVX2 that can be emulated here (see ``processors.py``). The *spread* of a number is the largest minus the smallest value
 over the settings. The tolerance follows from it by one rule, :func:`tolerance`; the loader refuses any other tolerance.
 
 A tolerance guards against the rounding of another processor, not against a change of the code. So it is also refused where it
@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import processors
+
+from drstudy import pipeline
 
 FILE = Path(__file__).resolve().parent / "expected" / "smoke.json"
 SEEDS = range(5)
@@ -156,19 +158,25 @@ class Setting:
         return f"{self.kind}-{self.threads}"
 
 
+OTHER_PIXELS = ("sse4",)
+"""Kinds that are left out: without AVX2, torch resizes photographs by another method, so networks are trained on other pixels.
+
+A tenth of the pixels of augmented views differ there, by up to 4 of 255 levels, and the spread of trained numbers is 3 to 20 times
+that of the other kinds (see docs/reproducibility.md). Every x86-64 server since 2013 has AVX2.
+"""
+
+
 def settings() -> list[Setting]:
     """What can be run here, the reference first."""
-    return [
-        Setting("native", 1),
-        Setting("native", 2),
-        *(Setting(kind, 1) for kind in processors.available()),
-    ]
+    kinds = [kind for kind in processors.available() if kind not in OTHER_PIXELS]
+    return [Setting("native", 1), Setting("native", 2), *(Setting(kind, 1) for kind in kinds)]
 
 
 class Run:
     """The smoke profile under one setting, in folders of its own."""
 
     def __init__(self, setting: Setting, folder: Path) -> None:
+        self.threads = setting.threads
         self.results = folder / str(setting) / "results"
         self.environment = processors.environment(setting.kind) | {
             "DRSTUDY_RESULTS": str(self.results),
@@ -183,7 +191,13 @@ class Run:
             sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
 
     def reproduce(self) -> None:
-        self.drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "2")
+        """The whole profile. Snakemake gives each stage one thread; with more, the stages are run one after the other."""
+        if self.threads == 1:
+            self.drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "2")
+            return
+        for stage in pipeline.plan("smoke", "all"):
+            variant = ("--variant", stage.variant) if stage.variant else ()
+            self.drstudy("run", stage.notebook, "--profile", "smoke", *variant)
 
     def metrics(self, stage: str) -> dict[str, float]:
         return json.loads((self.results / "smoke" / stage / "run.json").read_text())["metrics"]

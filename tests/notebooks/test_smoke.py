@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import nbformat
 import pandas as pd
 import pytest
+import torch
 from expectations import Expectation, load
 
 from drstudy import checklists, metrics, paths, pipeline, statistics, tables
@@ -186,6 +187,8 @@ def test_comparison_has_the_scores_of_the_fine_tuning(study):
 
 @pytest.mark.parametrize("expected", load(), ids=lambda e: f"{e.stage} {e.metric}")
 def test_number(study, expected: Expectation):
+    if expected.spread and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        pytest.skip("without AVX2, torch resizes photographs by another method: trained numbers were not measured for it")
     found = study.record(expected.stage)["metrics"][expected.metric]
     assert expected.holds(found), (
         f"{found}, not {expected.value} within {expected.tolerance} ({expected.reason})"

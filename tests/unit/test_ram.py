@@ -176,7 +176,8 @@ def test_score_is_the_mean_of_the_map_and_the_bias(network, tta, photographs):
 
         with torch.no_grad():
             direct = net.eval()(transforms.to_input(photographs, 128, net.mean, net.std))[:, 0].numpy()
-        np.testing.assert_allclose(found.scores, direct, rtol=1e-5, atol=1e-5)
+        # measured: 1e-6 of the score natively, 1.2e-5 for one network as AVX2; five times that. The bias alone is a twentieth of it
+        np.testing.assert_allclose(found.scores, direct, rtol=6e-5, atol=1e-5)
     assert (found.raw < 0).any(), "it is signed"
 
 

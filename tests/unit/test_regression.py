@@ -213,7 +213,17 @@ def test_a_trained_network_survives_its_file(trained, tmp_path, place):
     assert (again.backbone, again.outputs, again.input_size) == (one.network, 1, 128)
     with torch.no_grad():
         x = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-        assert torch.equal(again(x), one.net.cpu()(x))
+        kept, found = one.net.cpu().state_dict(), again.state_dict()
+        assert kept.keys() == found.keys()
+        assert all(torch.equal(kept[name], found[name]) for name in kept), (
+            "every weight and statistic, to the bit"
+        )
+        # the network that was trained has its channels last in memory; as AVX2, sums in the other order differ by 1e-7 of the score
+        torch.testing.assert_close(again(x), one.net(x), rtol=1e-6, atol=0)
+        again.net.net.get_parameter(next(iter(dict(again.net.net.named_parameters())))).mul_(1.001)
+        assert not torch.allclose(again(x), one.net(x), rtol=1e-6, atol=0), (
+            "one layer off by a thousandth is seen"
+        )
 
 
 def test_sizes_hand_on_their_weights_and_a_size_can_be_left_out(data, monkeypatch):
@@ -309,7 +319,8 @@ def test_the_blend_uses_the_fellow_eye(data, trained):
     right = dict.fromkeys(data.table["image_id"], True)
     found = blend.scores(trained[1].net, data, right, CPU, False, 0)
     assert set(found["split"]) == {"validation", "test"}
-    assert np.corrcoef(found["score"], found["grade"].astype(float))[0, 1] > 0.5
+    # measured: 0.93 to 0.97 natively and as AVX2; 0.17 when features that are constant but for rounding were scaled up
+    assert np.corrcoef(found["score"], found["grade"].astype(float))[0, 1] > 0.7
     again = blend.scores(trained[1].net, data, right, CPU, False, 0)
     pd.testing.assert_frame_equal(found, again, check_exact=True)
     other = data.table.assign(patient_id=[f"x{i}" for i in range(len(data.table))])
