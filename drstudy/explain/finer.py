@@ -247,14 +247,13 @@ def _open(convolutions: Iterable[nn.Conv2d]) -> None:
     """Stride 1 where it was 2; the convolutions after it reach twice as far. The window's left and upper edge stays."""
     for conv in convolutions:
         reach = conv.kernel_size[0] - 1
-        same = getattr(conv, "static_padding", None)  # EfficientNet-Lite pads outside of the convolution
+        pads = getattr(conv, "pads", None)  # EfficientNet-Lite's own, before and after
         if conv.stride[0] == 2:
             conv.stride = (1, 1)
-            if same is not None and reach:
-                before = same.padding[0]
-                conv.static_padding = nn.ZeroPad2d((before, reach - before) * 2)
+            if pads is not None:
+                conv.pads = (pads[0], reach - pads[0])
         elif reach:
             conv.dilation = (2, 2)
             conv.padding = tuple(2 * pad for pad in conv.padding)
-            if same is not None:
-                conv.static_padding = nn.ZeroPad2d(tuple(2 * pad for pad in same.padding))
+            if pads is not None:
+                conv.pads = (2 * pads[0], 2 * pads[1])

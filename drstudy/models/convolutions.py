@@ -17,8 +17,8 @@ class SameConv(nn.Conv2d):
     """TensorFlow's "same" padding without a padded copy of the input.
 
     The package of EfficientNet-Lite writes the input into a larger tensor of zeros before each convolution, which takes longer than a
-    depthwise convolution itself. Here the convolution pads. It can pad only equally on both sides; where stride 2 wants one pixel more
-    on the right and below, the kernel gets a first row and column of zeros, which are multiplied with the pixel too many on the left.
+    depthwise convolution itself. Here the convolution pads. It can pad only equally on both sides; where more pixels are wanted on the
+    right and below, the kernel gets as many first rows and columns of zeros, which are multiplied with the pixels too many on the left.
 
     Attributes:
         pads: Rows of zeros above and below; the same number of columns on the left and right.
@@ -40,8 +40,9 @@ class SameConv(nn.Conv2d):
 
     def padded(self) -> tuple[Tensor, tuple[int, int]]:
         """The kernel, and by how many pixels the input is padded in height and width, on either side."""
-        equal = self.pads[0] == self.pads[1]
-        return self.weight if equal else F.pad(self.weight, (1, 0, 1, 0)), (self.pads[1], self.pads[1])
+        before, after = self.pads
+        more = after - before
+        return F.pad(self.weight, (more, 0, more, 0)) if more else self.weight, (after, after)
 
     def forward(self, x: Tensor) -> Tensor:
         weight, padding = self.padded()
