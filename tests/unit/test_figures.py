@@ -72,5 +72,5 @@ def test_filled_replaces_only_the_block(tmp_path):
 
 
 def test_missing_block_is_told():
-    with pytest.raises(ValueError, match="no block for table2"):
+    with pytest.raises(ValueError, match=f"no block for {next(iter(figures.TABLES))}"):
         figures.filled("nothing here", FOLDER)
