@@ -304,7 +304,8 @@ def test_both_cuts_of_the_fine_network_are_one_network():
         before = net(x)
         net.learn_all()
         assert torch.equal(net.trunk(x), x)
-        assert torch.equal(net.eval()(x), before)
+        # 1x1 convolutions that learn are matrix products: at most 2.5e-7 of outputs up to 0.6, over six seeds and three kinds of processor
+        torch.testing.assert_close(net.eval()(x), before, rtol=0, atol=2e-6)
     assert all(q.requires_grad for q in net.parameters())
     net.train()
     assert all(module.training for module in net.net.modules() if isinstance(module, torch.nn.BatchNorm2d))
