@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import subprocess
@@ -11,7 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from side_by_side import processor
+from drstudy import devices
 
 HERE = Path(__file__).parent
 SCRIPTS = (
@@ -46,7 +45,8 @@ def main() -> None:
     options = [text for text in sys.argv[1:] if text not in SCRIPTS]
     results = HERE / "results.jsonl"
     kept = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    kept = [row for row in kept if row["script"] not in chosen]
+    here = devices.processor()
+    kept = [row for row in kept if row["script"] not in chosen or row.get("processor") != here]
     for name in chosen:
         done = subprocess.run(
             [sys.executable, str(HERE / f"{name}.py"), *options], stdout=subprocess.PIPE, text=True
@@ -58,7 +58,7 @@ def main() -> None:
             )
         for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
             print(line, flush=True)
-            kept.append({"script": name, "options": " ".join(options), **json.loads(line)})
+            kept.append({"script": name, "options": " ".join(options), "processor": here, **json.loads(line)})
     kept.sort(key=lambda row: SCRIPTS.index(row["script"]))
     results.write_text("".join(json.dumps(row) + "\n" for row in kept))
     (HERE / "RESULTS.md").write_text(page(kept))
@@ -82,18 +82,19 @@ def page(rows: list[dict]) -> str:
         "alternate. `ratio` is other / ours, `wanted` is what we set out to reach. `same result` says whether both sides computed the same thing,",
         "where that can be asked.",
         "",
-        f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}.",
+        f'Python {platform.python_version()}, {versions}. "Lowered" libraries use fewer instructions than the processor has, which stands in for an',
+        "older one. Rows without a processor are older than this column.",
         "",
-        "| benchmark | ratio | wanted | ours | other | unit | same result | more |",
-        "|---|---|---|---|---|---|---|---|",
+        "| benchmark | processor | ratio | wanted | ours | other | unit | same result | more |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        more = {k: v for k, v in row.items() if k not in (*FIRST, "name", "script", "options")}
+        more = {k: v for k, v in row.items() if k not in (*FIRST, "name", "script", "options", "processor")}
         told = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in more.items())
         same = {True: "yes", False: "**no**", None: "not asked"}[row["same_result"]]
         name = row["name"] + (f" ({row['options']})" if row["options"] else "")
         lines.append(
-            f"| {name} | {row['ratio']:.2f} | {wanted(row)} | {row['ours']} | {row['other']} | {row['unit']} | {same} | {told} |"
+            f"| {name} | {row.get('processor', '')} | {row['ratio']:.2f} | {wanted(row)} | {row['ours']} | {row['other']} | {row['unit']} | {same} | {told} |"
         )
     return "\n".join(lines) + "\n"
 

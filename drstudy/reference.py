@@ -39,13 +39,19 @@ def write(profile: str, others: Mapping[str, Path]) -> Path:
 
     Args:
         profile: Its own finished results, ``results/<profile>``, become the committed ones.
-        others: Name of a setting (another processor, more threads) to the folder of a run of the same profile under it.
+        others: Name of a setting (another processor, more threads) to the folder of a run of the same profile under it. A stage that
+            none of them has run is left out, since its tolerances would be guesses.
 
     Raises:
         verify.VerifyError: If a run has other parameters, lacks a stage of the core study, or there is no other run.
     """
-    here = verify.stages(paths.results() / profile)
     runs = {name: verify.stages(base) for name, base in others.items()}
+    measured = {stage for found in runs.values() for stage in found}
+    here = {
+        name: one
+        for name, one in verify.stages(paths.results() / profile).items()
+        if name in measured or not runs
+    }
     _check(profile, here, runs)
     folder = verify.folder(profile)
     building = folder.with_name(f".{profile}-building")

@@ -307,3 +307,13 @@ def test_other_weights_are_not_compared_nor_what_builds_on_them(own_folders, mon
         name: "weights_used 'imagenet' in place of 'bundled'",
         "04_backbone_comparison": f"it builds on {name}",
     }
+
+
+def test_a_stage_that_no_other_run_has_is_left_out(committed, own_folders):
+    """Its tolerances would be guesses."""
+    records.start(params.BackboneComparison()).finish()
+    reference.write("smoke", {"other": committed})
+    assert set(verify.stages(verify.folder("smoke"))) == {STAGE}
+    found = verify.compare("smoke", calibrate=False)
+    assert found.unknown == ["04_backbone_comparison"]
+    assert found.ok
