@@ -137,6 +137,19 @@ NO_BF16_BELOW = (
 """Limits of oneDNN, the library behind torch's layers on a CPU, that leave its units for bf16 unused."""
 
 
+def give_back_freed_memory() -> bool:
+    """Hand the pages that :func:`keep_freed_memory` kept back to the system: at the end of a step whose blocks the next will not ask for.
+
+    Returns:
+        Whether it was possible (glibc; elsewhere nothing is changed).
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return True
+
+
 def _cpu_has_bf16(cpuinfo: str = "/proc/cpuinfo") -> bool:
     """Whether bf16 is multiplied in hardware here (AMX or AVX512-BF16); without it bf16 is slower than fp32.
 

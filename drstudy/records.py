@@ -84,7 +84,11 @@ class Run:
             self.metrics[name] = value
 
     def table(self, frame: pd.DataFrame, name: str, index: bool = False) -> pd.DataFrame:
-        """Write ``tables/<name>.csv`` (full precision) and return the frame for display."""
+        """Write ``tables/<name>.csv`` (full precision) and return the frame for display.
+
+        A table ends a step of a notebook, so memory that was freed on the way is given back to the system.
+        """
+        devices.give_back_freed_memory()
         with paths.atomic(self.path(f"tables/{name}.csv")) as temporary:
             frame.to_csv(temporary, index=index, lineterminator="\n")
         return frame

@@ -296,3 +296,23 @@ def test_calibration_takes_time_and_changes_nothing():
     assert 0.001 < devices.calibration(repeats=1) < 120
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep and give back memory"
+)
+def test_freed_memory_is_kept_until_it_is_given_back():
+    """In a process of its own: freed blocks below a living one stay resident, and are gone after the call."""
+    code = """
+import psutil, torch
+from drstudy import devices
+assert devices.keep_freed_memory()
+blocks = [torch.ones(2**20) for _ in range(100)]  # 400 MiB
+last = torch.ones(2**20)
+blocks.clear()
+kept = psutil.Process().memory_info().rss
+assert devices.give_back_freed_memory()
+print((kept - psutil.Process().memory_info().rss) / 2**20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 200
