@@ -19,6 +19,8 @@ LABELS = ("seed", "grade", "resamples", "epoch", "step", "size", "views", "bins"
 """Columns of whole numbers that say what a row is about; they are no results."""
 NOT_NUMBERS = re.compile(r"^(seconds|peak)|_(seconds|ms|mb)$")
 """Metrics that are costs."""
+NETWORKS = ("run", "label", "network", "sampler", "way", "oddity", "backbone")
+"""Columns that name the network, or the training, of a row; the first that a table has counts. One network may be chaotic, another not."""
 MOST_ROWS = 1000
 """Longer tables list details (every layer, subgroup and measure); they are compared by their bytes only."""
 DIGITS = re.compile(r"[-+−]?\d[\d,]*(\.\d+)?([eE][-+]?\d+)?")
@@ -108,11 +110,14 @@ def long(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """
     names = pd.Series(labels(frame, by), dtype=str)
     place = names.groupby(names).cumcount().to_numpy()
-    metric = frame["metric"].astype(str).tolist() if "metric" in frame else [""] * len(frame)
+    about = [_texts(frame[name]) for name in ("metric", _network(frame)) if name in frame]
+    suffix = (
+        [" of ".join(["", *filter(None, texts)]) for texts in zip(*about)] if about else [""] * len(frame)
+    )
     parts = []
     for column in [str(name) for name in frame if _is_number(frame[name])]:
         lo, hi, limit = _ends(frame, column)
-        group = [f"{column} of {name}" if name else column for name in metric]
+        group = [column + text for text in suffix]
         fields = {"row": names.to_numpy(), "place": place, "column": column, "group": group}
         parts.append(
             pd.DataFrame(
@@ -121,6 +126,11 @@ def long(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         )
     columns = ["row", "place", "column", "group", "value", "lo", "hi", "limit"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def _network(frame: pd.DataFrame) -> str:
+    """The column that says which network, or which training, a row is about; empty where there is none."""
+    return next((name for name in NETWORKS if name in frame), "")
 
 
 def _ends(frame: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -113,7 +113,8 @@ def tolerances(
     numbers of the group. The tolerance is :data:`FACTOR` times that.
 
     Returns:
-        ``stage, table, group, numbers, spread, measured_in, tolerance``; ``measured_in`` is the run with the largest difference.
+        ``stage, table, group, numbers, spread, measured_in, tolerance, undefined``; ``measured_in`` is the run with the largest
+        difference, ``undefined`` whether a number of the group was missing or undefined in some of the runs only.
     """
     parts = []
     for name, found in runs.items():
@@ -127,10 +128,10 @@ def tolerances(
         spread = 0.0 if np.isnan(most) else float(most)
         where = group.loc[group["moved"].idxmax(), "run"] if spread else ""
         count = int((group["run"] == group["run"].iloc[0]).sum())
-        rows.append((*keys, count, spread, where, FACTOR * spread))
-    return pd.DataFrame(
-        rows, columns=["stage", "table", "group", "numbers", "spread", "measured_in", "tolerance"]
-    )
+        undefined = bool((group["absent"] | (group["committed"].isna() != group["found"].isna())).any())
+        rows.append((*keys, count, spread, where, FACTOR * spread, undefined))
+    columns = ["stage", "table", "group", "numbers", "spread", "measured_in", "tolerance", "undefined"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _setting(name: str, profile: str, base: Path, found: Mapping[str, records.Record]) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 ``reference/<profile>/`` holds the committed results of a profile: the tables of each stage, its costs, the verdicts of the ledger, and
 ``tolerances.csv``, which was measured before any run that it judges (:mod:`drstudy.reference` writes all of it). Each number of a run
-falls into one of four classes:
+falls into one of five classes:
 
 - **identical**: the same to the last bit.
 - **within tolerance**: off by no more than the tolerance of its column, a fixed multiple of what other processors and other numbers of
   threads were measured to change.
 - **inside the interval**: off by more, but inside the committed 95 % interval. The limits of an interval count as inside if they moved by
   no more than half its width.
-- **outside**: everything else. A number that is missing, or undefined on one side only, is outside too.
+- **chaotic**: off by even more, but by no more than the multiple of what was measured, which for this number is too wide to be called a
+  tolerance: processors alone move it by a good part of its interval, or make it undefined. Nothing guards such a number but the verdicts.
+- **outside**: everything else. A number that is missing, or undefined on one side only where that was not measured, is outside too.
 
 Tables with a row per photograph, and tables of more than :data:`drstudy.pairing.MOST_ROWS` rows, are not compared number by number, only
 by their bytes; what the study says of them stands in the other tables. Texts with numbers in them (such as ``0.84 [0.76, 0.90]``) repeat numbers of other tables, so only their words are compared.
@@ -29,7 +31,7 @@ import pandas as pd
 
 from drstudy import claims, devices, pairing, paths, pipeline, records
 
-CLASSES = ("identical", "within tolerance", "inside the interval", "outside")
+CLASSES = ("identical", "within tolerance", "inside the interval", "chaotic", "outside")
 ABSENT = "not there"
 HOW = ("DEVICE", "PRECISION", "THREADS", "PROCESSES", "WORKERS", "COMPILE")
 """Parameters that say how something is computed, not what; runs that differ in them may be compared."""
@@ -166,20 +168,24 @@ def classify(numbers: pd.DataFrame) -> pd.Series:
     """The class of each number.
 
     Args:
-        numbers: With ``committed, found, tolerance, lo, hi, limit, absent``.
+        numbers: With ``committed, found, tolerance, measured, undefined, lo, hi, limit, absent``; ``measured`` is the tolerance before it
+            was limited to a share of the interval, ``undefined`` whether the number's group had undefined numbers in some runs only.
     """
     committed, found = numbers["committed"], numbers["found"]
     moved = (found - committed).abs()
-    same = ((committed == found) | (committed.isna() & found.isna())) & ~numbers["absent"]
+    there = ~numbers["absent"].astype(bool)
+    same = ((committed == found) | (committed.isna() & found.isna())) & there
     width = numbers["hi"] - numbers["lo"]
     between = np.where(
-        numbers["limit"], moved <= SLACK * width, (found >= numbers["lo"]) & (found <= numbers["hi"])
+        numbers["limit"].astype(bool),
+        moved <= SLACK * width,
+        (found >= numbers["lo"]) & (found <= numbers["hi"]),
     )
+    one_undefined = numbers["undefined"] & (committed.isna() != found.isna())
+    chaotic = ((moved <= numbers["measured"]) & there) | one_undefined
     return pd.Series(
         np.select(
-            [same, ~numbers["absent"] & (moved <= numbers["tolerance"]), ~numbers["absent"] & between],
-            CLASSES[:3],
-            CLASSES[3],
+            [same, (moved <= numbers["tolerance"]) & there, between & there, chaotic], CLASSES[:4], CLASSES[4]
         ),
         index=numbers.index,
     )
@@ -201,8 +207,9 @@ def tolerances(profile: str) -> pd.DataFrame:
 
 
 def floor(values: pd.Series) -> pd.Series:
-    """The least tolerance of numbers: what rounding does to a sum in double precision, 1e-9 of the number."""
-    return 1e-9 * values.abs()
+    """The least tolerance of numbers: what rounding may do in double precision, 1e-9 of the number or of 1, since shares and
+    probabilities are sums of parts of 1, also where their difference is 0."""
+    return 1e-9 * values.abs().clip(lower=1.0)
 
 
 def compare(
@@ -232,17 +239,13 @@ def compare(
     both = [name for name in committed if name in here and name not in changed]
     parts = [pairing.side_by_side(committed[name], here[name]) for name in both]
     numbers = pd.concat([part for part, _ in parts] or [pairing.nothing()], ignore_index=True)
-    numbers = numbers.merge(
-        limits[["stage", "table", "group", "tolerance"]], on=["stage", "table", "group"], how="left"
-    )
-    numbers["tolerance"] = np.fmax(
-        numbers["tolerance"].to_numpy(dtype=float), floor(numbers["committed"].astype(float))
-    )
-    width = (numbers["hi"] - numbers["lo"]).where(lambda w: w > 0)
-    most = MOST * width
-    numbers["tolerance"] = numbers["tolerance"].mask(
-        most.notna() & numbers["tolerance"].gt(most.fillna(np.inf)), most
-    )
+    keys = ["stage", "table", "group"]
+    numbers = numbers.merge(limits[[*keys, "tolerance", "undefined"]], on=keys, how="left")
+    numbers["undefined"] = numbers["undefined"].eq(True)
+    least = floor(numbers["committed"].astype(float)).fillna(0.0)
+    numbers["measured"] = np.maximum(numbers["tolerance"].astype(float).fillna(0.0), least)
+    most = MOST * (numbers["hi"] - numbers["lo"]).where(lambda width: width > 0)
+    numbers["tolerance"] = np.maximum(np.minimum(numbers["measured"], most.fillna(np.inf)), least)
     numbers["difference"] = numbers["found"] - numbers["committed"]
     numbers["class"] = classify(numbers)
     wanted = {stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, study_of(here, profile))}

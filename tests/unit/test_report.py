@@ -173,12 +173,10 @@ def test_page_says_how_far_the_committed_results_are_reproduced(finish, own_fold
     shutil.copytree(paths.results() / "smoke", own_folders / "other" / "smoke")
     reference.write("smoke", {"other": own_folders / "other" / "smoke"})
     page = text(report.write("smoke"))
-    line = (
-        "2 numbers: 2 identical, 0 within tolerance, 0 inside the interval, 0 outside; no verdicts compared"
-    )
+    line = "2 numbers: 2 identical, 0 within tolerance, 0 inside the interval, 0 chaotic, 0 outside; no verdicts compared"
     assert f"<b>Reproduced on this machine:</b> {line}." in page
     finish(frame=pd.DataFrame({"grade": [0, 1], "share": [0.5, 0.5]}))
     page = text(report.write("smoke"))
-    assert "0 identical, 0 within tolerance, 0 inside the interval, 2 outside" in page
+    assert "0 identical, 0 within tolerance, 0 inside the interval, 0 chaotic, 2 outside" in page
     assert "outside: 01_data_audit class_counts" in page
     assert (paths.results() / "smoke" / "verify.csv").is_file()

@@ -58,11 +58,17 @@ def classes(**changes) -> dict[str, int]:
 
 def test_the_same_run_is_identical(committed):
     found = verify.compare("smoke", calibrate=False)
-    assert found.counts == {"identical": 11, "within tolerance": 0, "inside the interval": 0, "outside": 0}
+    assert found.counts == {
+        "identical": 11,
+        "within tolerance": 0,
+        "inside the interval": 0,
+        "chaotic": 0,
+        "outside": 0,
+    }
     assert found.ok
     assert (
         found.line
-        == "11 numbers: 11 identical, 0 within tolerance, 0 inside the interval, 0 outside; no verdicts compared"
+        == "11 numbers: 11 identical, 0 within tolerance, 0 inside the interval, 0 chaotic, 0 outside; no verdicts compared"
     )
     assert "2 of 2 result files are the same to the byte" not in found.notes  # there is one file
     assert "1 of 1 result files are the same to the byte" in found.notes
@@ -70,10 +76,10 @@ def test_the_same_run_is_identical(committed):
 
 def test_tolerance_is_the_factor_times_the_measured_spread(committed):
     limits = verify.tolerances("smoke").set_index("group")
-    assert limits.loc["value of nll", "spread"] == pytest.approx(0.001)
-    assert limits.loc["value of nll", "tolerance"] == pytest.approx(reference.FACTOR * 0.001)
-    assert limits.loc["value of nll", "measured_in"] == "other"
-    assert limits.loc["value of qwk", "tolerance"] == 0
+    assert limits.loc["value of nll of lite0_seed0", "spread"] == pytest.approx(0.001)
+    assert limits.loc["value of nll of lite0_seed0", "tolerance"] == pytest.approx(reference.FACTOR * 0.001)
+    assert limits.loc["value of nll of lite0_seed0", "measured_in"] == "other"
+    assert limits.loc["value of qwk of lite0_seed0", "tolerance"] == 0
     assert limits.loc["macro_f1", "tolerance"] == 0
 
 
@@ -82,6 +88,7 @@ def test_within_tolerance(committed):
         "identical": 8,
         "within tolerance": 3,
         "inside the interval": 0,
+        "chaotic": 0,
         "outside": 0,
     }
 
@@ -91,12 +98,14 @@ def test_inside_the_interval_value_and_limits(committed):
         "identical": 8,
         "within tolerance": 0,
         "inside the interval": 3,
+        "chaotic": 0,
         "outside": 0,
     }
     assert classes(qwk=0.89) == {
         "identical": 10,
         "within tolerance": 0,
         "inside the interval": 1,
+        "chaotic": 0,
         "outside": 0,
     }
 
@@ -115,6 +124,7 @@ def test_a_tolerance_never_exceeds_a_share_of_the_interval(committed):
         "identical": 8,
         "within tolerance": 0,
         "inside the interval": 3,
+        "chaotic": 0,
         "outside": 0,
     }
 
@@ -138,7 +148,13 @@ def test_rows_find_each_other_in_another_order(committed):
 def test_a_row_that_is_lacking_or_new_is_outside(committed):
     stage(scores().iloc[:2], macro_f1=0.25)
     found = verify.compare("smoke", calibrate=False)
-    assert found.counts == {"identical": 8, "within tolerance": 0, "inside the interval": 0, "outside": 3}
+    assert found.counts == {
+        "identical": 8,
+        "within tolerance": 0,
+        "inside the interval": 0,
+        "chaotic": 0,
+        "outside": 3,
+    }
     assert any("not there, committed 0.1" in line for line in found.lines())
     stage(pd.concat([scores(), scores().tail(1).assign(run="new")]), macro_f1=0.25)
     assert verify.compare("smoke", calibrate=False).counts["outside"] == 3
@@ -148,7 +164,9 @@ def test_undefined_on_one_side_is_outside_and_on_both_identical(committed):
     stage(scores().assign(value=[np.nan, 0.5, 0.1]), macro_f1=0.25)
     assert verify.compare("smoke", calibrate=False).counts["outside"] == 1
     both = pairing.pair(pd.DataFrame({"a": [np.nan]}), pd.DataFrame({"a": [np.nan]}))
-    assert verify.classify(both.assign(tolerance=0.0)).tolist() == ["identical"]
+    assert verify.classify(both.assign(tolerance=0.0, measured=0.0, undefined=False)).tolist() == [
+        "identical"
+    ]
 
 
 def test_a_remark_that_differs_is_told_and_takes_no_row_away(committed):
@@ -317,3 +335,36 @@ def test_a_stage_that_no_other_run_has_is_left_out(committed, own_folders):
     found = verify.compare("smoke", calibrate=False)
     assert found.unknown == ["04_backbone_comparison"]
     assert found.ok
+
+
+def test_what_moves_as_far_as_was_measured_but_too_far_for_a_tolerance_is_chaotic(committed):
+    """Measured with 1: a shift of 0.5 is more than a quarter of the interval and leaves it, one of 1.5 is more than was measured."""
+    file = verify.folder("smoke") / "tolerances.csv"
+    limits = pd.read_csv(file)
+    limits.loc[limits["group"].str.contains("nll"), "tolerance"] = 1.0
+    limits.to_csv(file, index=False)
+    assert classes(shift=0.5) == {
+        "identical": 8,
+        "within tolerance": 0,
+        "inside the interval": 0,
+        "chaotic": 3,
+        "outside": 0,
+    }
+    assert classes(shift=1.5)["outside"] == 3
+    assert verify.compare("smoke", calibrate=False).line.startswith("11 numbers: 8 identical")
+
+
+def test_undefined_on_one_side_is_chaotic_only_where_that_was_measured(committed):
+    file = verify.folder("smoke") / "tolerances.csv"
+    stage(scores().assign(value=[0.8, np.nan, 0.1]), macro_f1=0.25)
+    assert verify.compare("smoke", calibrate=False).counts["outside"] == 1
+    limits = pd.read_csv(file)
+    limits.loc[limits["group"] == "value of nll of lite0_seed0", "undefined"] = True
+    limits.to_csv(file, index=False)
+    assert verify.compare("smoke", calibrate=False).counts["chaotic"] == 1
+
+
+def test_networks_do_not_share_a_tolerance(committed):
+    """One network may be chaotic, another not."""
+    groups = set(pairing.long(scores(), [])["group"])
+    assert {"value of qwk of lite0_seed0", "value of qwk of vgg16_seed0"} <= groups
