@@ -147,18 +147,23 @@ def reference(
             metavar="NAME=FOLDER", help="A run of the same profile under another setting, for the tolerances."
         ),
     ],
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="The same, but only to test the tolerances."),
+    ] = None,
     profile: ProfileOption = "demo",
 ) -> None:
     """Make the finished results the committed ones, reference/PROFILE, with tolerances from other runs (for maintainers)."""
     from drstudy import reference as committed
 
-    runs = {}
-    for text in other:
-        name, equals, where = text.partition("=")
-        if not equals or not Path(where).is_dir():
-            raise ValueError(f"--other takes NAME=FOLDER with a folder that exists, not {text!r}.")
-        runs[name] = Path(where)
-    typer.echo(paths.show(committed.write(profile, runs)))
+    runs: dict[str, dict[str, Path]] = {"--other": {}, "--held-out": {}}
+    for option, texts in (("--other", other), ("--held-out", held_out or [])):
+        for text in texts:
+            name, equals, where = text.partition("=")
+            if not equals or not Path(where).is_dir():
+                raise ValueError(f"{option} takes NAME=FOLDER with a folder that exists, not {text!r}.")
+            runs[option][name] = Path(where)
+    typer.echo(paths.show(committed.write(profile, runs["--other"], runs["--held-out"])))
 
 
 @app.command()

@@ -100,7 +100,8 @@ class Run:
         return frame
 
     def figure(self, figure: Figure, name: str, svg: bool = False) -> Figure:
-        """Write ``figures/<name>.png`` (150 dpi), for drawings also ``.svg``; return the figure for display."""
+        """Write ``figures/<name>.png`` (150 dpi), for drawings also ``.svg``; return the figure for display. As for a table, memory is given back."""
+        devices.give_back_freed_memory()
         for suffix in (".png", ".svg") if svg else (".png",):
             metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
             with paths.atomic(self.path(f"figures/{name}{suffix}")) as temporary:

@@ -34,13 +34,14 @@ KEPT = (
 )
 
 
-def write(profile: str, others: Mapping[str, Path]) -> Path:
+def write(profile: str, others: Mapping[str, Path], held_out: Mapping[str, Path] | None = None) -> Path:
     """Write the committed results of a profile from finished runs.
 
     Args:
         profile: Its own finished results, ``results/<profile>``, become the committed ones.
         others: Name of a setting (another processor, more threads) to the folder of a run of the same profile under it. A stage that
             none of them has run is left out, since its tolerances would be guesses.
+        held_out: The same for runs that only test the tolerances: they stand in ``settings.csv`` and ``costs.csv``.
 
     Raises:
         verify.VerifyError: If a run has other parameters, lacks a stage of the core study, or there is no other run.
@@ -67,10 +68,14 @@ def write(profile: str, others: Mapping[str, Path]) -> Path:
     records.write_json(machine, building / "machine.json")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
-    whole = costs(profile, {"committed": here, **runs})
+    tested = {name: verify.stages(base) for name, base in (held_out or {}).items()}
+    whole = costs(profile, {"committed": here, **runs, **tested})
     whole.to_csv(folder / "costs.csv", index=False, lineterminator="\n")
     rows = [_setting("committed", profile, paths.results() / profile, here)]
     rows += [_setting(name, profile, Path(base), runs[name]) for name, base in others.items()]
+    rows += [
+        _setting(f"{name} (held out)", profile, Path(held_out[name]), found) for name, found in tested.items()
+    ]
     pd.DataFrame(rows).to_csv(folder / "settings.csv", index=False, lineterminator="\n")
     return folder
 
@@ -140,7 +145,9 @@ def _setting(name: str, profile: str, base: Path, found: Mapping[str, records.Re
     return {
         "setting": name,
         "processor": next(iter(found.values())).data["processor"],
-        "threads": "; ".join(sorted({record.data["device"] for record in found.values()})),
+        "computed in": "; ".join(
+            sorted({record.data["device"].partition(", ")[2] for record in found.values()} - {""})
+        ),
         "numbers": len(compared.numbers),
         **compared.counts,
         "verdicts equal": f"{compared.equal_verdicts} of {len(compared.verdicts)}",

@@ -1,6 +1,7 @@
 """Comparison of a run with the committed results: each class of number, other orders, lacking rows, other parameters, the cost line."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -368,3 +369,16 @@ def test_networks_do_not_share_a_tolerance(committed):
     """One network may be chaotic, another not."""
     groups = set(pairing.long(scores(), [])["group"])
     assert {"value of qwk of lite0_seed0", "value of qwk of vgg16_seed0"} <= groups
+
+
+def test_a_held_out_run_tests_the_tolerances_and_makes_none(committed, own_folders):
+    before = verify.tolerances("smoke")
+    here = own_folders / "here"
+    shutil.copytree(paths.results() / "smoke", here)
+    stage(scores(shift=0.05), macro_f1=0.25)
+    paths.results().joinpath("smoke").rename(own_folders / "far")
+    shutil.copytree(here, paths.results() / "smoke")
+    reference.write("smoke", {"other": committed}, {"far": own_folders / "far"})
+    pd.testing.assert_frame_equal(verify.tolerances("smoke"), before)
+    settings = pd.read_csv(verify.folder("smoke") / "settings.csv")
+    assert settings["setting"].tolist() == ["committed", "other", "far (held out)"]
