@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from itertools import zip_longest
 
 import numpy as np
@@ -19,8 +20,10 @@ LABELS = ("seed", "grade", "resamples", "epoch", "step", "size", "views", "bins"
 """Columns of whole numbers that say what a row is about; they are no results."""
 NOT_NUMBERS = re.compile(r"^(seconds|peak)|_(seconds|ms|mb)$")
 """Metrics that are costs."""
-NETWORKS = ("run", "label", "network", "sampler", "way", "oddity", "backbone")
-"""Columns that name the network, or the training, of a row; the first that a table has counts. One network may be chaotic, another not."""
+UNTRAINED = "no pretraining"
+"""What the label of a network that started from random weights says (:data:`drstudy.plots.backbone_label`)."""
+WITHOUT = " without pretraining"
+"""What the name of a group ends in that holds numbers of such networks; they are chaotic (docs/reproducibility.md)."""
 MOST_ROWS = 1000
 """Longer tables list details (every layer, subgroup and measure); they are compared by their bytes only."""
 DIGITS = re.compile(r"[-+−]?\d[\d,]*(\.\d+)?([eE][-+]?\d+)?")
@@ -110,10 +113,12 @@ def long(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """
     names = pd.Series(labels(frame, by), dtype=str)
     place = names.groupby(names).cumcount().to_numpy()
-    about = [_texts(frame[name]) for name in ("metric", _network(frame)) if name in frame]
-    suffix = (
-        [" of ".join(["", *filter(None, texts)]) for texts in zip(*about)] if about else [""] * len(frame)
+    metric = _texts(frame["metric"]) if "metric" in frame else [""] * len(frame)
+    texts = [_texts(frame[name]) for name in frame if not _is_number(frame[name])]
+    random = (
+        [any(UNTRAINED in text for text in row) for row in zip(*texts)] if texts else [False] * len(frame)
     )
+    suffix = [(f" of {m}" if m else "") + (WITHOUT if r else "") for m, r in zip(metric, random)]
     parts = []
     for column in [str(name) for name in frame if _is_number(frame[name])]:
         lo, hi, limit = _ends(frame, column)
@@ -126,11 +131,6 @@ def long(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         )
     columns = ["row", "place", "column", "group", "value", "lo", "hi", "limit"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-
-
-def _network(frame: pd.DataFrame) -> str:
-    """The column that says which network, or which training, a row is about; empty where there is none."""
-    return next((name for name in NETWORKS if name in frame), "")
 
 
 def _ends(frame: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -177,9 +177,20 @@ def nothing() -> pd.DataFrame:
     return pair(pd.DataFrame(), pd.DataFrame()).assign(stage="", table="")
 
 
-def side_by_side(committed: records.Record, found: records.Record) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All numbers of a stage in pairs (see :func:`pair`), with ``stage`` and ``table``; and the texts whose words differ."""
+def untrained(stage: str, others: Mapping[str, records.Record]) -> bool:
+    """Whether a stage is about one network that started from random weights: notebook 03 of the same variant says so."""
+    variant = stage.partition("/")[2]
+    trained = [record for name, record in others.items() if variant and name.partition("/")[2] == variant]
+    return any(record.metrics.get("weights_used") == "none" for record in trained)
+
+
+def side_by_side(
+    committed: records.Record, found: records.Record, others: Mapping[str, records.Record]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All numbers of a stage in pairs (see :func:`pair`), with ``stage`` and ``table``; and the texts whose words differ; ``others`` are all committed
+    stages by name."""
     rest = further_metrics(committed)
+    random = untrained(committed.name, others)
     left = tables(committed) | {"metrics": pd.DataFrame([rest], index=[0])}
     right = tables(found) | {
         "metrics": pd.DataFrame([{name: found.metrics.get(name) for name in rest}], index=[0], dtype=float)
@@ -188,6 +199,8 @@ def side_by_side(committed: records.Record, found: records.Record) -> tuple[pd.D
     for name in [*left, *(name for name in right if name not in left)]:
         one, other = left.get(name, pd.DataFrame()), right.get(name, pd.DataFrame())
         both = pair(one, other)
+        if random:
+            both["group"] = both["group"].str.removesuffix(WITHOUT) + WITHOUT
         both.insert(0, "stage", committed.name)
         both.insert(1, "table", name)
         pairs.append(both)

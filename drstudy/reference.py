@@ -124,7 +124,7 @@ def tolerances(
     parts = []
     for name, found in runs.items():
         for stage in [stage for stage in here if stage in found]:
-            numbers, _ = pairing.side_by_side(here[stage], found[stage])
+            numbers, _ = pairing.side_by_side(here[stage], found[stage], here)
             parts.append(numbers.assign(moved=(numbers["found"] - numbers["committed"]).abs(), run=name))
     whole = pd.concat(parts, ignore_index=True)
     rows = []

@@ -10,7 +10,8 @@ falls into one of five classes:
 - **inside the interval**: off by more, but inside the committed 95 % interval. The limits of an interval count as inside if they moved by
   no more than half its width.
 - **chaotic**: off by even more, but by no more than the multiple of what was measured, which for this number is too wide to be called a
-  tolerance: processors alone move it by a good part of its interval, or make it undefined. Nothing guards such a number but the verdicts.
+  tolerance: processors alone move it by a good part of its interval, or make it undefined. So is every other number of a network
+  without pretraining. Nothing guards such a number but the verdicts.
 - **outside**: everything else. A number that is missing, or undefined on one side only where that was not measured, is outside too.
 
 Tables with a row per photograph, and tables of more than :data:`drstudy.pairing.MOST_ROWS` rows, are not compared number by number, only
@@ -168,7 +169,7 @@ def classify(numbers: pd.DataFrame) -> pd.Series:
     """The class of each number.
 
     Args:
-        numbers: With ``committed, found, tolerance, measured, undefined, lo, hi, limit, absent``; ``measured`` is the tolerance before it
+        numbers: With ``group, committed, found, tolerance, measured, undefined, lo, hi, limit, absent``; ``measured`` is the tolerance before it
             was limited to a share of the interval, ``undefined`` whether the number's group had undefined numbers in some runs only.
     """
     committed, found = numbers["committed"], numbers["found"]
@@ -182,7 +183,8 @@ def classify(numbers: pd.DataFrame) -> pd.Series:
         (found >= numbers["lo"]) & (found <= numbers["hi"]),
     )
     one_undefined = numbers["undefined"] & (committed.isna() != found.isna())
-    chaotic = ((moved <= numbers["measured"]) & there) | one_undefined
+    random = numbers["group"].str.endswith(pairing.WITHOUT) & there
+    chaotic = ((moved <= numbers["measured"]) & there) | one_undefined | random
     return pd.Series(
         np.select(
             [same, (moved <= numbers["tolerance"]) & there, between & there, chaotic], CLASSES[:4], CLASSES[4]
@@ -237,7 +239,7 @@ def compare(
             )
     changed = _changed(profile, committed, here)
     both = [name for name in committed if name in here and name not in changed]
-    parts = [pairing.side_by_side(committed[name], here[name]) for name in both]
+    parts = [pairing.side_by_side(committed[name], here[name], committed) for name in both]
     numbers = pd.concat([part for part, _ in parts] or [pairing.nothing()], ignore_index=True)
     keys = ["stage", "table", "group"]
     numbers = numbers.merge(limits[[*keys, "tolerance", "undefined"]], on=keys, how="left")
