@@ -77,10 +77,10 @@ def test_the_same_run_is_identical(committed):
 
 def test_tolerance_is_the_factor_times_the_measured_spread(committed):
     limits = verify.tolerances("smoke").set_index("group")
-    assert limits.loc["value of nll of lite0_seed0", "spread"] == pytest.approx(0.001)
-    assert limits.loc["value of nll of lite0_seed0", "tolerance"] == pytest.approx(reference.FACTOR * 0.001)
-    assert limits.loc["value of nll of lite0_seed0", "measured_in"] == "other"
-    assert limits.loc["value of qwk of lite0_seed0", "tolerance"] == 0
+    assert limits.loc["value of nll", "spread"] == pytest.approx(0.001)
+    assert limits.loc["value of nll", "tolerance"] == pytest.approx(reference.FACTOR * 0.001)
+    assert limits.loc["value of nll", "measured_in"] == "other"
+    assert limits.loc["value of qwk", "tolerance"] == 0
     assert limits.loc["macro_f1", "tolerance"] == 0
 
 
@@ -360,15 +360,40 @@ def test_undefined_on_one_side_is_chaotic_only_where_that_was_measured(committed
     stage(scores().assign(value=[0.8, np.nan, 0.1]), macro_f1=0.25)
     assert verify.compare("smoke", calibrate=False).counts["outside"] == 1
     limits = pd.read_csv(file)
-    limits.loc[limits["group"] == "value of nll of lite0_seed0", "undefined"] = True
+    limits.loc[limits["group"] == "value of nll", "undefined"] = True
     limits.to_csv(file, index=False)
     assert verify.compare("smoke", calibrate=False).counts["chaotic"] == 1
 
 
-def test_networks_do_not_share_a_tolerance(committed):
-    """One network may be chaotic, another not."""
-    groups = set(pairing.long(scores(), [])["group"])
-    assert {"value of qwk of lite0_seed0", "value of qwk of vgg16_seed0"} <= groups
+def test_networks_without_pretraining_share_no_tolerance_with_others():
+    groups = pairing.long(
+        scores().assign(label=["Lite0 (ImageNet)", "Lite0 (ImageNet)", "VGG16 (no pretraining)"]), []
+    )["group"]
+    assert {"value of qwk", "value of qwk without pretraining"} <= set(groups)
+    assert "value of nll without pretraining" not in set(groups)
+
+
+def test_a_number_of_a_network_without_pretraining_is_chaotic_where_it_would_be_outside(committed):
+    labels = ["Lite0 (ImageNet)", "Lite0 (ImageNet)", "VGG16 (no pretraining)"]
+    stage(scores().assign(label=labels), macro_f1=0.25)
+    reference.write("smoke", {"other": paths.results() / "smoke"})
+    stage(scores().assign(label=labels, value=[0.8, 0.5, 0.9]), macro_f1=0.25)
+    assert verify.compare("smoke", calibrate=False).counts["chaotic"] == 1
+    stage(scores().assign(label=labels, value=[0.99, 0.5, 0.1]), macro_f1=0.25)
+    assert verify.compare("smoke", calibrate=False).counts["outside"] == 1
+
+
+@pytest.mark.parametrize(("used", "expected"), [("none", True), ("bundled", False)])
+def test_a_stage_of_one_network_is_that_of_its_training(used, expected):
+    trained = records.Record(paths.root(), {"metrics": {"weights_used": used}})
+    others = {
+        "03_fine_tuning/vgg16-seed0": trained,
+        "04_backbone_comparison": records.Record(paths.root(), {"metrics": {}}),
+    }
+    assert pairing.untrained("05_heatmap_analysis/vgg16-seed0", others) == expected
+    assert pairing.untrained("03_fine_tuning/vgg16-seed0", others) == expected
+    assert not pairing.untrained("04_backbone_comparison", others)
+    assert not pairing.untrained("05_heatmap_analysis/vgg16-seed1", others)
 
 
 def test_a_held_out_run_tests_the_tolerances_and_makes_none(committed, own_folders):
