@@ -522,6 +522,9 @@ def _notebook(record: records.Record, folder: Path) -> tuple[str, str]:
             ""  # nothing is fetched when the page is read
         )
         html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": record.name}})
+        html = html.replace(
+            'href="../README.md#what-it-costs"', 'href="index.html#runs"'
+        )  # what this very run took
         (folder / f"{stem}{suffix}.html").write_text(html, encoding="utf-8")
     return f"{stem}.html", f"{stem}_code.html"
 

@@ -64,8 +64,11 @@ def test_the_page_names_what_is_not_the_same():
     import run_all
 
     row = {"script": "x", "options": "", "name": "x", "ours": 1.0, "other": 3.0, "ratio": 3.0, "unit": "s"}
-    page = run_all.page([row | {"same_result": False, "gap": 0.5}, row | {"same_result": None}])
-    assert "| x | 3.00 | - | 1.0 | 3.0 | s | **no** | gap 0.5 |" in page
+    page = run_all.page(
+        [row | {"same_result": False, "gap": 0.5, "processor": "P, 2 cores"}, row | {"same_result": None}]
+    )
+    assert "| x | P, 2 cores | 3.00 | - | 1.0 | 3.0 | s | **no** | gap 0.5 |" in page
+    assert "| x |  | 3.00 |" in page, "a row that is older than the column"
     assert "not asked" in page
 
 
