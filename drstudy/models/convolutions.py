@@ -96,13 +96,17 @@ class ClampedConv(nn.Module):
         self.conv = conv
 
     @staticmethod
-    def available() -> bool:
-        """Whether this build of PyTorch has the operator."""
-        return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    def available(dtype: torch.dtype = torch.float32) -> bool:
+        """Whether this build of PyTorch has the operator, and oneDNN computes in ``dtype`` on this processor."""
+        if not torch.backends.mkldnn.is_available() or not hasattr(
+            torch.ops.mkldnn, "_convolution_pointwise"
+        ):
+            return False
+        return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
-        if x.device.type != "cpu" or torch.is_grad_enabled() or not self.available():
+        if x.device.type != "cpu" or torch.is_grad_enabled() or not self.available(conv.weight.dtype):
             return F.relu6(conv(x))
         weight, padding = conv.padded() if isinstance(conv, SameConv) else (conv.weight, conv.padding)
         x = x.to(weight.dtype).contiguous(memory_format=torch.channels_last)

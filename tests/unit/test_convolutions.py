@@ -81,7 +81,7 @@ def test_clamped_convolution(monkeypatch, available):
     x = 5 * torch.randn(2, 6, 12, 12)
     expected = F.relu6(conv(x))
     if not available:
-        monkeypatch.setattr(ClampedConv, "available", staticmethod(lambda: False))
+        monkeypatch.setattr(ClampedConv, "available", staticmethod(lambda _dtype: False))
     elif not ClampedConv.available():
         pytest.skip("this build of PyTorch has no fused convolution")
     with torch.no_grad():
@@ -93,3 +93,13 @@ def test_folded_trunk_has_no_separate_clamping():
     fast = backbones.folded(net, 64)
     assert isinstance(fast.net._conv_stem, ClampedConv)
     assert not isinstance(net.net._conv_stem, ClampedConv)
+
+
+def test_bf16_is_left_to_pytorch_where_onednn_cannot_compute_it(monkeypatch):
+    """As on a processor with AVX2 only: the operator would raise an error there."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    assert not ClampedConv.available(torch.bfloat16)
+    conv = nn.Conv2d(3, 4, 3).to(torch.bfloat16)
+    with torch.no_grad():
+        out = ClampedConv(conv)(torch.rand(1, 3, 8, 8, dtype=torch.bfloat16))
+    assert out.dtype == torch.bfloat16
