@@ -78,8 +78,8 @@ def reproduce(
     typer.echo(f"done in {minutes}" + ("" if until else f": open {page}"))
     verified = paths.results() / profile / "verify.json"
     if not until and verified.is_file():
-        for line in json.loads(verified.read_text())["lines"]:
-            typer.echo(f"reproduced: {line}" if line[0].isdigit() and "numbers:" in line else f"  {line}")
+        first, *further = json.loads(verified.read_text())["lines"]
+        typer.echo("\n  ".join([f"reproduced: {first}", *further]))
 
 
 @app.command()

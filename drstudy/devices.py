@@ -123,6 +123,19 @@ def keep_freed_memory() -> bool:
     return all([mallopt(mmap_threshold, huge), mallopt(trim_threshold, huge)])
 
 
+def give_back_freed_memory() -> bool:
+    """Hand the pages that :func:`keep_freed_memory` kept back to the system: at the end of a step whose blocks the next will not ask for.
+
+    Returns:
+        Whether it was possible (glibc; elsewhere nothing is changed).
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return True
+
+
 NO_BF16_BELOW = (
     "SSE41",
     "AVX",
@@ -137,19 +150,6 @@ NO_BF16_BELOW = (
 """Limits of oneDNN, the library behind torch's layers on a CPU, that leave its units for bf16 unused."""
 
 
-def give_back_freed_memory() -> bool:
-    """Hand the pages that :func:`keep_freed_memory` kept back to the system: at the end of a step whose blocks the next will not ask for.
-
-    Returns:
-        Whether it was possible (glibc; elsewhere nothing is changed).
-    """
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        return False
-    return True
-
-
 def _cpu_has_bf16(cpuinfo: str = "/proc/cpuinfo") -> bool:
     """Whether bf16 is multiplied in hardware here (AMX or AVX512-BF16); without it bf16 is slower than fp32.
 
@@ -158,18 +158,13 @@ def _cpu_has_bf16(cpuinfo: str = "/proc/cpuinfo") -> bool:
     """
     import torch
 
-    try:
-        with open(cpuinfo) as file:
-            flags = file.read()
-    except OSError:
-        return False
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
     if limit.upper() in NO_BF16_BELOW:
         return False
     with contextlib.suppress(AttributeError, RuntimeError):  # a build without oneDNN has no such question
         if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    return _bf16_units(cpu_flags(cpuinfo))
 
 
 def cpu_flags(cpuinfo: str = "/proc/cpuinfo") -> set[str]:
@@ -179,6 +174,10 @@ def cpu_flags(cpuinfo: str = "/proc/cpuinfo") -> set[str]:
             return set(next((line.split(":")[1] for line in file if line.startswith("flags")), "").split())
     except OSError:
         return set()
+
+
+def _bf16_units(flags: set[str]) -> bool:
+    return bool(flags & {"amx_bf16", "avx512_bf16"})
 
 
 LOWERING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
@@ -203,7 +202,7 @@ def processor() -> str:
         if "sse4_2" in found
         else platform.machine()
     )
-    units = " with bf16 units" if found & {"amx_bf16", "avx512_bf16"} else ""
+    units = " with bf16 units" if _bf16_units(found) else ""
     lowered = ", ".join(os.environ[variable] for variable in LOWERING if os.environ.get(variable))
     return f"{name}, {os.cpu_count()} cores, {widest}{units}" + (f", lowered to {lowered}" if lowered else "")
 

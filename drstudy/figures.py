@@ -45,8 +45,8 @@ FURTHER = {
 }
 """As :data:`SHOWN`, of notebooks that ``--study all`` adds; where there is no such result, the file stays as it was."""
 
-COMMITTED = {"settings.csv": "settings.csv", "costs.csv": "costs.csv"}
-"""File under ``figures/``: the file of the committed results of the profile, ``reference/<profile>/``."""
+COMMITTED = ("settings.csv", "costs.csv")
+"""Files under ``figures/`` that are those of the committed results of the profile, ``reference/<profile>/``."""
 
 TABLES = {
     name: f"{name}.csv"
@@ -101,8 +101,8 @@ def update(profile: str = "demo") -> list[Path]:
         "profile": profile,
         "file": "drstudy.data.phantom.contact_sheet",
     }
-    for name, file in COMMITTED.items():
-        source = verify.folder(profile) / file
+    for name in COMMITTED:
+        source = verify.folder(profile) / name
         if not source.is_file():
             raise records.RecordError(
                 f"{paths.show(source)} is missing; `drstudy reference --profile {profile}` writes it."

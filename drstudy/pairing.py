@@ -14,14 +14,12 @@ from itertools import zip_longest
 import numpy as np
 import pandas as pd
 
-from drstudy import records
+from drstudy import plots, records
 
 LABELS = ("seed", "grade", "resamples", "epoch", "step", "size", "views", "bins")
 """Columns of whole numbers that say what a row is about; they are no results."""
 NOT_NUMBERS = re.compile(r"^(seconds|peak)|_(seconds|ms|mb)$")
 """Metrics that are costs."""
-UNTRAINED = "no pretraining"
-"""What the label of a network that started from random weights says (:data:`drstudy.plots.backbone_label`)."""
 WITHOUT = " without pretraining"
 """What the name of a group ends in that holds numbers of such networks; they are chaotic (docs/reproducibility.md)."""
 MOST_ROWS = 1000
@@ -40,12 +38,10 @@ def tables(record: records.Record) -> dict[str, pd.DataFrame]:
     }
 
 
-def further_metrics(record: records.Record) -> dict[str, float]:
-    """The numbers among a stage's metrics that stand in none of its tables and are no costs."""
+def further_metrics(record: records.Record, compared: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """The numbers among a stage's metrics that stand in none of its tables (as :func:`tables` gives them) and are no costs."""
     standing = {
-        v
-        for frame in tables(record).values()
-        for v in frame.select_dtypes("number").to_numpy(dtype=float).ravel()
+        v for frame in compared.values() for v in frame.select_dtypes("number").to_numpy(dtype=float).ravel()
     }
     numbers = {
         name: value
@@ -108,7 +104,7 @@ def long(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
     Returns:
         Columns ``row`` (its label), ``place`` (position among the rows with the same label), ``column``, ``group`` (numbers that share a
-        tolerance: the column, and the metric where the table has a column ``metric``), ``value``, ``lo``, ``hi`` (the interval that the
+        tolerance: the column, with the metric where the table has a column ``metric``; those of networks without pretraining apart), ``value``, ``lo``, ``hi`` (the interval that the
         number has or, with ``limit``, that it is a limit of; NaN without one).
     """
     names = pd.Series(labels(frame, by), dtype=str)
@@ -116,7 +112,9 @@ def long(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     metric = _texts(frame["metric"]) if "metric" in frame else [""] * len(frame)
     texts = [_texts(frame[name]) for name in frame if not _is_number(frame[name])]
     random = (
-        [any(UNTRAINED in text for text in row) for row in zip(*texts)] if texts else [False] * len(frame)
+        [any(plots.NO_PRETRAINING in text for text in row) for row in zip(*texts)]
+        if texts
+        else [False] * len(frame)
     )
     suffix = [(f" of {m}" if m else "") + (WITHOUT if r else "") for m, r in zip(metric, random)]
     parts = []
@@ -187,11 +185,16 @@ def untrained(stage: str, others: Mapping[str, records.Record]) -> bool:
 def side_by_side(
     committed: records.Record, found: records.Record, others: Mapping[str, records.Record]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All numbers of a stage in pairs (see :func:`pair`), with ``stage`` and ``table``; and the texts whose words differ; ``others`` are all committed
-    stages by name."""
-    rest = further_metrics(committed)
+    """All numbers of a stage in pairs (see :func:`pair`), with ``stage`` and ``table``; and the texts whose words differ.
+
+    Args:
+        committed, found: The stage on both sides.
+        others: All committed stages by name.
+    """
+    left = tables(committed)
+    rest = further_metrics(committed, left)
     random = untrained(committed.name, others)
-    left = tables(committed) | {"metrics": pd.DataFrame([rest], index=[0])}
+    left |= {"metrics": pd.DataFrame([rest], index=[0])}
     right = tables(found) | {
         "metrics": pd.DataFrame([{name: found.metrics.get(name) for name in rest}], index=[0], dtype=float)
     }

@@ -135,7 +135,12 @@ class Stage:
     @property
     def folder(self) -> str:
         """As parameters write it."""
-        return "/".join(part for part in ("results", self.profile, self.notebook, self.variant) if part)
+        return f"results/{self.profile}/{self.result}"
+
+    @property
+    def result(self) -> str:
+        """``<notebook>[/<variant>]``, as its record is named."""
+        return "/".join(part for part in (self.notebook, self.variant) if part)
 
     @property
     def name(self) -> str:
@@ -245,6 +250,11 @@ def plan(name: str, study: str = "core") -> list[Stage]:
     stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     stages.append(Stage(VIEWS, name, overrides=common | {"AUDIT": audit}, needs=(audit,)))
     return [stage for stage in stages if stage.notebook in notebooks]
+
+
+def result_names(name: str, study: str) -> list[str]:
+    """Names of the records (``<notebook>[/<variant>]``) of a profile's stages, in the order of :func:`plan`."""
+    return [stage.result for stage in plan(name, study)]
 
 
 def _ablated(name: str, chosen: Profile, common: dict[str, Any]) -> list[Stage]:

@@ -47,7 +47,9 @@ _BACKBONE_COLOURS = {
     "efficientnet_lite2": "#56B4E9",
 }
 _OTHER_COLOURS = ("#000000", "#8C6D31", "#882255", "#332288")
-_WEIGHTS = {"none": "no pretraining", "imagenet": "ImageNet", "bundled": "ImageNet, bundled"}
+NO_PRETRAINING = "no pretraining"
+"""What the label of a network says that started from random weights."""
+_WEIGHTS = {"none": NO_PRETRAINING, "imagenet": "ImageNet", "bundled": "ImageNet, bundled"}
 
 NEUTRAL = "#6f6f6f"
 """Chance lines, baselines, and whatever is not a backbone or a grade."""

@@ -100,8 +100,7 @@ class Run:
         return frame
 
     def figure(self, figure: Figure, name: str, svg: bool = False) -> Figure:
-        """Write ``figures/<name>.png`` (150 dpi), for drawings also ``.svg``; return the figure for display. As for a table, memory is given back."""
-        devices.give_back_freed_memory()
+        """Write ``figures/<name>.png`` (150 dpi), for drawings also ``.svg``; return the figure for display."""
         for suffix in (".png", ".svg") if svg else (".png",):
             metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
             with paths.atomic(self.path(f"figures/{name}{suffix}")) as temporary:
@@ -280,7 +279,11 @@ def how_to_make(folder: Path) -> str:
 
 def find(profile: str) -> list[Record]:
     """All finished records of a profile, by name."""
-    base = paths.results() / profile
+    return below(paths.results() / profile)
+
+
+def below(base: Path) -> list[Record]:
+    """All finished records below a folder that looks like ``results/<profile>``, by name."""
     found = []
     for file in sorted(base.glob("*/run.json")) + sorted(base.glob("*/*/run.json")):
         if file.parent.name != "report":

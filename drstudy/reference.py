@@ -83,7 +83,7 @@ def write(profile: str, others: Mapping[str, Path], held_out: Mapping[str, Path]
 def _check(
     profile: str, here: Mapping[str, records.Record], runs: Mapping[str, Mapping[str, records.Record]]
 ) -> None:
-    core = [stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, "core")]
+    core = pipeline.result_names(profile, "core")
     if not runs:
         raise verify.VerifyError(
             "A tolerance needs at least one run under another setting; name it with --other NAME=FOLDER."
@@ -100,11 +100,12 @@ def _check(
 
 def _copy(record: records.Record, target: Path) -> None:
     (target / "tables").mkdir(parents=True)
-    for name in pairing.tables(record):
+    compared = pairing.tables(record)
+    for name in compared:
         shutil.copyfile(record.folder / "tables" / f"{name}.csv", target / "tables" / f"{name}.csv")
     texts = {name: value for name, value in record.metrics.items() if isinstance(value, str)}
     slim = {name: record.data.get(name) for name in KEPT} | {
-        "metrics": texts | pairing.further_metrics(record)
+        "metrics": texts | pairing.further_metrics(record, compared)
     }
     records.write_json(slim, target / "run.json")
 
@@ -161,7 +162,7 @@ def costs(profile: str, runs: Mapping[str, Mapping[str, records.Record]]) -> pd.
         One row per notebook (all its networks together), then the core study and, where a run has it, the whole one: ``notebook``, and per
         setting ``<setting>, core-minutes`` and ``<setting>, GiB`` (the largest process).
     """
-    core = {stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, "core")}
+    core = set(pipeline.result_names(profile, "core"))
     whole = any(set(found) - core for found in runs.values())
     table: dict[str, dict[str, float]] = {}
     for setting, found in runs.items():

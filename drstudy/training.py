@@ -105,7 +105,6 @@ CLASSIFICATION = Task()
 
 def build(p: Training, data: Dataset, compute: Compute, outputs: int = heads.GRADES) -> GradingNet:
     """The network of a recipe: weights, head, frozen layers; norms calibrated on training images where nothing was pretrained."""
-    devices.give_back_freed_memory()
     net = backbones.build(p.backbone, p.head, p.weights, p.seed, outputs)
     net.freeze(p.frozen_bn)
     net.to(compute.device, memory_format=torch.channels_last)

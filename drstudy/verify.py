@@ -33,6 +33,7 @@ import pandas as pd
 from drstudy import claims, devices, pairing, paths, pipeline, records
 
 CLASSES = ("identical", "within tolerance", "inside the interval", "chaotic", "outside")
+VERDICTS = ["claim", "committed", "found"]
 ABSENT = "not there"
 HOW = ("DEVICE", "PRECISION", "THREADS", "PROCESSES", "WORKERS", "COMPILE")
 """Parameters that say how something is computed, not what; runs that differ in them may be compared."""
@@ -161,8 +162,7 @@ def folder(profile: str) -> Path:
 
 def stages(base: Path) -> dict[str, records.Record]:
     """Finished records below a folder that looks like ``results/<profile>``, by name."""
-    files = sorted(base.glob("[0-9][0-9]_*/run.json")) + sorted(base.glob("[0-9][0-9]_*/*/run.json"))
-    return {record.name: record for record in (records.load(file.parent) for file in files)}
+    return {record.name: record for record in records.below(base)}
 
 
 def classify(numbers: pd.DataFrame) -> pd.Series:
@@ -250,13 +250,13 @@ def compare(
     numbers["tolerance"] = np.maximum(np.minimum(numbers["measured"], most.fillna(np.inf)), least)
     numbers["difference"] = numbers["found"] - numbers["committed"]
     numbers["class"] = classify(numbers)
-    wanted = {stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, study_of(here, profile))}
+    wanted = pipeline.result_names(profile, study_of(here, profile))
     return Comparison(
         profile=profile,
         numbers=numbers,
         verdicts=_verdicts(profile, committed, here, against)
         if not changed
-        else pd.DataFrame(columns=["claim", "committed", "found"]),
+        else pd.DataFrame(columns=VERDICTS),
         words=pd.concat([part for _, part in parts], ignore_index=True) if parts else pd.DataFrame(),
         costs=_costs({name: committed[name] for name in both}, here),
         speed=_speed(profile) if calibrate else np.nan,
@@ -270,8 +270,7 @@ def compare(
 
 def study_of(found: Mapping[str, Any], profile: str) -> str:
     """``all`` where a stage beyond the core study is finished, else ``core``."""
-    core = {stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, "core")}
-    return "core" if set(found) <= core else "all"
+    return "core" if set(found) <= set(pipeline.result_names(profile, "core")) else "all"
 
 
 def parameters_that_differ(committed: records.Record, found: records.Record) -> str:
@@ -289,10 +288,11 @@ def _changed(
     """Stages that another recipe or other weights keep from being compared, those that build on such a stage included."""
     found: dict[str, str] = {}
     for stage in pipeline.plan(profile, "all"):
-        name = stage.folder.split("/", 2)[2]
+        name = stage.result
         if name not in here or name not in committed:
             continue
-        needs = [need.split("/", 2)[2] for need in stage.needs if need.startswith(f"results/{profile}/")]
+        own = f"results/{profile}/"
+        needs = [need.removeprefix(own) for need in stage.needs if need.startswith(own)]
         if what := parameters_that_differ(committed[name], here[name]):
             found[name] = what
         elif built := [need for need in needs if need in found]:
@@ -302,7 +302,7 @@ def _changed(
 
 def verdicts(found: Mapping[str, records.Record], profile: str, study: str) -> pd.DataFrame:
     """The ledger's verdicts from the finished stages of a study: ``study, claim, verdict``."""
-    names = {stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, study)}
+    names = set(pipeline.result_names(profile, study))
     table = claims.ledger([record for name, record in found.items() if name in names])
     return table[["claim", "verdict"]].assign(study=study)[["study", "claim", "verdict"]]
 
@@ -310,7 +310,7 @@ def verdicts(found: Mapping[str, records.Record], profile: str, study: str) -> p
 def _verdicts(profile: str, committed: Mapping, here: Mapping, against: Path | None) -> pd.DataFrame:
     """Verdicts of the largest study that both sides have finished whole; empty where there is none."""
     for study in ("all", "core"):
-        names = {stage.folder.split("/", 2)[2] for stage in pipeline.plan(profile, study)}
+        names = set(pipeline.result_names(profile, study))
         if names <= set(here) and names <= set(committed):
             file = folder(profile) / "verdicts.csv"
             there = (
@@ -321,10 +321,8 @@ def _verdicts(profile: str, committed: Mapping, here: Mapping, against: Path | N
             both = there.merge(
                 verdicts(here, profile, study), on="claim", how="outer", suffixes=("_there", "_here")
             ).fillna(ABSENT)
-            return both.rename(columns={"verdict_there": "committed", "verdict_here": "found"})[
-                ["claim", "committed", "found"]
-            ]
-    return pd.DataFrame(columns=["claim", "committed", "found"])
+            return both.rename(columns={"verdict_there": "committed", "verdict_here": "found"})[VERDICTS]
+    return pd.DataFrame(columns=VERDICTS)
 
 
 def _costs(committed: Mapping[str, records.Record], here: Mapping[str, records.Record]) -> pd.DataFrame:
