@@ -10,7 +10,7 @@ import os
 import time
 from unittest.mock import patch
 
-from side_by_side import alternate, kind_of_processor, options, report
+from side_by_side import alternate, options, report
 
 SIZE = 224
 
@@ -89,7 +89,6 @@ def main() -> None:
                 gap < (0.05 if given.bf16 else 1e-4),
                 greatest_relative_difference=gap,
                 precision=compute.precision,
-                **kind_of_processor(),
             )
 
 

@@ -42,24 +42,40 @@ def main() -> None:
         os.environ[name] = str(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["DRSTUDY_DATA"] = scratch
-        from drstudy import paths
-        from drstudy.data import phantom, sources
+        from drstudy.data import phantom
 
         eyes = -(-(given.images + given.test) // 2)
         config = phantom.PhantomConfig(n_patients=eyes, size=given.pixels, seed=11)
-        with contextlib.redirect_stderr(io.StringIO()):
-            folder = phantom.write(config, Path(scratch) / "phantom")
-            manifest = sources.load("phantom", folder).manifest.iloc[: given.images + given.test]
-        split = ["train"] * given.images + ["test"] * (len(manifest) - given.images)
-        manifest = manifest.assign(split=split, path=[str(paths.resolve(path)) for path in manifest["path"]])
+        manifest = phantom_files(config, Path(scratch), given.images, given.test)
         for backbone in ["efficientnet_lite0", "densenet121"][: 1 + given.densenet]:
             compare(backbone, manifest, Path(scratch), given)
+
+
+def phantom_files(config, scratch: Path, images: int, test: int) -> pd.DataFrame:
+    """The manifest of phantom photographs that are written to JPEG files: so many for training, the rest for the test."""
+    from drstudy import paths
+    from drstudy.data import phantom, sources
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        folder = phantom.write(config, scratch / "phantom")
+        manifest = sources.load("phantom", folder).manifest.iloc[: images + test]
+    split = ["train"] * images + ["test"] * (len(manifest) - images)
+    return manifest.assign(split=split, path=[str(paths.resolve(path)) for path in manifest["path"]])
+
+
+def kappa_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
+    """Quadratic weighted kappa of one table of predictions less that of another, with its interval over patients."""
+    from drstudy import statistics
+
+    found = statistics.paired_difference(one, other, 1000, 0).set_index("metric").loc["qwk"]
+    names = {"value": "qwk_difference", "lo": "qwk_difference_lo", "hi": "qwk_difference_hi"}
+    return {name: float(found[column]) for column, name in names.items()}
 
 
 def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None:
     import torch
 
-    from drstudy import devices, features, params, prediction, sampling, statistics, training
+    from drstudy import devices, features, params, prediction, sampling, training
     from drstudy.data import images
     from drstudy.data.dataset import Dataset
     from drstudy.models import backbones
@@ -125,16 +141,8 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
         tables[name] = prediction.frame(test, probabilities)
         kappas[name] = training.qwk(test["grade"].to_numpy(int), probabilities.argmax(1))
     for name in nets:
-        found = (
-            statistics.paired_difference(tables["ours"], tables[name], 1000, 0).set_index("metric").loc["qwk"]
-        )
-        compared[name] = {
-            "qwk_ours": kappas["ours"],
-            "qwk_other": kappas[name],
-            "qwk_difference": float(found["value"]),
-            "qwk_difference_lo": float(found["lo"]),
-            "qwk_difference_hi": float(found["hi"]),
-        }
+        difference = kappa_difference(tables["ours"], tables[name])
+        compared[name] = {"qwk_ours": kappas["ours"], "qwk_other": kappas[name], **difference}
     for other in [name for name in sides if name != "ours"]:
         values = compared.get(other, {})
         report(

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from fine_tune import SIZE, with_rows
-from side_by_side import alternate, kind_of_processor, options, report
+from fine_tune import SIZE, kappa_difference, phantom_files, with_rows
+from side_by_side import alternate, options, report
 
 
 def main() -> None:
@@ -35,19 +35,14 @@ def main() -> None:
         os.environ["DRSTUDY_DATA"] = scratch
         import torch
 
-        from drstudy import devices, features, params, paths, prediction, statistics, training
-        from drstudy.data import images, phantom, sources
+        from drstudy import devices, features, params, prediction, training
+        from drstudy.data import images, phantom
         from drstudy.data.dataset import Dataset
 
         count = given.images + given.test
         config = phantom.PhantomConfig(n_patients=-(-count // 2), size=256, seed=11, distribution="mild")
+        manifest = phantom_files(config, Path(scratch), given.images, given.test)
         with contextlib.redirect_stderr(io.StringIO()):
-            folder = phantom.write(config, Path(scratch) / "phantom")
-            manifest = sources.load("phantom", folder).manifest.iloc[:count]
-            manifest = manifest.assign(
-                split=["train"] * given.images + ["test"] * (len(manifest) - given.images),
-                path=[str(paths.resolve(path)) for path in manifest["path"]],
-            )
             store = images.build(manifest, 256, given.threads, folder=Path(scratch) / "images")
         rows = with_rows(manifest, store)
         test = rows[rows["split"] == "test"]
@@ -81,25 +76,21 @@ def main() -> None:
             found = prediction.predict(net, pixels, devices.Compute("cpu", precision), SIZE)
             tables[precision] = prediction.frame(test, found)
             kappas[precision] = training.qwk(test["grade"].to_numpy(int), found.argmax(1))
-        compared = statistics.paired_difference(tables["bf16"], tables["fp32"], 1000, 0)
-        found = compared.set_index("metric").loc["qwk"]
+        difference = kappa_difference(tables["bf16"], tables["fp32"])
         report(
             "precision efficientnet_lite0, bf16 against fp32",
             1000 * seconds["bf16"] / given.images,
             1000 * seconds["fp32"] / given.images,
             "ms of the processor an image and epoch",
-            bool(found["lo"] <= 0 <= found["hi"]),
+            difference["qwk_difference_lo"] <= 0 <= difference["qwk_difference_hi"],
             qwk_bf16=kappas["bf16"],
             qwk_fp32=kappas["fp32"],
-            qwk_difference=float(found["value"]),
-            qwk_difference_lo=float(found["lo"]),
-            qwk_difference_hi=float(found["hi"]),
+            **difference,
             after_epochs=given.epochs + 1,
             images=given.images,
             test_images=len(test),
             trunk_once_bf16=stored["bf16"],
             trunk_once_fp32=stored["fp32"],
-            **kind_of_processor(),
         )
 
 

@@ -58,9 +58,7 @@ def main() -> None:
             )
         for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
             print(line, flush=True)
-            kept.append(
-                {"script": name, "options": " ".join(options)} | json.loads(line) | {"processor": here}
-            )
+            kept.append({"script": name, "options": " ".join(options)} | json.loads(line))
     kept.sort(key=lambda row: SCRIPTS.index(row["script"]))
     results.write_text("".join(json.dumps(row) + "\n" for row in kept))
     (HERE / "RESULTS.md").write_text(page(kept))

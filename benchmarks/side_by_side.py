@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 
@@ -62,8 +59,11 @@ def alternate(
 
 def report(name: str, ours: float, other: float, unit: str, same_result: bool, **more: Any) -> None:
     """Print the one JSON line; the ratio says how many times faster ours is (units are times, less is better)."""
+    from drstudy import devices  # only now: a script settles threads and folders before it
+
     line = {
         "name": name,
+        "processor": devices.processor(),
         "ours": ours,
         "other": other,
         "ratio": other / ours,
@@ -72,26 +72,6 @@ def report(name: str, ours: float, other: float, unit: str, same_result: bool, *
         **more,
     }
     print(json.dumps({key: _short(value) for key, value in line.items()}), flush=True)
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def kind_of_processor() -> dict[str, str]:
-    """The processor, the instructions that torch uses on it, and oneDNN's limit, where another kind is emulated."""
-    import torch
-
-    return {
-        "processor": processor(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "onednn_limit": os.environ.get("ONEDNN_MAX_CPU_ISA", "none"),
-    }
 
 
 def _short(value: Any) -> Any:
