@@ -126,13 +126,13 @@ rule heatmap_analysis:
 
 rule ram:
     input:
-        needs("06_ram"),
-        map(str, pipeline.library("06_ram")),
+        needs("11_ram"),
+        map(str, pipeline.library("11_ram")),
     output:
-        RESULTS + "/{profile}/06_ram/run.json",
+        RESULTS + "/{profile}/11_ram/run.json",
     params:
-        stage=command("06_ram"),
-        values=values("06_ram"),
+        stage=command("11_ram"),
+        values=values("11_ram"),
     threads: workflow.cores
     shell:
         RUN
@@ -140,39 +140,39 @@ rule ram:
 
 rule lesions:
     input:
-        needs("07_lesions"),
-        map(str, pipeline.library("07_lesions")),
+        needs("12_lesions"),
+        map(str, pipeline.library("12_lesions")),
     output:
-        RESULTS + "/{profile}/07_lesions/run.json",
+        RESULTS + "/{profile}/12_lesions/run.json",
     params:
-        stage=command("07_lesions"),
-        values=values("07_lesions"),
+        stage=command("12_lesions"),
+        values=values("12_lesions"),
     shell:
         RUN
 
 
 rule reliability:
     input:
-        needs("09_reliability"),
-        map(str, pipeline.library("09_reliability")),
+        needs("06_reliability"),
+        map(str, pipeline.library("06_reliability")),
     output:
-        RESULTS + "/{profile}/09_reliability/run.json",
+        RESULTS + "/{profile}/06_reliability/run.json",
     params:
-        stage=command("09_reliability"),
-        values=values("09_reliability"),
+        stage=command("06_reliability"),
+        values=values("06_reliability"),
     shell:
         RUN
 
 
 rule views:
     input:
-        needs("10_views"),
-        map(str, pipeline.library("10_views")),
+        needs("21_views"),
+        map(str, pipeline.library("21_views")),
     output:
-        RESULTS + "/{profile}/10_views/run.json",
+        RESULTS + "/{profile}/21_views/run.json",
     params:
-        stage=command("10_views"),
-        values=values("10_views"),
+        stage=command("21_views"),
+        values=values("21_views"),
     shell:
         RUN
 

@@ -39,7 +39,7 @@ def reproduce(
     ] = os.cpu_count() or 1,
     until: Annotated[str, typer.Option(help="Stop after this notebook, such as 03.")] = "",
     study: Annotated[
-        str, typer.Option(help="core (notebooks 00 to 05 and 09), or all (the further papers' too).")
+        str, typer.Option(help="core (notebooks 00 to 06), or all (the further papers' too).")
     ] = "core",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages would run.")] = False,
 ) -> None:

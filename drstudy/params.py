@@ -150,7 +150,7 @@ class Training(Computing):
         sampler: ``paper`` (weights 0.1, 1, 0.5, 3, 4), ``inverse``, ``sqrt`` or ``none``.
         epochs, batch_size, learning_rate, betas: Of Adam. The paper: 100, 256, 1e-4, (0, 0.99).
         label_smoothing, weight_decay: Both 0 in the paper.
-        views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time. Why 2: notebook 10, and
+        views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time. Why 2: notebook 21, and
             ``params/README.md`` with what it measured.
         feature_store: Cache the frozen trunk's output for all views.
         input_size: Side of the network's input, pixels. The paper: 224.
@@ -279,7 +279,7 @@ class BackboneComparison(Parameters):
 
 
 class Reliability(Parameters):
-    """Notebook 09.
+    """Notebook 06.
 
     Attributes:
         runs: Result folders of notebook 03, one a backbone and seed.
@@ -289,7 +289,7 @@ class Reliability(Parameters):
         resamples: Of the patient bootstrap, shared by all runs.
     """
 
-    notebook: ClassVar[str] = "09_reliability"
+    notebook: ClassVar[str] = "06_reliability"
     runs: tuple[str, ...] = Field(
         default=(
             "results/smoke/03_fine_tuning/efficientnet_lite0-seed0",
@@ -349,7 +349,7 @@ class RamRecipe(Training):
         biases, batch_norm: See :func:`drstudy.models.ram.build`.
     """
 
-    notebook: ClassVar[str] = "06_ram"
+    notebook: ClassVar[str] = "11_ram"
     sampler: Literal["annealed", "paper", "inverse", "sqrt", "none"] = "annealed"
     optimiser: Literal["nesterov", "adam"] = "nesterov"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -362,7 +362,7 @@ class RamRecipe(Training):
 
 
 class Ram(Computing):
-    """Notebook 06: networks that regress the grade, and their maps (*spec* E).
+    """Notebook 11: networks that regress the grade, and their maps (*spec* E).
 
     Attributes:
         audit: Result folder of notebook 01.
@@ -383,7 +383,7 @@ class Ram(Computing):
         resamples: Of the patient bootstrap.
     """
 
-    notebook: ClassVar[str] = "06_ram"
+    notebook: ClassVar[str] = "11_ram"
     audit: str = "results/smoke/01_data_audit"
     model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
     networks: tuple[Literal["ram_net5", "baseline_net5", "ram_net4", "baseline_net4", "ram_visual5"], ...] = (
@@ -475,7 +475,7 @@ class LesionRecipe(Training):
         gamma: Of ``focal``.
     """
 
-    notebook: ClassVar[str] = "07_lesions"
+    notebook: ClassVar[str] = "12_lesions"
     codes: tuple[str, ...]
     loss: Literal["bce", "focal", "asymmetric"] = "bce"
     heaviest: Annotated[float, Field(ge=1)] = 10.0
@@ -484,7 +484,7 @@ class LesionRecipe(Training):
 
 
 class Lesions(Computing):
-    """Notebook 07: lesions as labels of a whole photograph, and a map for each (*spec* B).
+    """Notebook 12: lesions as labels of a whole photograph, and a map for each (*spec* B).
 
     Attributes:
         audit: Result folder of notebook 01: photographs, split, lesion masks.
@@ -505,7 +505,7 @@ class Lesions(Computing):
         resamples: Of the patient bootstrap.
     """
 
-    notebook: ClassVar[str] = "07_lesions"
+    notebook: ClassVar[str] = "12_lesions"
     audit: str = "results/smoke/01_data_audit"
     model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
     trained: str = ""
@@ -588,7 +588,7 @@ class Lesions(Computing):
 
 
 class ViewsStudy(Training):
-    """Notebook 10: how many augmented views are enough.
+    """Notebook 21: how many augmented views are enough.
 
     Attributes:
         views_compared: Those compared; they take the place of ``views``. 0 is a fresh view at every draw, and must be among them.
@@ -597,7 +597,7 @@ class ViewsStudy(Training):
         resamples: Of the patient bootstrap.
     """
 
-    notebook: ClassVar[str] = "10_views"
+    notebook: ClassVar[str] = "21_views"
     feature_store: Literal[True] = True
     select_by: Literal["qwk", "loss", "last"] = "last"
     views_compared: tuple[Annotated[int, Field(ge=0, le=1000)], ...] = (1, 2, 0)
@@ -622,9 +622,9 @@ BY_NOTEBOOK: dict[str, type[Parameters]] = {
         FineTuning,
         BackboneComparison,
         HeatmapAnalysis,
+        Reliability,
         Ram,
         Lesions,
-        Reliability,
         ViewsStudy,
     )
 }

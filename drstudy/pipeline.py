@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from drstudy import params, paths, records
 
-PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RAM, LESIONS, RELIABILITY, VIEWS = (
+PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RELIABILITY, RAM, LESIONS, VIEWS = (
     params.BY_NOTEBOOK
 )
 
@@ -87,8 +87,8 @@ class Profile(BaseModel):
         backbones, seeds: Notebooks 03 and 05 run once for each pair (05 only for those ``explained``).
         overrides: Parameters of notebook 03 for one backbone, by its name, over those of the profile's files.
         explained: Backbones whose networks notebook 05 explains; empty is all.
-        lesion_labels: Whether the photographs have labels of lesions; without them there is no notebook 07.
-        models_from: The profile whose trained networks notebooks 05 and 07 look at; empty means this one.
+        lesion_labels: Whether the photographs have labels of lesions; without them there is no notebook 12.
+        models_from: The profile whose trained networks notebooks 05 and 12 look at; empty means this one.
         ablation: Further runs of notebook 03 that notebook 04 compares with each other, and with no other network.
     """
 
@@ -240,6 +240,7 @@ def plan(name: str, study: str = "core") -> list[Stage]:
         folder for value in compared.values() for folder in ([value] if isinstance(value, str) else value)
     ]
     stages.append(Stage(COMPARISON, name, overrides=common | compared, needs=tuple(read)))
+    stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     pretrained = [model for model in models if BUNDLED in model]
     model = (pretrained or models)[0]
     stages.append(Stage(RAM, name, overrides=common | {"AUDIT": audit, "MODEL": model}, needs=(audit, model)))
@@ -247,7 +248,6 @@ def plan(name: str, study: str = "core") -> list[Stage]:
         taken = f"results/{chosen.models_from}/{LESIONS}" if chosen.models_from else ""
         own = common | {"AUDIT": audit, "MODEL": model, "TRAINED": taken}
         stages.append(Stage(LESIONS, name, overrides=own, needs=tuple(filter(None, (audit, model, taken)))))
-    stages.append(Stage(RELIABILITY, name, overrides=common | {"RUNS": trained}, needs=tuple(trained)))
     stages.append(Stage(VIEWS, name, overrides=common | {"AUDIT": audit}, needs=(audit,)))
     return [stage for stage in stages if stage.notebook in notebooks]
 

@@ -1,4 +1,4 @@
-"""Figures of notebook 06: scores against grades, agreement by size, and signed maps."""
+"""Figures of notebook 11: scores against grades, agreement by size, and signed maps."""
 
 from __future__ import annotations
 

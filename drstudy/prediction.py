@@ -108,7 +108,7 @@ def load(model: records.Record | Path) -> GradingNet:
     """A trained network in evaluation mode on the CPU, with ``input_size`` set.
 
     Args:
-        model: A record of notebook 03, or a file (notebook 06 leaves several) that :func:`save` wrote.
+        model: A record of notebook 03, or a file (notebook 11 leaves several) that :func:`save` wrote.
 
     Raises:
         FileNotFoundError, ValueError: If the file is missing or was not written by :func:`save`.

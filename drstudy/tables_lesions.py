@@ -1,4 +1,4 @@
-"""Tables of notebook 07: scores by lesion, decisions made of lesions, and the sentences that are computed from them."""
+"""Tables of notebook 12: scores by lesion, decisions made of lesions, and the sentences that are computed from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of notebook 06, and the sentences that are computed from them."""
+"""Tables of notebook 11, and the sentences that are computed from them."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ VISUAL5: dict[int, tuple[Layer, ...]] = {
 rounding are a guess**: the only "same" padding and rounding up of the pooling that give those sizes."""
 
 NETWORKS = ("ram_net5", "baseline_net5", "ram_net4", "baseline_net4", "ram_visual5")
-"""Names that notebook 06 takes: head, then layers."""
+"""Names that notebook 11 takes: head, then layers."""
 
 
 def layers_of(network: str, size: int) -> tuple[tuple[Layer, ...], Pool | None]:

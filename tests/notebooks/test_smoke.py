@@ -41,14 +41,14 @@ FILES = {
         "tables/oddities.csv",
         "timings.csv",
     ],
-    "06_ram": [
+    "11_ram": [
         "predictions.csv",
         "timings.csv",
         "tables/parameters.csv",
         "tables/agreement.csv",
         "tables/heat_differences.csv",
     ],
-    "07_lesions": [
+    "12_lesions": [
         "predictions.csv",
         "maps.npz",
         "efficientnet_lite0.safetensors",
@@ -61,7 +61,7 @@ FILES = {
         "tables/attention.csv",
         "outlines/outlines.json",
     ],
-    "10_views": [
+    "21_views": [
         "predictions_1.csv",
         "predictions_fresh.csv",
         "timings.csv",

@@ -147,7 +147,7 @@ def test_co_occurrence_by_hand():
     assert np.isnan(found[2]).all()
 
 
-# --- the tables of notebook 07 -----------------------------------------------------------------------
+# --- the tables of notebook 12 -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     assert pipeline.stage("06", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
     assert pipeline.stage("06", "paper").overrides["MODEL"].endswith("densenet121-seed0")
     assert pipeline.stage("07", "demo").overrides["TRAINED"] == ""
-    assert pipeline.stage("07", "idrid_mini_phantom").overrides["TRAINED"] == "results/demo/07_lesions"
+    assert pipeline.stage("07", "idrid_mini_phantom").overrides["TRAINED"] == "results/demo/12_lesions"
 
 
 def test_every_stage_has_its_rule():

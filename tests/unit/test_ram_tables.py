@@ -1,4 +1,4 @@
-"""Tables, sentences and figures of notebook 06, from made-up scores."""
+"""Tables, sentences and figures of notebook 11, from made-up scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables and figures of notebook 09 against the functions and formulas that they gather."""
+"""Tables and figures of notebook 06 against the functions and formulas that they gather."""
 
 from __future__ import annotations
 

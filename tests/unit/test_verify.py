@@ -299,9 +299,9 @@ def record(name: str, seconds: float, memory: float) -> records.Record:
 def test_costs_add_the_networks_of_a_notebook_and_take_the_largest_process():
     core = {"03_fine_tuning/efficientnet_lite0-seed0": record("03_fine_tuning", 60, 1024)}
     core["03_fine_tuning/densenet121-seed0"] = record("03_fine_tuning", 120, 512)
-    more = core | {"06_ram": record("06_ram", 300, 2048)}
+    more = core | {"11_ram": record("11_ram", 300, 2048)}
     table = reference.costs("smoke", {"a": more, "b": core}).set_index("notebook")
-    assert table.index.tolist() == ["03_fine_tuning", "06_ram", "core study", "whole study"]
+    assert table.index.tolist() == ["03_fine_tuning", "11_ram", "core study", "whole study"]
     assert table["a, core-minutes"].tolist() == [3, 5, 3, 8]
     assert table["a, GiB"].tolist() == [1, 2, 1, 2]
     assert table["b, core-minutes"].fillna(-1).tolist() == [3, -1, 3, -1]
