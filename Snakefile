@@ -6,13 +6,14 @@ import json
 import os
 import sys
 
-from drstudy import paths, pipeline
+from drstudy.core import paths
+from drstudy.study import pipeline
 
 profile = config.get("profile", "demo")
 RESULTS = str(paths.results())
 ROOT = paths.root()
 os.environ["DRSTUDY_PYTHON"] = sys.executable  # by name, so that another interpreter's path is no reason to run again
-RUN = '"$DRSTUDY_PYTHON" -m drstudy.cli run {params.stage} 2>&1'
+RUN = '"$DRSTUDY_PYTHON" -m drstudy.study.cli run {params.stage} 2>&1'
 CHOSEN = pipeline.plan(profile, config.get("study", "core"))
 
 
@@ -180,11 +181,11 @@ rule views:
 rule report:
     input:
         [f"{paths.resolve(stage.folder)}/run.json" for stage in CHOSEN],
-        [str(ROOT / "drstudy" / f"{name}.py") for name in ("checklists", "claims", "pairing", "report", "verify")],
+        [str(ROOT / "drstudy" / "study" / f"{name}.py") for name in ("checklists", "claims", "pairing", "report", "verify")],
         str(ROOT / "params" / "claims.yaml"),
-        sorted(map(str, (ROOT / "drstudy" / "templates").iterdir())),
+        sorted(map(str, (ROOT / "drstudy" / "study" / "templates").iterdir())),
         sorted(str(path) for path in (ROOT / "reference" / profile).rglob("*") if path.is_file()),
     output:
         f"{RESULTS}/{profile}/report/index.html",
     shell:
-        f'"$DRSTUDY_PYTHON" -m drstudy.cli report --profile {profile} 2>&1'
+        f'"$DRSTUDY_PYTHON" -m drstudy.study.cli report --profile {profile} 2>&1'

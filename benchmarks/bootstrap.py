@@ -40,7 +40,7 @@ def main() -> None:
         os.environ[name] = str(given.threads)
     from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
 
-    from drstudy import statistics
+    from drstudy.evaluation import statistics
 
     predictions = cohort(given.patients)
     grade = predictions["grade"].to_numpy()

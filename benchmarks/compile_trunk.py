@@ -19,15 +19,15 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(given.threads)
     import torch
 
-    from drstudy import devices
-    from drstudy.models import backbones
+    from drstudy.core import devices
+    from drstudy.models import nets
 
     compute = devices.setup("cpu", "auto", given.threads, 0)
     x = torch.randn(given.batch, 3, given.size, given.size).contiguous(memory_format=torch.channels_last)
     for backbone in ("efficientnet_lite0", "densenet121")[: 1 if given.quick else 2]:
-        net = backbones.build(backbone)
+        net = nets.build(backbone)
         net.freeze()
-        plain = backbones.folded(net, given.size, compute.dtype).trunk
+        plain = nets.folded(net, given.size, compute.dtype).trunk
         compiled = torch.compile(plain, options={"freezing": True})
 
         def passed(trunk) -> torch.Tensor:

@@ -26,8 +26,8 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(given.threads)
     import torch
 
-    from drstudy import devices
-    from drstudy.models import backbones
+    from drstudy.core import devices
+    from drstudy.models import nets as backbones
     from drstudy.models.convolutions import PointwiseConv, SameConv
 
     compute = devices.setup("cpu", "bf16" if given.bf16 else "fp32", given.threads, 0)

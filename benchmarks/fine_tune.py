@@ -53,7 +53,7 @@ def main() -> None:
 
 def phantom_files(config, scratch: Path, images: int, test: int) -> pd.DataFrame:
     """The manifest of phantom photographs that are written to JPEG files: so many for training, the rest for the test."""
-    from drstudy import paths
+    from drstudy.core import paths
     from drstudy.data import phantom, sources
 
     with contextlib.redirect_stderr(io.StringIO()):
@@ -65,7 +65,7 @@ def phantom_files(config, scratch: Path, images: int, test: int) -> pd.DataFrame
 
 def kappa_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
     """Quadratic weighted kappa of one table of predictions less that of another, with its interval over patients."""
-    from drstudy import statistics
+    from drstudy.evaluation import statistics
 
     found = statistics.paired_difference(one, other, 1000, 0).set_index("metric").loc["qwk"]
     names = {"value": "qwk_difference", "lo": "qwk_difference_lo", "hi": "qwk_difference_hi"}
@@ -75,10 +75,11 @@ def kappa_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]
 def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None:
     import torch
 
-    from drstudy import devices, features, params, prediction, sampling, training
+    from drstudy.core import devices, params
     from drstudy.data import images
     from drstudy.data.dataset import Dataset
-    from drstudy.models import backbones
+    from drstudy.models import nets as backbones
+    from drstudy.training import features, loop, prediction, sampling
 
     recipe = params.FineTuning(
         backbone=backbone,
@@ -102,18 +103,18 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
         rows.tail(1).assign(split=split) for split in ("validation", "test")
     ]  # must be there; never looked at
     data = Dataset(store.images, pd.concat([rows, *others]), store.folder.name)
-    net = training.build(recipe, data, compute)
+    net = loop.build(recipe, data, compute)
     start = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         cached = features.open_features(net, data, recipe, compute)
     stored = time.perf_counter() - began
-    scaler, task = torch.amp.GradScaler("cpu", enabled=False), training.CLASSIFICATION
+    scaler, task = torch.amp.GradScaler("cpu", enabled=False), loop.CLASSIFICATION
     optimiser = task.optimiser(net, recipe)
     numbers = iter(range(1, 10**6))
 
     def ours() -> None:
-        training._train_epoch(net, cached, optimiser, scaler, task, recipe, compute, next(numbers))
+        loop._train_epoch(net, cached, optimiser, scaler, task, recipe, compute, next(numbers))
 
     # --- the others
     grades = files["grade"].to_numpy(dtype=int)
@@ -139,7 +140,7 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
         pixels = store.images[test["row"].to_numpy()]
         probabilities = prediction.predict(one.eval(), pixels, devices.Compute("cpu", "fp32"), SIZE)
         tables[name] = prediction.frame(test, probabilities)
-        kappas[name] = training.qwk(test["grade"].to_numpy(int), probabilities.argmax(1))
+        kappas[name] = loop.qwk(test["grade"].to_numpy(int), probabilities.argmax(1))
     for name in nets:
         difference = kappa_difference(tables["ours"], tables[name])
         compared[name] = {"qwk_ours": kappas["ours"], "qwk_other": kappas[name], **difference}
@@ -174,8 +175,8 @@ def plain(net, files: pd.DataFrame, weights: np.ndarray, recipe):
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
-    from drstudy import transforms
     from drstudy.models.compat import torchvision
+    from drstudy.training import transforms
 
     v2 = torchvision.transforms.v2
 

@@ -44,12 +44,13 @@ def timed(backbone: str, given: argparse.Namespace) -> dict:
     """One line: sizes, seconds of each part, and of the whole without Score-CAM."""
     import torch
 
-    from drstudy import devices
-    from drstudy.explain import faithfulness, finer, methods, sanity
-    from drstudy.models import backbones
+    from drstudy.core import devices
+    from drstudy.explain.checks import faithfulness, sanity
+    from drstudy.explain.methods import finer, methods
+    from drstudy.models import nets
 
     compute = devices.setup("cpu", given.precision, given.threads)
-    net = backbones.build(backbone, seed=0)
+    net = nets.build(backbone, seed=0)
     net.freeze()
     net.eval().to(memory_format=torch.channels_last)
     noise = torch.rand(given.images, 3, 14, 14)

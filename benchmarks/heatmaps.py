@@ -26,10 +26,11 @@ def main() -> None:
         os.environ[name] = str(given.threads)
     import torch
 
-    from drstudy import devices, transforms
+    from drstudy.core import devices
     from drstudy.data import phantom
-    from drstudy.explain import cam
-    from drstudy.models import backbones
+    from drstudy.explain.methods import cam
+    from drstudy.models import nets
+    from drstudy.training import transforms
 
     compute = devices.setup("cpu", "fp32", given.threads, 0)
     config = phantom.PhantomConfig(n_patients=given.images // 2, size=SIZE, seed=5)
@@ -38,11 +39,11 @@ def main() -> None:
     batches = [slice(i, i + given.batch) for i in range(0, given.images, given.batch)]
 
     for backbone, weights in (("densenet121", "none"), ("efficientnet_lite0", "bundled")):
-        net = backbones.build(backbone, "single", weights, 0).eval()
+        net = nets.build(backbone, "single", weights, 0).eval()
         net.to(memory_format=torch.channels_last)
         if weights == "none":
             x = [transforms.to_input(images[:16], SIZE, net.mean, net.std)]
-            backbones.calibrate_norms(net, lambda x=x: iter(x))
+            nets.calibrate_norms(net, lambda x=x: iter(x))
             net.eval()
         chosen = {"one layer": list(net.cam_layers)[-1:]}
         if len(net.cam_layers) > 1:
@@ -100,8 +101,8 @@ def with_modules(net):
 def grad_cam(net, images, batches, layers) -> dict[str, np.ndarray]:
     from pytorch_grad_cam import GradCAM
 
-    from drstudy import transforms
     from drstudy.models import compat  # noqa: F401
+    from drstudy.training import transforms
 
     whole, found = with_modules(net), {}
     for layer in layers:
@@ -116,7 +117,7 @@ def grad_cam(net, images, batches, layers) -> dict[str, np.ndarray]:
 def medcam(net, images, layers) -> dict[str, np.ndarray]:
     from medcam import medcam as package
 
-    from drstudy import transforms
+    from drstudy.training import transforms
 
     found = {}
     for layer in layers:

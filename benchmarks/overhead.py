@@ -16,10 +16,11 @@ from side_by_side import alternate, options, report
 
 def main() -> None:
     given = options(__doc__.splitlines()[0], repeats=(5, 5, "measurements of the start of a command"))
-    from drstudy import paths, pipeline
+    from drstudy.core import paths
+    from drstudy.study import pipeline
 
     commands = {
-        "import": [sys.executable, "-c", "import drstudy.cli, sys; sys.exit('torch' in sys.modules)"],
+        "import": [sys.executable, "-c", "import drstudy.study.cli, sys; sys.exit('torch' in sys.modules)"],
         "python": [sys.executable, "-c", "pass"],
     }
     started, results = alternate(

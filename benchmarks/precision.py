@@ -35,9 +35,11 @@ def main() -> None:
         os.environ["DRSTUDY_DATA"] = scratch
         import torch
 
-        from drstudy import devices, features, params, prediction, training
+        from drstudy.core import devices, params
         from drstudy.data import images, phantom
         from drstudy.data.dataset import Dataset
+        from drstudy.training import features, prediction
+        from drstudy.training import loop as training
 
         count = given.images + given.test
         config = phantom.PhantomConfig(n_patients=-(-count // 2), size=256, seed=11, distribution="mild")
@@ -96,10 +98,10 @@ def main() -> None:
 
 def epochs(fixed: tuple):
     """A function that trains one epoch more each time it is called."""
-    from drstudy import training
+    from drstudy.training import loop
 
     numbers = itertools.count(1)
-    return lambda: training._train_epoch(*fixed, next(numbers))
+    return lambda: loop._train_epoch(*fixed, next(numbers))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from drstudy import devices
+from drstudy.core import devices
 
 HERE = Path(__file__).parent
 SCRIPTS = (

@@ -34,7 +34,7 @@ def main() -> None:
                 "DRSTUDY_RESULTS": str(folder / "results"),
                 "DRSTUDY_DATA": str(folder / "data"),
             }
-            command = [sys.executable, "-m", "drstudy.cli", "run", number, "--profile", "smoke"]
+            command = [sys.executable, "-m", "drstudy.study.cli", "run", number, "--profile", "smoke"]
             variant = ["--variant", "efficientnet_lite0-seed0"] if number == "03" else []
             given_parameters = [f"-p{text}" for text in parameters]
             subprocess.run(

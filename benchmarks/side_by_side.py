@@ -59,7 +59,7 @@ def alternate(
 
 def report(name: str, ours: float, other: float, unit: str, same_result: bool, **more: Any) -> None:
     """Print the one JSON line; the ratio says how many times faster ours is (units are times, less is better)."""
-    from drstudy import devices  # only now: a script settles threads and folders before it
+    from drstudy.core import devices  # only now: a script settles threads and folders before it
 
     line = {
         "name": name,

@@ -12,7 +12,7 @@ os.environ["OMP_NUM_THREADS"] = (
 
 import pytest
 
-from drstudy import paths
+from drstudy.core import paths
 
 
 @pytest.fixture(autouse=True, scope="session")

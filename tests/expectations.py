@@ -28,7 +28,7 @@ from pathlib import Path
 
 import processors
 
-from drstudy import pipeline
+from drstudy.study import pipeline
 
 FILE = Path(__file__).resolve().parent / "expected" / "smoke.json"
 SEEDS = range(5)
@@ -185,7 +185,7 @@ class Run:
         }
 
     def drstudy(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "drstudy.cli", *arguments]
+        command = [sys.executable, "-m", "drstudy.study.cli", *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")

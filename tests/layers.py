@@ -25,7 +25,7 @@ import processors
 if TYPE_CHECKING:
     import torch
 
-    from drstudy.models.backbones import GradingNet
+    from drstudy.models.nets import GradingNet
 
 Found = dict[str, np.ndarray]
 
@@ -181,7 +181,7 @@ def sampling_draws() -> Found:
     """Oversampling: the images that an epoch draws, for every sampler"""
     import torch
 
-    from drstudy import sampling
+    from drstudy.training import sampling
 
     grades = predictions()["grade"].to_numpy()
     return {
@@ -195,7 +195,7 @@ def augmentation() -> Found:
     """Augmented views (levels of 0 to 255)"""
     import torch
 
-    from drstudy import transforms
+    from drstudy.training import transforms
 
     torch.set_num_threads(1)
     return {
@@ -211,7 +211,7 @@ def augmentation() -> Found:
 @layer
 def metrics_of_predictions() -> Found:
     """Metrics of given predictions"""
-    from drstudy import metrics
+    from drstudy.evaluation import metrics
 
     return {name: np.array([value]) for name, value in metrics.evaluate(predictions()).items()}
 
@@ -219,7 +219,7 @@ def metrics_of_predictions() -> Found:
 @layer
 def bootstrap_draws() -> Found:
     """Bootstrap: which patients each resample draws"""
-    from drstudy import statistics
+    from drstudy.evaluation import statistics
 
     return {"counts": statistics.resample_counts(predictions()["patient_id"], 500, 0)}
 
@@ -227,7 +227,7 @@ def bootstrap_draws() -> Found:
 @layer
 def bootstrap_intervals() -> Found:
     """Bootstrap: intervals of the metrics of given predictions"""
-    from drstudy import statistics
+    from drstudy.evaluation import statistics
 
     numbers = {}
     for method in ("percentile", "bca"):
@@ -241,7 +241,7 @@ def bootstrap_intervals() -> Found:
 @layer
 def calibration_tables() -> Found:
     """Calibration, operating points and decision curves of given predictions"""
-    from drstudy import calibration
+    from drstudy.evaluation import calibration
 
     half = predictions().iloc[:150], predictions().iloc[150:]
     tables = {
@@ -255,14 +255,14 @@ def calibration_tables() -> Found:
 @layer
 def temperature() -> Found:
     """Temperature fitted to given predictions"""
-    from drstudy import calibration
+    from drstudy.evaluation import calibration
 
     return {"temperature": np.array([calibration.fit_temperature(predictions())])}
 
 
 @functools.cache
 def _heat() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    from drstudy.explain import localisation
+    from drstudy.explain.measures import localisation
 
     random = np.random.default_rng(9)
     y, x = np.mgrid[:96, :96]
@@ -328,7 +328,7 @@ def heat_maps() -> Found:
     """Grad-CAM maps of the pretrained EfficientNet-Lite0, for given pictures"""
     import torch
 
-    from drstudy.explain import cam
+    from drstudy.explain.methods import cam
 
     net, x = _network()
     with torch.no_grad():
@@ -339,12 +339,13 @@ def heat_maps() -> Found:
 def _network() -> tuple[GradingNet, torch.Tensor]:
     import torch
 
-    from drstudy import devices, transforms
-    from drstudy.models import backbones
+    from drstudy.core import devices
+    from drstudy.models import nets
+    from drstudy.training import transforms
 
     torch.set_num_threads(1)
     devices.deterministic(0)
-    net = backbones.build("efficientnet_lite0", weights="bundled").eval()
+    net = nets.build("efficientnet_lite0", weights="bundled").eval()
     x = torch.stack([transforms.channels_first(picture) for picture in photographs()])
     return net, transforms.normalise(x, net.mean, net.std)
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from drstudy import devices
+from drstudy.core import devices
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -100,7 +100,18 @@ def run(kind: str, command: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     own, command = (
         arguments,
-        [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadscope", *FAST, "tests/unit"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n",
+            "2",
+            "--dist",
+            "loadscope",
+            *FAST,
+            "tests/unit",
+            "tests/papers",
+        ],
     )
     if "--" in arguments:
         at = arguments.index("--")

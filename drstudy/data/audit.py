@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from drstudy import paths, records
+from drstudy.core import paths, records
 from drstudy.data import decoding, measures, sources, splits
 from drstudy.data import manifest as manifests
 from drstudy.data.decoding import BadImage

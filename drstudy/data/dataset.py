@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from drstudy import paths, records
+from drstudy.core import paths, records
 from drstudy.data import images, splits
 
 SPLITS = ("train", "validation", "test")

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from drstudy import paths
+from drstudy.core import paths
 from drstudy.data import decoding, measures
 from drstudy.data import manifest as manifests
 from drstudy.data.decoding import BadImage

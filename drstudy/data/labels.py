@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from drstudy import paths, records
+from drstudy.core import paths, records
 from drstudy.data import images, manifest
 
 MASKS, MANIFEST = "masks", "manifest"

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from drstudy import paths
+from drstudy.core import paths
 from drstudy.data import manifest as manifests
 from drstudy.data.manifest import GRADES
 
 if TYPE_CHECKING:
-    from drstudy.params import DataAudit
+    from drstudy.core.params import DataAudit
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".gif")
 NAME_WITH_EYE = re.compile(r"^(?P<patient>.+)_(?P<eye>left|right)$", re.IGNORECASE)
@@ -118,7 +118,7 @@ def load(source: str, root: str | os.PathLike[str]) -> Source:
 
     Args:
         source: ``phantom``, ``eyepacs``, ``aptos``, ``idrid`` or ``folder``.
-        root: Its folder, as a parameter writes it (:func:`drstudy.paths.resolve`).
+        root: Its folder, as a parameter writes it (:func:`drstudy.core.paths.resolve`).
 
     Returns:
         The manifest and all problems. Two rows with one id: equal labels keep the first; different labels

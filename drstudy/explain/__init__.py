@@ -1,1 +1,1 @@
-"""Heatmaps as measurements: class activation maps and their localisation measures."""
+"""Heatmaps: methods that make them, measures of where they point, checks of whether they can be believed."""

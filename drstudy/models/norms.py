@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from drstudy.models.backbones import GradingNet
+from drstudy.models.nets import GradingNet
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):

@@ -20,7 +20,10 @@ import pytest
 import torch
 from expectations import Expectation, load
 
-from drstudy import checklists, metrics, paths, pipeline, statistics, tables
+from drstudy.core import paths
+from drstudy.evaluation import metrics, statistics
+from drstudy.show import tables
+from drstudy.study import checklists, pipeline
 
 LITE = "03_fine_tuning/efficientnet_lite0-seed0"
 DENSE = "03_fine_tuning/densenet121-seed0"
@@ -89,7 +92,7 @@ class Study:
         }
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "drstudy.cli", *arguments]
+        return [sys.executable, "-m", "drstudy.study.cli", *arguments]
 
     def drstudy(self, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, env=self.environment)

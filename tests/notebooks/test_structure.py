@@ -10,7 +10,7 @@ import statistics
 import nbformat
 import pytest
 
-from drstudy import params, paths
+from drstudy.core import params, paths
 
 FILES = sorted((paths.root() / "notebooks").glob("*.ipynb"))
 MOST_CELLS, MEDIAN_LINES, MOST_LINES = 32, 6, 25

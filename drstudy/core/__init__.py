@@ -1,0 +1,1 @@
+"""What every floor stands on: paths, devices, records, checked parameters, names."""

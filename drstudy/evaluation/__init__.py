@@ -1,0 +1,1 @@
+"""Metrics, intervals over patients, calibration; nothing here runs a network."""

@@ -1,0 +1,1 @@
+"""Checks of whether a heatmap depends on what was learnt."""

@@ -1,0 +1,318 @@
+"""What notebook 05 asks of several kinds of maps beside their place: who else points there, does it matter to the
+network, does it come from what was learnt, can it be finer. Each answer is a short table.
+
+The work is done by :mod:`~drstudy.explain.methods.methods`, :mod:`~drstudy.explain.methods.finer`,
+:mod:`~drstudy.explain.checks.faithfulness` and :mod:`~drstudy.explain.checks.sanity`; here their results get intervals over patients,
+and names that say what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from drstudy.explain.checks import faithfulness, sanity
+from drstudy.explain.measures import comparison
+from drstudy.explain.methods import finer, methods
+
+if TYPE_CHECKING:
+    from drstudy.core import records
+    from drstudy.core.devices import Compute
+    from drstudy.models.nets import GradingNet
+
+REFERENCE = "grad_cam"
+
+RANDOM = "random"
+
+SANITY_METHODS = (REFERENCE, "guided_backprop")
+"""The map that the study shows, and the one that is known to survive randomised weights (Adebayo et al. 2018)."""
+
+FAITHFULNESS = {
+    "insertion_blur": ("insertion (from a blurred eye)", 1),
+    "deletion_blur": ("deletion (to a blurred eye)", -1),
+    "insertion_mean": ("insertion (from a grey eye)", 1),
+    "deletion_mean": ("deletion (to a grey eye)", -1),
+    "road": ("ROAD", 1),
+}
+"""Column of :func:`drstudy.explain.checks.faithfulness.measure`: its name, and 1 where more is better."""
+
+SHUFFLED_EPOCHS = 10
+
+STEPS = 5
+"""Of the insertion and deletion curves; twice as many cost twice the time."""
+
+BATCH = 8
+"""Eyes at a time where gradients go through the whole network."""
+
+
+def choose(measured: pd.DataFrame, eyes: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """Eyes with an annotated lesion and a map that is not empty, at most so many, drawn evenly over the grades.
+
+    Args:
+        measured: Of :func:`drstudy.explain.measures.comparison.prepare`.
+        eyes: Rows of a split, with ``image_id`` and ``grade``.
+        most, seed: Of :func:`drstudy.explain.methods.cam.choose_images`; ``most`` is at least 1.
+    """
+    from drstudy.explain.methods import cam
+
+    lesion = (
+        (measured["kind"] == "mask") & (measured["region"] == "lesion") & (measured["status"] == "measured")
+    )
+    return cam.choose_images(eyes[eyes["image_id"].isin(measured.loc[lesion, "image_id"])], most, seed)
+
+
+def several(
+    net: GradingNet, x: Tensor, compute: Compute, costly: bool, steps: int = 8
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Maps of the same eyes by several methods, for the predicted class.
+
+    Args:
+        net: On the device of ``compute``.
+        x: (N, 3, S, S) normalised.
+        compute: Precision of the trunk.
+        costly: Also the pixel-level methods, and the finer ways that the network allows.
+        steps: Of integrated gradients.
+
+    Returns:
+        Name to signed raw maps, (N, h, w): the CAM family, then the pixel-level methods, then ``finer: <way>``;
+        and the explained classes, (N,).
+    """
+    names = (*methods.FAST, *(methods.PIXEL_METHODS if costly else ()))
+    with compute.autocast():
+        found = methods.explain_many(net, x, names, steps=steps, batch_size=BATCH)
+        raw = dict(found.raw)
+        for way in finer.WAYS if costly else ():
+            if way == "coarse" or (way == "stride 1" and not _can_stride(net)):
+                continue
+            raw[f"finer: {way}"] = finer.finer(net, x, way, REFERENCE, found.target, batch_size=BATCH)
+    return raw, found.target
+
+
+def _can_stride(net: GradingNet) -> bool:
+    try:
+        finer.stride_one(net)
+    except ValueError:
+        return False
+    return True
+
+
+def faithful(
+    net: GradingNet,
+    x: Tensor,
+    raw: Mapping[str, np.ndarray],
+    target: np.ndarray,
+    patients: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Insertion, deletion and ROAD of several maps, each beside a random map of the same eyes.
+
+    Args:
+        net, x, target: As :func:`drstudy.explain.checks.faithfulness.measure`.
+        raw: Name to maps.
+        patients: One an eye.
+        resamples, seed: Of the bootstrap over patients.
+
+    Returns:
+        One row a measure and map: ``measure``, ``map``, ``better`` (``more`` or ``less``) and what
+        :func:`drstudy.explain.measures.comparison.paired` gives against the random map.
+    """
+    side = raw[REFERENCE].shape[-1]
+    maps = dict(raw) | {RANDOM: faithfulness.random_maps(len(x), side, seed)}
+    table = faithfulness.measure(net, x, maps, target, steps=STEPS, seed=seed)
+    patient, rows = np.asarray(patients, dtype=str), []
+    for column, (name, sign) in FAITHFULNESS.items():
+        wide = table.pivot(index="image", columns="map", values=column)
+        for map_ in raw:
+            found = comparison.paired(
+                wide[[map_]].to_numpy(), wide[[RANDOM]].to_numpy(), patient, resamples, seed
+            )
+            about = {"measure": name, "map": map_, "better": "more" if sign > 0 else "less"}
+            rows.append(about | {key: value[0] for key, value in found.items()})
+    return pd.DataFrame(rows)
+
+
+def readable_faithful(found: pd.DataFrame) -> pd.DataFrame:
+    """The same for readers, one row a measure and map."""
+    rows = []
+    for row in found.to_dict("records"):
+        sign = 1 if row["better"] == "more" else -1
+        low, high = sorted((sign * row["difference_lo"], sign * row["difference_hi"]))
+        word = (
+            "better than random" if low > 0 else "worse than random" if high < 0 else "no better than random"
+        )
+        shown = {
+            "measure": f"{row['measure']}, {row['better']} is better",
+            "map": row["map"],
+            "eyes": row["eyes"],
+        }
+        shown["probability"] = f"{row['value']:.3f}"
+        ends = (row[f"difference{end}"] for end in ("", "_lo", "_hi"))
+        shown["minus random"] = comparison.interval(*ends)
+        rows.append(shown | {"verdict": "too few patients" if np.isnan(low) else word})
+    return pd.DataFrame(rows)
+
+
+def sane(
+    net: GradingNet,
+    x: Tensor,
+    raw: Mapping[str, np.ndarray],
+    target: np.ndarray,
+    patients: Sequence[str],
+    others: Mapping[str, GradingNet],
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """How alike a map stays when the weights become random, the labels were shuffled, the eye is turned.
+
+    Args:
+        net, x, target: As :func:`drstudy.explain.checks.sanity.cascade`.
+        raw: Maps of ``net`` by name; those of :data:`SANITY_METHODS` are asked.
+        patients: One an eye.
+        others: Name (``shuffled labels``, ``seed 1``) to networks of the same backbone, of which the Grad-CAM of the
+            same class is compared.
+        resamples, seed: Of the bootstrap over patients.
+
+    Returns:
+        One row a method, check and stage, with what :func:`drstudy.explain.checks.sanity.verdict` gives; ``step`` counts the
+        stages of the cascade.
+    """
+    rows = []
+
+    def add(method: str, check: str, table: pd.DataFrame, by: Sequence[str]) -> None:
+        found = sanity.verdict(table, patients, resamples, seed, by)
+        if by:
+            found = found.rename(columns={by[0]: "stage"})
+        rows.append(found.assign(method=method, check=check, step=np.arange(1, len(found) + 1)))
+
+    for method in [name for name in SANITY_METHODS if name in raw]:
+        add(method, "random weights", sanity.cascade(net, x, method, target, seed=seed), ("stage",))
+        add(method, "turned eye", sanity.equivariance(net, x, method, target), ("transform",))
+    for name, other in others.items():
+        maps = methods.explain(other, x, REFERENCE, target)
+        add(REFERENCE, name, sanity.agreement(raw[REFERENCE], maps), ())
+    whole = pd.concat(rows, ignore_index=True)
+    first = ["method", "check", "stage", "step"]
+    return whole.reindex(columns=[*first, *(name for name in whole if name not in first)])
+
+
+def readable_sane(found: pd.DataFrame) -> pd.DataFrame:
+    """The same for readers; of the cascade its last stage, where no trained weight is left."""
+    last = found["step"] == found.groupby(["method", "check"])["step"].transform("max")
+    rows = []
+    for row in found[last | (found["check"] != "random weights")].to_dict("records"):
+        whole = row["check"] == "random weights"
+        shown = {"map": row["method"], "check": "all weights random" if whole else row["check"]}
+        shown |= {
+            "stage": "" if whole or not isinstance(row["stage"], str) else row["stage"],
+            "eyes": row["eyes"],
+        }
+        for name, label in (("spearman", "rank correlation"), ("ssim", "SSIM")):
+            ends = (row[f"{name}{end}"] for end in ("", "_lo", "_hi"))
+            shown[label] = comparison.interval(*ends)
+        rows.append(shown | {"verdict": "" if row["check"] == "turned eye" else row["verdict"]})
+    return pd.DataFrame(rows)
+
+
+def survivors(found: pd.DataFrame) -> str:
+    """One sentence that calls out the maps that survive a network without anything learnt."""
+    last = found["step"] == found.groupby(["method", "check"])["step"].transform("max")
+    ends = found[last & found["check"].isin(("random weights", "shuffled labels"))]
+    called = [
+        f"{row['method']} ({row['check']}: rank correlation {row['spearman']:.2f}, {row['verdict']})"
+        for row in ends.to_dict("records")
+        if row["verdict"].startswith("survives")
+    ]
+    halfway = found[(found["check"] == "random weights") & ~last & (found["step"] > 1)]
+    for method, rows in halfway[halfway["verdict"] == "survives"].groupby("method", sort=False):
+        row = rows.iloc[-1]
+        called.append(
+            f"{method} (random from the head down to {row['stage']}: {row['spearman']:.2f}, survives)"
+        )
+    asked = ", ".join(dict.fromkeys(ends["method"]))
+    if called:
+        return "Called out, for they stay alike although nothing was learnt: " + "; ".join(called) + "."
+    if (ends["verdict"] == "no interval").any():
+        return f"Too few patients to say whether a map ({asked}) survives."
+    return f"None of the maps asked ({asked}) survives a network that has learnt nothing."
+
+
+def shuffled(model: records.Record, compute: Compute, seed: int) -> GradingNet:
+    """A network fine-tuned by the recipe of another, on the same eyes with their training grades dealt anew.
+
+    One view an image and :data:`SHUFFLED_EPOCHS` epochs at most: it is trained for its maps and not for its score.
+
+    Args:
+        model: Of notebook 03.
+        compute: Device; precision of the training.
+        seed: Of the shuffle.
+    """
+    from drstudy.core import records
+    from drstudy.data import dataset
+    from drstudy.training import features, loop
+
+    made = model.parameters().model_copy(update={"frozen_bn": "eval"})
+    data = sanity.shuffle_labels(dataset.load(records.load(made.audit)), seed)
+    net = loop.build(made, data, compute)
+    made = loop.recipe_for(net, made)
+    recipe = made.model_copy(
+        update={
+            "views": 1,
+            "epochs": min(made.epochs, SHUFFLED_EPOCHS),
+            "select_by": "last",
+            "feature_store": True,
+        }
+    )
+    store = features.open_features(net, data, recipe, compute)
+    try:
+        loop.fit(net, store, recipe, compute)
+    finally:
+        store.close(keep=False)
+    return net.eval()
+
+
+def networks(folders: Sequence[str]) -> dict[str, GradingNet]:
+    """Networks of other seeds by name, ``seed 1``, from result folders of notebook 03."""
+    from drstudy.core import records
+    from drstudy.training import prediction
+
+    found = [records.load(folder) for folder in folders]
+    return {f"seed {record.params['SEED']}": prediction.load(record) for record in found}
+
+
+def beside_grad_cam(
+    measured: pd.DataFrame,
+    grids: Mapping[str, tuple[int, int]],
+    patients: Mapping[str, str],
+    resamples: int,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Several maps against random ones on their own grids, and against Grad-CAM.
+
+    Args:
+        measured: Of :func:`drstudy.explain.measures.comparison.prepare`.
+        grids: Name of a map to its (h, w).
+        patients, resamples, seed: As :func:`drstudy.explain.measures.comparison.differences`.
+
+    Returns:
+        Two tables of :func:`drstudy.explain.measures.comparison.differences`.
+    """
+    blind = [pair for pair in comparison.pairs(grids) if pair[1].startswith(f"{RANDOM} ")]
+    known = [(name, REFERENCE) for name in grids if name != REFERENCE]
+    found = [comparison.differences(measured, wanted, patients, resamples, seed) for wanted in (blind, known)]
+    return found[0], found[1]
+
+
+def readable_gain(found: pd.DataFrame) -> pd.DataFrame:
+    """Gain of each map over Grad-CAM in average precision and Dice on all lesions, in percentage points."""
+    found = found[(found["region"] == "lesion") & found["metric"].isin(("aupr", "dice_validation"))]
+    rows: dict[str, dict[str, object]] = {}
+    for row in found.to_dict("records"):
+        cell = rows.setdefault(row["layer"], {"map": row["layer"], "eyes": row["eyes"]})
+        ends = (100 * row[f"difference{end}"] for end in ("", "_lo", "_hi"))
+        cell[f"{comparison.METRICS[row['metric']]}, gain in points"] = comparison.interval(*ends)
+    return pd.DataFrame(rows.values())

@@ -1,0 +1,1 @@
+"""Measures of where a heatmap points."""

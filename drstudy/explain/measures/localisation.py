@@ -1,0 +1,491 @@
+"""Where the heat lies: shares of a map inside lesions, vessels, disc and fovea, beside those of chance.
+
+The main paper reads its maps by eye and reports that they cover lesions only partly, attend beside the disc,
+and use vessels where severe disease is called normal (*spec* A6). Here the same maps are measured, on every
+eye that has masks.
+
+Policies, each of which is counted in the tables:
+
+- Heat is what a map holds inside the field of view, after upsampling, scaled to sum to 1; what lies outside
+  is reported as the region ``outside``.
+- Chance is a uniform map on the field of view: it puts into a region the region's share of the area.
+- ``no heat``: a map that is 0 all over the field of view (nothing speaks for the class) has no shares. It
+  counts, and it stays out of the means.
+- ``empty mask``: the eye was annotated for this structure and has none. It counts, and it stays out of the
+  means of that mask; in the partition its share is 0, so that each eye's shares sum to 1.
+- ``not annotated``: nothing is known of this structure in this eye. There is no number, least of all 0. In
+  the partition such pixels fall to ``elsewhere``.
+
+What a single number of one map and one mask means stands in :mod:`drstudy.explain.measures.scores`; differences to
+maps that know nothing of the network are taken in :mod:`drstudy.explain.measures.comparison`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from drstudy.evaluation import statistics
+from drstudy.explain.measures import scores
+
+if TYPE_CHECKING:
+    from drstudy.core.records import Record
+
+LESIONS = ("MA", "HE", "EX", "SE", "VB", "IRMA", "NV", "PRH")
+"""Codes whose union is ``lesion``: signs of the disease. LASER scars and DRUSEN are measured beside."""
+
+OTHER = ("LASER", "DRUSEN")
+
+ANATOMY = {"disc": "DISC", "vessel": "VESSEL", "fovea": "FOVEA"}
+"""Region of the partition to code, in order of precedence after ``lesion``."""
+
+PARTITION = ("lesion", *ANATOMY, "elsewhere")
+
+HEADLINES = ("lesion", "vessel", "disc", "beside disc")
+
+TOLERANCE = 0.25
+"""Of the pointing game, disc diameters: 15 of its authors' about 500 pixels (Zhang et al. 2018), where the disc of
+a 45-degree photograph measures about 65."""
+
+FEWEST_PATIENTS = 5
+"""Fewer patients get no interval: four have only 35 distinct resamples, too few for 2.5 % in each tail."""
+
+CURVE = [f"dice_at_{fraction:.2f}" for fraction in scores.FRACTIONS]
+"""Dice at each share of the map's maximum among which other patients choose."""
+
+SCORES = ["aupr", "dice_otsu", "dice_fixed", "dice_oracle"]
+"""Of lesions only; see :mod:`drstudy.explain.measures.scores`."""
+
+COLUMNS = ["map", "kind", "region", "status", "area", "heat", "hit", "hit_chance", *SCORES, *CURVE]
+
+LESION_COLUMNS = ["map", "region", "lesion", "diameter_dd", "size", "coverage"]
+
+NOT_MEASURED = ("empty mask", "no heat", "not annotated")
+
+SUMMARY_COLUMNS = [
+    *("layer", "kind", "region", "group", "eyes", "patients", "empty_mask", "no_heat", "not_annotated"),
+    *("area", "heat", "heat_lo", "heat_hi", "enrichment", "enrichment_lo", "enrichment_hi"),
+    *("difference", "difference_lo", "difference_hi", "hit", "hit_lo", "hit_hi", "hit_chance"),
+]
+
+TAILS = ((100 - statistics.LEVEL) / 2, (100 + statistics.LEVEL) / 2)
+
+Masks = Mapping[str, "np.ndarray | None"]
+"""Code to (S, S): bool, or the share of each pixel that is covered, 0..1; ``None`` where not annotated."""
+
+
+def masks_of(audit: Record) -> Callable[[str], Masks]:
+    """A reader of the masks of one eye, in the geometry of the image store.
+
+    A mask file is read as the share of each pixel that it covers, so that a microaneurysm smaller than a
+    pixel keeps its area. Without a file a structure is absent where the manifest says so (``lesion_<CODE>``
+    is 0) or where other images of the source have such files (a data set ships none for a lesion that an eye
+    has not); else it is not annotated. The field of view, where there is no file, is found in the photograph.
+
+    Args:
+        audit: Record of notebook 01.
+
+    Returns:
+        A function from image_id to :data:`Masks` with every code of this module and ``FOV`` (bool).
+    """
+    from drstudy.data import images, labels, manifest
+
+    table = manifest.read(audit.path("manifest.csv")).set_index("image_id")
+    store = labels.store_of(audit)
+    files = [name for name in table if name.startswith("mask_")]
+    sources = {
+        source: {name.removeprefix("mask_") for name in files if (rows[name] != "").any()}
+        for source, rows in table.groupby("source")
+    }
+    codes = (*LESIONS, *OTHER, *ANATOMY.values())
+
+    def read(image_id: str) -> Masks:
+        row, crop, size = table.loc[image_id], store.crop(image_id), store.image_size
+        found: dict[str, np.ndarray | None] = {}
+        found |= images.load_masks(row, crop, (*codes, "FOV"), size, coverage=True)
+        for code in codes:
+            known = row.get(f"lesion_{code}", pd.NA)
+            absent = code in sources[row["source"]] if pd.isna(known) else known == 0
+            found.setdefault(code, np.zeros((size, size), np.float32) if absent else None)
+        fov = found.get("FOV")
+        found["FOV"] = images.fov_mask(store.images[store.row(image_id)]) if fov is None else fov >= 0.5
+        return found
+
+    return read
+
+
+def regions(masks: Masks) -> dict[str, np.ndarray | None]:
+    """Named masks that are measured one by one, overlaps and all.
+
+    Args:
+        masks: Of one eye.
+
+    Returns:
+        (S, S) float 0..1, or ``None``: ``lesion`` (union of the annotated codes of :data:`LESIONS`),
+        ``disc``, ``vessel``, ``fovea``, ``beside disc`` (up to half a disc diameter from its edge), then each
+        other code that was given, FOV excepted.
+    """
+    masks = {code: None if mask is None else np.asarray(mask, np.float32) for code, mask in masks.items()}
+    annotated = [masks[code] for code in LESIONS if masks.get(code) is not None]
+    found: dict[str, np.ndarray | None] = {"lesion": np.maximum.reduce(annotated) if annotated else None}
+    found |= {name: masks.get(code) for name, code in ANATOMY.items()}
+    found["beside disc"] = None if found["disc"] is None else _ring(found["disc"])
+    return found | {code: mask for code, mask in masks.items() if code not in (*ANATOMY.values(), "FOV")}
+
+
+def partition(named: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
+    """Cut the image into parts that do not overlap.
+
+    Args:
+        named: Of :func:`regions`; at least one is annotated.
+
+    Returns:
+        The names of :data:`PARTITION`, each before the next where they overlap, to (S, S) float 0..1,
+        ``None`` where not annotated. The others sum to 1 in each pixel.
+    """
+    shape = next(mask.shape for mask in named.values() if mask is not None)
+    free = np.ones(shape, np.float32)
+    parts: dict[str, np.ndarray | None] = {}
+    for name in PARTITION[:-1]:
+        parts[name] = None if named[name] is None else np.minimum(named[name], free)
+        free = free if parts[name] is None else free - parts[name]
+    return parts | {"elsewhere": free}
+
+
+def measure_eye(
+    heat: np.ndarray, masks: Masks, tolerance: float = TOLERANCE
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure several maps of one eye against its masks.
+
+    Args:
+        heat: (M, S, S) float, at least 0, at the size of the masks.
+        masks: Of the eye; ``FOV`` must be there.
+        tolerance: Of the pointing game, disc diameters; see :func:`drstudy.explain.measures.scores.disc_diameter` for eyes
+            without an outlined disc.
+
+    Returns:
+        One row a map (column ``map``, 0 to M-1) and region: ``kind`` is ``part`` (of the partition), ``mask``
+        (one by one) or ``field`` (``outside``); ``area`` and ``heat`` are shares in 0..1 (``heat`` inside a
+        mask is the energy-based pointing game, Wang et al. 2020); ``hit`` is the pointing game, the chance
+        that the map's maximum (ties drawn evenly) lies within the tolerance of the mask, and ``hit_chance``
+        the same for a random point of the field of view; ``aupr``, ``dice_...`` as
+        :meth:`drstudy.explain.measures.scores.Ranked.scores`, for lesions; ``status`` is ``measured``, ``empty mask``,
+        ``no heat`` or ``not annotated``.
+
+        And one row a map and lesion of every code, as :func:`drstudy.explain.measures.scores.lesions`, with its
+        ``region``; maps without heat are left out.
+
+    Raises:
+        ValueError: If shapes differ, heat is negative or not finite, or the field of view is missing or
+            empty.
+    """
+    fov = masks.get("FOV")
+    if fov is None or not fov.any():
+        raise ValueError("The field of view (FOV) is missing or empty: there is nothing to measure in.")
+    shapes = {mask.shape for mask in masks.values() if mask is not None}
+    if heat.ndim != 3 or shapes != {heat.shape[1:]}:
+        raise ValueError(
+            f"heat is {heat.shape}, masks are {sorted(shapes)}: must be (maps, S, S) and (S, S)."
+        )
+    if not np.isfinite(heat).all() or heat.min() < 0:
+        raise ValueError("heat must be finite and at least 0: pass maps after the ReLU.")
+    fov = fov.astype(bool)
+    within = heat[:, fov]
+    total = within.sum(1, dtype=np.float64)
+    share = within / np.where(total > 0, total, 1)[:, None]
+    peaks = within == within.max(1, keepdims=True)
+    lit = np.where(total > 0, "measured", "no heat")
+    ranked, pixels = scores.Ranked(within), within.shape[1]
+    hottest = ranked.hottest()
+
+    def rows(kind: str, region: str, status: np.ndarray | str, **values: np.ndarray | float) -> pd.DataFrame:
+        about = {"map": range(len(heat)), "kind": kind, "region": region, "status": status}
+        return pd.DataFrame(about | values)
+
+    named = regions(masks)
+    disc_px, _ = scores.disc_diameter(named["disc"], fov)
+    found, single = [], []
+    for region, part in partition(named | {"FOV": fov}).items():
+        if part is None:
+            found.append(rows("part", region, "not annotated"))
+        else:
+            cover = part[fov]
+            found.append(
+                rows(
+                    "part",
+                    region,
+                    lit,
+                    area=cover.sum(dtype=np.float64) / pixels,
+                    heat=statistics.weighted_sums(share, cover),
+                )
+            )
+    for region, mask in named.items():
+        cover = None if mask is None else mask[fov]
+        if cover is None:
+            found.append(rows("mask", region, "not annotated"))
+        elif not cover.any():
+            found.append(rows("mask", region, np.where(total > 0, "empty mask", "no heat"), area=0.0))
+        else:
+            near = _within((mask > 0) & fov, tolerance * disc_px)[fov]
+            values = {
+                "area": cover.sum(dtype=np.float64) / pixels,
+                "heat": statistics.weighted_sums(share, cover),
+                "hit": (peaks & near).sum(1) / peaks.sum(1),
+                "hit_chance": near.mean(),
+            }
+            if region in LESIONS or region == "lesion":
+                curve = ranked.scores(cover)
+                values |= dict(zip(CURVE, curve.pop("curve").T)) | curve
+            if region in LESIONS:
+                single.append(scores.lesions(hottest, mask, fov, disc_px).assign(region=region))
+            found.append(rows("mask", region, lit, **values))
+    everything = heat.sum((1, 2), dtype=np.float64)
+    outside = (everything - total) / np.where(everything > 0, everything, 1)
+    status = np.where(everything > 0, "measured", "no heat")
+    found.append(rows("field", "outside", status, area=1 - fov.mean(), heat=outside))
+    table = pd.concat(found, ignore_index=True).reindex(columns=COLUMNS)
+    table.loc[table["status"] != "measured", COLUMNS[5:]] = np.nan
+    lesions = pd.concat(single, ignore_index=True) if single else pd.DataFrame()
+    lesions = lesions.reindex(columns=LESION_COLUMNS)
+    return table, lesions[lesions["map"].isin(np.flatnonzero(total > 0))]
+
+
+def measure(
+    maps: Mapping[str, np.ndarray],
+    image_ids: Sequence[str],
+    masks_of: Callable[[str], Masks],
+    tolerance: float = TOLERANCE,
+    beside: Callable[[int, str, Masks], Mapping[str, np.ndarray]] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """:func:`measure_eye` for every eye and map, one eye in memory at a time.
+
+    Args:
+        maps: Name (a layer, a method) to (N, h, w) float, at least 0; grids may differ.
+        image_ids: N names.
+        masks_of: Gives the masks of an image_id, square, at the size to measure at; see :func:`masks_of`.
+        tolerance: As :func:`measure_eye`.
+        beside: Further maps of one eye, from its number, name and masks; see
+            :func:`drstudy.explain.measures.baselines.beside`.
+
+    Returns:
+        The rows of :func:`measure_eye` with ``image_id`` and ``layer`` (the map's name) in place of ``map``.
+    """
+    from drstudy.explain.methods.cam import upsample
+
+    tables: list[list[pd.DataFrame]] = [[], []]
+    for row, image_id in enumerate(image_ids):
+        masks = masks_of(image_id)
+        small = {name: map_[row] for name, map_ in maps.items()}
+        small |= beside(row, image_id, masks) if beside else {}
+        heat = np.concatenate([upsample(map_[None], len(masks["FOV"])) for map_ in small.values()])
+        names = dict(enumerate(small))
+        for several, table in zip(tables, measure_eye(heat, masks, tolerance)):
+            table.insert(0, "image_id", image_id)
+            table.insert(1, "layer", table.pop("map").map(names))
+            several.append(table)
+    whole, single = (pd.concat(several, ignore_index=True) for several in tables)
+    return whole, single
+
+
+def summarise(
+    table: pd.DataFrame,
+    patients: Mapping[str, str],
+    resamples: int,
+    seed: int,
+    groups: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Mean shares over eyes beside those of chance, with 95 % intervals from a bootstrap over patients.
+
+    Args:
+        table: Rows of :func:`measure`.
+        patients: image_id to patient_id; both eyes of a patient are drawn together.
+        resamples: Of the bootstrap; cells of the same patients share their draws.
+        seed: Of the draws.
+        groups: image_id to a group, such as ``right`` and ``wrong``; ``None`` is one group, ``all``. Eyes
+            without a group are left out.
+
+    Returns:
+        One row a layer, kind, region and group, in the order of their first appearance: ``eyes`` measured and
+        their ``patients``; the counts ``empty_mask``, ``no_heat`` and ``not_annotated``; and with ``_lo`` and
+        ``_hi`` each: ``heat`` (mean share), ``enrichment`` (mean share over mean area share: 1 is chance),
+        ``difference`` (mean share less mean area share: 0 is chance), ``hit`` (pointing game). ``area`` and
+        ``hit_chance`` are what chance gives on the same eyes. No number where no eye was measured, no
+        interval below :data:`FEWEST_PATIENTS` patients.
+
+    Raises:
+        ValueError: If an eye has no patient.
+    """
+    group = "all" if groups is None else table["image_id"].map(groups)
+    table = table.assign(group=group, patient=table["image_id"].map(patients))
+    if table["patient"].isna().any():
+        missing = table.loc[table["patient"].isna(), "image_id"].unique()
+        raise ValueError(
+            f"{len(missing)} eyes have no patient_id, {missing[0]} for one: pass patients for all eyes."
+        )
+    rows, by = [], SUMMARY_COLUMNS[:4]
+    for key, cell in table.dropna(subset="group").groupby(by, sort=False):
+        used = cell[cell["status"] == "measured"]
+        row = dict(zip(by, key)) | {"eyes": len(used), "patients": used["patient"].nunique()}
+        row |= {status.replace(" ", "_"): int((cell["status"] == status).sum()) for status in NOT_MEASURED}
+        rows.append(row | _means(used, resamples, seed))
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def outcome(predictions: pd.DataFrame) -> dict[str, str]:
+    """image_id to ``right`` or ``wrong``; eyes without a grade are in neither.
+
+    Args:
+        predictions: ``image_id``, ``grade`` (may be missing), ``p0`` to ``p4``.
+    """
+    graded = predictions.dropna(subset="grade")
+    predicted = graded[[f"p{k}" for k in range(5)]].to_numpy(float).argmax(1)
+    right = graded["grade"].to_numpy(int) == predicted
+    return dict(zip(graded["image_id"], np.where(right, "right", "wrong").tolist()))
+
+
+def missed(predictions: pd.DataFrame) -> dict[str, str]:
+    """Severe eyes (grade 3 or 4) that were called normal (0): the failure that the paper shows (*spec* A6).
+
+    Args:
+        predictions: As :func:`outcome` takes them.
+
+    Returns:
+        image_id to ``severe called normal``, for these eyes only.
+    """
+    called = predictions[[f"p{k}" for k in range(5)]].to_numpy(float).argmax(1)
+    severe = (predictions["grade"] >= 3).fillna(False).to_numpy(bool) & (called == 0)
+    return dict.fromkeys(predictions.loc[severe, "image_id"], "severe called normal")
+
+
+def as_metrics(summary: pd.DataFrame) -> dict[str, float]:
+    """Flat metrics of the masks in :data:`HEADLINES` and of what lies outside the field of view.
+
+    Args:
+        summary: Of :func:`summarise`, one group.
+
+    Returns:
+        ``heat_lesion_<layer>`` with ``..._lo`` and ``..._hi``, so too ``enrichment`` and ``hit``;
+        ``area_...`` is what chance gives on the same eyes, ``eyes_...`` their number. Shares are 0..1. What
+        is not annotated has no metrics.
+    """
+    found = {}
+    headline = (summary["kind"] == "mask") & summary["region"].isin(HEADLINES) | (summary["kind"] == "field")
+    for row in summary[headline & (summary["eyes"] > 0)].to_dict("records"):
+        name = f"{row['region'].replace(' ', '_')}_{row['layer']}"
+        found |= {f"area_{name}": row["area"], f"eyes_{name}": row["eyes"]}
+        for quantity in ("heat", "enrichment", "hit") if row["kind"] == "mask" else ("heat", "enrichment"):
+            found |= {f"{quantity}_{name}{end}": row[f"{quantity}{end}"] for end in ("", "_lo", "_hi")}
+    return found
+
+
+def readable(
+    summary: pd.DataFrame, kinds: Sequence[str] = ("mask",), regions: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A summary for readers: percentages with intervals, and words where there is no number.
+
+    Args:
+        summary: Of :func:`summarise`.
+        kinds: Of ``part``, ``mask`` and ``field``; the pointing game is shown with ``mask`` only.
+        regions: Only these; empty is all that are annotated in some eye.
+    """
+    rows = summary[summary["kind"].isin(kinds)]
+    known = rows["eyes"] + rows["empty_mask"] + rows["no_heat"] > 0
+    rows = rows[rows["region"].isin(regions) if regions else known]
+    table = rows[["layer", "region", "group", "eyes", "empty_mask", "no_heat"]].reset_index(drop=True)
+    found = rows.to_dict("records")
+    table["heat, %"] = [_with_interval(row, "heat", 100) for row in found]
+    table["area, %"] = [f"{100 * row['area']:.1f}" if row["eyes"] else "-" for row in found]
+    table["times chance"] = [_with_interval(row, "enrichment", 1) for row in found]
+    if "mask" in kinds:
+        table["hit, %"] = [_with_interval(row, "hit", 100, 0) for row in found]
+        by_chance = [f"{100 * row['hit_chance']:.0f}" if row["eyes"] else "-" for row in found]
+        table["hit by chance, %"] = by_chance
+    return table.rename(columns={"empty_mask": "empty mask", "no_heat": "no heat"})
+
+
+def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_miss: pd.DataFrame) -> list[str]:
+    """What the paper reads off its maps (*spec* A6), each with what is measured here; computed, never typed.
+
+    Args:
+        summary: Of :func:`summarise` over all eyes.
+        layer: At which layer.
+        by_outcome, by_miss: Of :func:`summarise` with :func:`outcome` and :func:`missed` as groups; may be
+            empty.
+    """
+
+    def measured(table: pd.DataFrame, region: str, group: str) -> str:
+        where = (table["kind"] == "mask") & (table["layer"] == layer)
+        rows = table[where & (table["region"] == region) & (table["group"] == group)].to_dict("records")
+        if not rows:
+            return f"there is no eye of the group '{group}'"
+        row = rows[0]
+        about = f"group '{group}', {row['eyes']} eyes"
+        if not row["eyes"]:
+            return f"nothing could be measured ({about}, {row['not_annotated']} without annotation)"
+        heat, times = _with_interval(row, "heat", 100), _with_interval(row, "enrichment", 1)
+        return (
+            f"{heat} % of the heat on {100 * row['area']:.1f} % of the area, {times} times chance ({about})"
+        )
+
+    lesion, disc, beside = (measured(summary, region, "all") for region in ("lesion", "disc", "beside disc"))
+    miss, right = measured(by_miss, "vessel", "severe called normal"), measured(by_outcome, "vessel", "right")
+    return [
+        f"Paper: the heat covers lesions only partly. Here: {lesion}.",
+        f"Paper: it lies beside the disc. Here, beside the disc: {beside}; on the disc: {disc}.",
+        "Paper: vessels are used where severe disease is called normal. "
+        f"Here, on vessels: {miss}; and for comparison {right}.",
+    ]
+
+
+def _with_interval(row: Mapping[str, float], name: str, scale: float, digits: int = 1) -> str:
+    """``3.5 (2.0 to 5.1)``; without an interval where there is none, ``-`` where there is no number."""
+    value, low, high = (scale * row[f"{name}{end}"] for end in ("", "_lo", "_hi"))
+    if np.isnan(value):
+        return "not annotated" if row["not_annotated"] and not row["eyes"] else "-"
+    digits = digits + 1 if scale == 1 else digits
+    interval = "" if np.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:.{digits}f}{interval}"
+
+
+def _means(used: pd.DataFrame, resamples: int, seed: int) -> dict[str, float]:
+    """Point values and intervals of one cell of :func:`summarise`."""
+    values = used[["heat", "area", "hit", "hit_chance"]].to_numpy(float)
+    points = values.mean(0, keepdims=True) if len(values) else np.full((1, 4), np.nan)
+    names, patient = np.unique(used["patient"].to_numpy(str), return_inverse=True)
+    draws = np.full((1, 4), np.nan)
+    if len(names) >= FEWEST_PATIENTS:
+        weights = statistics.resample_counts(names, resamples, seed)[:, patient].astype(float)
+        draws = statistics.weighted_sums(weights, values) / weights.sum(1, keepdims=True)
+    found = {"area": float(points[0, 1]), "hit_chance": float(points[0, 3])}
+    for name, value, drawn in zip(
+        ("heat", "enrichment", "difference", "hit"), _derived(points), _derived(draws)
+    ):
+        valid = drawn[np.isfinite(drawn)]
+        low, high = np.percentile(valid, TAILS) if len(valid) else (np.nan, np.nan)
+        found |= {name: float(value[0]), f"{name}_lo": float(low), f"{name}_hi": float(high)}
+    return found
+
+
+def _derived(means: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Heat, enrichment, difference and hit of (n, 4) means of heat, area, hit and hit_chance."""
+    heat, area, hit, _ = means.T
+    return heat, heat / np.where(area > 0, area, np.nan), heat - area, hit
+
+
+def _ring(disc: np.ndarray) -> np.ndarray:
+    """What lies up to half a disc diameter from the edge of the disc."""
+    if not disc.any():
+        return disc
+    diameter = 2 * np.sqrt(disc.sum() / np.pi)
+    return (_within(disc > 0, diameter / 2) & (disc == 0)).astype(np.float32)
+
+
+def _within(mask: np.ndarray, pixels: float) -> np.ndarray:
+    """Pixels at most so far from a mask that is not empty."""
+    import cv2
+
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return distance <= pixels

@@ -1,0 +1,330 @@
+"""Grad-CAM, exact and batched, from the trainable tail alone.
+
+The class score of one eye does not depend on the other eyes of its batch as long as the network is in
+evaluation mode, so the gradient of the *sum* of the explained scores holds every eye's own gradient: a batch
+costs one forward and one backward pass of the tail, however many layers are asked for. What the frozen trunk
+computes before is needed once and never differentiated.
+
+Three things differ from the ``grad-cam`` package, against which the tests compare the numbers: maps keep
+their scale (a map scaled to its own maximum cannot be compared with another eye's), a wrong number of targets
+is an error, and the network is left as it was (mode, ``.grad``, hooks).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from drstudy.core import paths
+from drstudy.models import heads, nets
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from drstudy.core.devices import Compute
+    from drstudy.models.nets import GradingNet
+
+
+REPORT_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Grad-CAM of one batch at one layer, float32, on the network's device.
+
+    Attributes:
+        maps: (N, h, w), the evidence for the target class: ``raw`` where positive, else 0. In units of the
+            class score per position, *not* scaled to the map's own maximum.
+        raw: (N, h, w), signed: before the ReLU.
+        weights: (N, C), spatial mean of the gradient of the target's score with respect to each channel.
+        logits: (N, K), the class scores.
+        target: (N,), int64, the explained class.
+    """
+
+    maps: torch.Tensor
+    raw: torch.Tensor
+    weights: torch.Tensor
+    logits: torch.Tensor
+    target: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Maps of many eyes at several layers, as :func:`save_maps` writes them.
+
+    Attributes:
+        raw: Layer name to (N, h, w) float32, signed and unscaled.
+        logits: (N, K) float32.
+        target: (N,) int64, the explained class.
+        image_ids: (N,) str.
+    """
+
+    raw: dict[str, np.ndarray]
+    logits: np.ndarray
+    target: np.ndarray
+    image_ids: np.ndarray
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers, in the network's order."""
+        return list(self.raw)
+
+    def maps(self, layer: str) -> np.ndarray:
+        """(N, h, w) float32, at least 0: the evidence *for* the target, as Grad-CAM shows it."""
+        return np.maximum(self.raw[layer], 0)
+
+
+def grad_cam(
+    net: GradingNet, h: torch.Tensor, target: torch.Tensor | None, layers: Sequence[str] | None = None
+) -> dict[str, Maps]:
+    r"""Grad-CAM of a batch, computed in float32 from the trunk's output.
+
+    .. math:: M = \mathrm{ReLU}\Big(\sum_k \alpha_k A_k\Big), \quad
+        \alpha_k = \frac{1}{hw} \sum_{ij} \frac{\partial y_c}{\partial A_{kij}}
+
+    for class score (logit) :math:`y_c` and activations :math:`A` (Selvaraju et al. 2017, eq. 1 and 2). The
+    main paper's text averages over the channels where the code it calls sums them (*spec* A6): a constant
+    factor of 1/C, which its display scaling removes. We sum.
+
+    Args:
+        net: A grading network. Runs in evaluation mode whatever its mode, which is restored.
+        h: Output of ``net.trunk``, (N, ...), any float dtype.
+        target: (N,) integer classes to explain; ``None`` explains the predicted ones.
+        layers: Names from ``net.cam_layers``; ``None`` is all of them. All come from one pass of the tail.
+
+    Returns:
+        Layer name to :class:`Maps`, in the order asked for. If only the layer right before mean pooling and a linear head is asked
+        for, the closed form is used: its gradient is the head's weight over the number of positions (*spec* A6), so no
+        backward pass is needed.
+
+    Raises:
+        KeyError: If a layer is not one of the network's candidates, with their names.
+        ValueError: If ``target`` is not one integer class in range for each of the N images.
+    """
+    layers = _layers(net, layers)
+    if net.pooled and layers == list(net.cam_layers)[-1:] and net.head != "mlp":
+        return _closed_form(net, h, target, layers[0])
+    with _as_found(net), torch.enable_grad(), torch.autocast(h.device.type, enabled=False):
+        h = h.detach().to(torch.float32, copy=True).requires_grad_()
+        with net.record(*layers) as activations:
+            logits = net.tail(h)
+        target = logits.argmax(1) if target is None else _target(target, logits)
+        score = logits.gather(1, target[:, None]).sum()
+        gradients = torch.autograd.grad(score, [activations[layer] for layer in layers])
+        logits = logits.detach()
+        found = {}
+        for layer, gradient in zip(layers, gradients):
+            weights = gradient.mean((2, 3))
+            raw = torch.einsum("nc,nchw->nhw", weights, activations[layer].detach())
+            found[layer] = Maps(raw.clamp(min=0), raw, weights, logits, target)
+    return found
+
+
+@torch.no_grad()
+def _closed_form(
+    net: GradingNet, h: torch.Tensor, target: torch.Tensor | None, layer: str
+) -> dict[str, Maps]:
+    """Grad-CAM where the score is an affine function of the mean of a layer."""
+    with _as_found(net), torch.autocast(h.device.type, enabled=False):
+        with net.record(layer) as activations:
+            logits = net.tail(h.float())
+        target = logits.argmax(1) if target is None else _target(target, logits)
+        activation = activations[layer]
+        head, _ = heads.collapsed(net.net.get_submodule(net.head_path))
+        weights = head.to(activation)[target] / activation[0, 0].numel()
+        raw = torch.einsum("nc,nchw->nhw", weights, activation)
+    return {layer: Maps(raw.clamp(min=0), raw, weights, logits, target)}
+
+
+def explain_images(
+    net: GradingNet,
+    images: np.ndarray,
+    image_ids: Sequence[str],
+    size: int,
+    compute: Compute,
+    rows: np.ndarray | None = None,
+    target: np.ndarray | None = None,
+    layers: Sequence[str] | None = None,
+    batch_size: int = 16,
+) -> Explained:
+    """Grad-CAM of many eyes: one pass of the trunk, one of the tail and back, whatever the number of layers.
+
+    Only one batch of photographs is in memory at a time; ``images`` may be memory-mapped.
+
+    Args:
+        net: A grading network on the device of ``compute``.
+        images: (M, S, S, 3) uint8 RGB.
+        image_ids: One for each explained image.
+        size: Side of the network's input, pixels.
+        compute: Device, and the precision of the trunk; the maps themselves are float32 in any precision.
+        rows: Which images, in which order; ``None`` is all.
+        target: (N,) classes to explain; ``None`` explains the predicted ones (the paper's choice).
+        layers: As :func:`grad_cam`.
+        batch_size: Images at a time; on a CPU no more than ``net.trunk_batch``.
+
+    Raises:
+        ValueError: If ``image_ids``, ``rows`` and ``target`` differ in length; also as :func:`grad_cam`.
+    """
+    from drstudy.training import transforms
+
+    rows = np.arange(len(images)) if rows is None else np.asarray(rows)
+    if len(image_ids) != len(rows) or (target is not None and len(target) != len(rows)):
+        given = f"{len(image_ids)} image_ids and {'no' if target is None else len(target)} targets"
+        raise ValueError(
+            f"{len(rows)} images are to be explained, but there are {given}: give one for each image."
+        )
+    layers = _layers(net, layers)
+    batch_size = batch_size if compute.is_cuda else min(batch_size, net.trunk_batch)
+    # rounding in a folded trunk can move an activation across a ReLU, and a map with it: float32 means the very maps
+    trunk = net.trunk if compute.precision == "fp32" else nets.folded(net, size, compute.dtype).trunk
+    began = told = time.monotonic()
+    parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
+    logits, targets = [], []
+    for begin in range(0, len(rows), batch_size):
+        batch = slice(begin, begin + batch_size)
+        x = transforms.to_input(images[rows[batch]], size, net.mean, net.std)
+        with _as_found(net), torch.no_grad(), compute.autocast():
+            h = trunk(compute.put(x))
+        wanted = None if target is None else torch.as_tensor(np.asarray(target[batch]), device=h.device)
+        maps = grad_cam(net, h, wanted, layers)
+        for layer in layers:
+            parts[layer].append(maps[layer].raw.cpu().numpy())
+        logits.append(maps[layers[0]].logits.cpu().numpy())
+        targets.append(maps[layers[0]].target.cpu().numpy())
+        done = min(begin + batch_size, len(rows))
+        if time.monotonic() - told >= REPORT_SECONDS and done < len(rows):
+            told = time.monotonic()
+            print(f"maps: {done} of {len(rows)} eyes, {done / (told - began):.0f} a second", flush=True)
+    return Explained(
+        {layer: np.concatenate(found) for layer, found in parts.items()},
+        np.concatenate(logits),
+        np.concatenate(targets),
+        np.asarray(image_ids, dtype=str),
+    )
+
+
+def display(maps: np.ndarray) -> np.ndarray:
+    """Scale each map to 0..1 by its own minimum and maximum, for the eye only: magnitudes are lost.
+
+    Args:
+        maps: (..., h, w) float.
+
+    Returns:
+        The same shape; a flat map, which has no contrast to show, becomes 0 everywhere.
+    """
+    low = maps.min((-2, -1), keepdims=True)
+    span = maps.max((-2, -1), keepdims=True) - low
+    return (maps - low) / np.where(span == 0, 1, span)
+
+
+def upsample(maps: np.ndarray, size: int) -> np.ndarray:
+    """Bring maps to the side of the photograph: bilinear, pixel centres in place (``align_corners=False``).
+
+    A non-negative map stays so.
+
+    Args:
+        maps: (N, h, w) float.
+        size: Side, pixels.
+
+    Returns:
+        (N, size, size) float32.
+    """
+    tensor = torch.as_tensor(np.asarray(maps, dtype=np.float32))[:, None]
+    return functional.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=False)[
+        :, 0
+    ].numpy()
+
+
+def choose_images(part: pd.DataFrame, max_images: int, seed: int) -> pd.DataFrame:
+    """At most so many eyes, drawn evenly over the grades: a grade with few gives all, the others fill up.
+
+    Args:
+        part: Rows of a split, with a column ``grade`` that may be missing.
+        max_images: 0 is no limit.
+        seed: Of the draw.
+
+    Returns:
+        The chosen rows in their order, index reset.
+    """
+    if 0 < max_images < len(part):
+        turn = part.sample(frac=1, random_state=seed).groupby("grade", dropna=False).cumcount()
+        keep = turn.sort_values(kind="stable").index[:max_images]
+        part = part.loc[part.index.isin(keep)]
+    return part.reset_index(drop=True)
+
+
+def targets(part: pd.DataFrame, target: str) -> np.ndarray | None:
+    """The classes to explain, as :func:`explain_images` takes them.
+
+    Args:
+        part: Rows with a column ``grade``.
+        target: ``predicted`` or ``grade``.
+
+    Raises:
+        ValueError: If ``target`` is ``grade`` and an eye has none.
+    """
+    if target == "predicted":
+        return None
+    if part["grade"].isna().any():
+        count = int(part["grade"].isna().sum())
+        raise ValueError(
+            f"TARGET is 'grade', but {count} of {len(part)} eyes have none. Set it to 'predicted'."
+        )
+    return part["grade"].to_numpy(np.int64)
+
+
+def save_maps(explained: Explained, path: str | os.PathLike[str]) -> None:
+    """Write ``maps.npz``, atomically: ``image_ids``, ``layers``, ``target``, ``logits``, ``raw_<layer>``."""
+    arrays = {f"raw_{layer}": raw for layer, raw in explained.raw.items()}
+    with paths.atomic(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            image_ids=explained.image_ids,
+            layers=np.asarray(explained.layers, dtype=str),
+            target=explained.target,
+            logits=explained.logits,
+            **arrays,
+        )
+
+
+def load_maps(path: str | os.PathLike[str]) -> Explained:
+    """Read what :func:`save_maps` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        raw = {str(layer): file[f"raw_{layer}"] for layer in file["layers"]}
+        return Explained(raw, file["logits"], file["target"], file["image_ids"])
+
+
+@contextlib.contextmanager
+def _as_found(net: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; each module's own mode afterwards."""
+    modes = {module: module.training for module in net.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _layers(net: GradingNet, layers: Sequence[str] | None) -> list[str]:
+    return [layers] if isinstance(layers, str) else list(layers or net.cam_layers)
+
+
+def _target(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    n, classes = logits.shape
+    if target.shape != (n,) or target.dtype.is_floating_point or target.dtype == torch.bool:
+        found = f"{target.dtype} of shape {tuple(target.shape)}"
+        raise ValueError(f"target is {found}; give one integer class for each of the {n} images.")
+    low, high = int(target.min()), int(target.max())
+    if low < 0 or high >= classes:
+        raise ValueError(f"target goes from {low} to {high}; classes are 0 to {classes - 1}.")
+    return target.to(logits.device, torch.int64)

@@ -1,0 +1,1 @@
+"""Jiang et al. 2020: lesions as labels."""

@@ -1,0 +1,259 @@
+"""Figures of lesions as labels: whose mask a lesion's map lies on, and pages of outlined eyes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from drstudy.explain.measures import attention, outlines
+from drstudy.explain.measures.baselines import LUMINANCE
+from drstudy.show import figures, heatmaps
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from drstudy.explain.measures.localisation import Masks
+    from drstudy.explain.measures.outlines import Outline
+
+NAMES = {code: name for code, (name, _, _) in heatmaps.OUTLINES.items()} | {
+    "LASER": "laser scars",
+    "DRUSEN": "drusen",
+}
+
+AGAINST_CHANCE = "PuOr_r"
+"""Of quantities with a middle: purple below chance, white at chance, orange above."""
+
+SHOWN_FROM = 0.25
+"""Share of a pixel from which a true lesion is outlined, as in :func:`drstudy.show.heatmaps.outline`."""
+
+_PANELS = {
+    "predicted": "lesion of the map predicted",
+    "present": "lesion of the map present",
+    "absent": "lesion of the map absent (control)",
+}
+
+_METRICS = {
+    "enrichment": ("heat on the mask, times chance", 1.0),
+    "hit": ("pointing game, %", 100.0),
+    "aupr_over_chance": ("pixel AUPR less chance, points", 100.0),
+    "heat": ("heat on the mask, %", 100.0),
+}
+
+
+def attention_matrix(
+    table: pd.DataFrame,
+    metric: str = "enrichment",
+    conditions: Sequence[str] = ("predicted", "absent"),
+    baselines: Sequence[str] = ("centre",),
+) -> Figure:
+    """How the map of each lesion (rows) lies on the mask of each (columns): value, interval, eyes in every cell.
+
+    Cells with fewer than :data:`drstudy.show.heatmaps.FEWEST_SHOWN` eyes show their number in grey and no colour.
+
+    Args:
+        table: Of :func:`drstudy.explain.measures.attention.confusion`.
+        metric: ``enrichment`` and ``aupr_over_chance`` are coloured around chance, ``hit`` and ``heat`` from 0 up.
+        conditions: One panel each.
+        baselines: Which baselines follow as further rows, on all eyes.
+
+    Raises:
+        KeyError: If ``metric`` is none of these.
+    """
+    from matplotlib.patches import Rectangle
+
+    name, scale = _METRICS[metric]
+    labels = list(dict.fromkeys(table["mask"]))
+    blind = [
+        row for row in dict.fromkeys(table["map"]) if row not in labels and row.split(" ")[0] in baselines
+    ]
+    rows = [*labels, *blind]
+    width = 0.98 * len(labels) * len(conditions) + 2.6
+    figure, axes = figures.new_figure(1, len(conditions), width, 0.62 * len(rows) + 1.7, sharey=True)
+    panels = []
+    for condition in conditions:
+        cells = table[table["condition"].isin((condition, attention.ALL))]
+        panels.append(cells.set_index(["map", "mask"]).reindex(pd.MultiIndex.from_product([rows, labels])))
+    enough = [cells["eyes"].fillna(0) >= heatmaps.FEWEST_SHOWN for cells in panels]
+    shown = np.concatenate(
+        [scale * cells[metric][many].to_numpy(float) for cells, many in zip(panels, enough)]
+    )
+    norm, colours = _scale(metric, shown[np.isfinite(shown)])
+    for axis, condition, cells, many in zip(axes[0], conditions, panels, enough):
+        values = (scale * cells[metric].where(many)).to_numpy(float).reshape(len(rows), len(labels))
+        values = np.clip(values, norm.vmin, norm.vmax)  # a logarithm has no colour for 0
+        picture = axis.imshow(values, norm=norm, cmap=colours, aspect="auto")
+        for (row, column), cell in zip(np.ndindex(values.shape), cells.to_dict("records")):
+            face = picture.to_rgba(values[row, column])[:3] if np.isfinite(values[row, column]) else (1, 1, 1)
+            _cell(axis, column, row, cell, metric, scale, face)
+            if row == column:
+                box = {"fill": False, "edgecolor": "black", "linewidth": 2}
+                axis.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, **box))
+        if blind:
+            axis.axhline(len(labels) - 0.5, color="black", linewidth=1)
+        axis.set_xticks(range(len(labels)), [f"{label} mask" for label in labels])
+        axis.set_yticks(range(len(rows)), [f"{row} map" for row in labels] + blind)
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+        axis.set_title(textwrap.fill(_PANELS[condition], 14 * len(labels)), fontsize=10)
+    bar = figure.colorbar(picture, ax=axes[0], fraction=0.04, aspect=25, pad=0.02)
+    bar.set_label(name)
+    if metric == "enrichment":
+        ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if norm.vmin <= tick <= norm.vmax]
+        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        bar.minorticks_off()
+    return figure
+
+
+def _scale(metric: str, values: np.ndarray) -> tuple[object, str]:
+    """Colours that are neutral at chance, or that begin at 0."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    if metric == "enrichment":
+        positive = values[values > 0]
+        far = float(np.exp(np.abs(np.log(positive)).max())) if len(positive) else 1
+        far = min(max(far, 2), 20)
+        return LogNorm(1 / far, far), AGAINST_CHANCE
+    far = float(np.abs(values).max(initial=0)) or 1
+    if metric == "aupr_over_chance":
+        return Normalize(-far, far), AGAINST_CHANCE
+    return Normalize(0, far), "cividis"
+
+
+def _cell(
+    axes: Axes, x: int, y: int, cell: Mapping[str, float], metric: str, scale: float, face: Sequence[float]
+) -> None:
+    """Value, interval and number of eyes, in a tone that stands out from the cell's colour."""
+    eyes = 0 if pd.isna(cell["eyes"]) else int(cell["eyes"])
+    if not eyes:
+        blank = f"no heat in\n{int(cell['no_heat'])} eyes" if cell["no_heat"] > 0 else "no eye"
+        axes.text(x, y, blank, ha="center", va="center", fontsize=8, color=figures.NEUTRAL)
+        return
+    digits = 0 if metric == "hit" else 1
+    ends = (scale * cell[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
+    value, low, high = (round(end, digits) + 0.0 for end in ends)  # no -0.0
+    interval = "no interval" if np.isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
+    dark = np.dot(face, (0.299, 0.587, 0.114)) < 0.5
+    few = eyes < heatmaps.FEWEST_SHOWN
+    tone = figures.NEUTRAL if few else "white" if dark else "black"
+    centred = {"ha": "center", "va": "center", "color": tone}
+    axes.text(x, y - 0.22, f"{value:.{digits}f}", fontsize=11, **centred)
+    axes.text(x, y + 0.2, f"{interval}\n{eyes} eyes", fontsize=8, linespacing=1.1, **centred)
+
+
+def choose_outlined(agreements: pd.DataFrame) -> pd.DataFrame:
+    """Examples of outlines, right and wrong, by a rule and never by hand.
+
+    - ``best``: present and outlined, the highest Dice.
+    - ``typical``: present and outlined, the median Dice (the lower of two).
+    - ``misplaced``: present and outlined, no outline touches a true lesion of its kind; the highest probability.
+    - ``false alarm``: absent and outlined; the highest probability.
+    - ``missed``: present without an outline; the lowest probability.
+
+    No eye is shown twice; ties go to the first ``image_id`` and label. The order of the rows does not matter.
+
+    Args:
+        agreements: Of :func:`drstudy.explain.measures.outlines.agreement`, of several eyes, with ``image_id`` and
+            ``probability``.
+
+    Returns:
+        One row a case that there is: ``case``, ``image_id``, ``label``, ``probability``, ``dice``, ``status``.
+    """
+    eyes = agreements.dropna(subset="present").sort_values(["image_id", "label"], ignore_index=True)
+    present, outlined = eyes["present"].astype(bool), eyes["status"] == outlines.OUTLINED
+    placed = eyes[present & outlined].sort_values("dice", ascending=False, kind="stable")
+    astray = placed[placed["outlines_right"] == 0]
+    orders = {
+        "best": placed,
+        "typical": placed.iloc[np.argsort(np.abs(np.arange(len(placed)) - len(placed) // 2), kind="stable")],
+        "misplaced": astray.sort_values("probability", ascending=False, kind="stable"),
+        "false alarm": eyes[~present & outlined].sort_values("probability", ascending=False, kind="stable"),
+        "missed": eyes[present & ~outlined].sort_values("probability", kind="stable"),
+    }
+    rows: list[dict] = []
+    for case, among in orders.items():
+        among = among[~among["image_id"].isin([row["image_id"] for row in rows])]
+        rows += [{"case": case, **row} for row in among.head(1).to_dict("records")]
+    return pd.DataFrame(rows).reindex(columns=["case", "image_id", "label", "probability", "dice", "status"])
+
+
+def outlined(
+    cases: pd.DataFrame,
+    images: Sequence[np.ndarray],
+    masks: Sequence[Masks],
+    found: Sequence[Sequence[Outline]],
+    labels: Sequence[str],
+) -> Figure:
+    """A page of eyes: photograph, true lesions and predicted outlines on grey; the lesion of the case in a wide line.
+
+    Args:
+        cases: Of :func:`choose_outlined`.
+        images: (S, S, 3) uint8 RGB, one a case.
+        masks: Of the eyes.
+        found: Outlines of the eyes, of :func:`drstudy.explain.measures.outlines.trace`.
+        labels: Which lesions are drawn.
+    """
+    rows = max(len(cases), 1)
+    figure, axes = figures.new_figure(rows, 3, 7, 2.35 * rows + 0.6)
+    drawn: set[str] = set()
+    for row, case in enumerate(cases.to_dict("records")):
+        titles = ("photograph", "true lesions", "predicted outlines") if row == 0 else ("", "", "")
+        grey = np.repeat((images[row] @ LUMINANCE)[..., None] / 255, 3, axis=2)
+        for axis, picture, title in zip(axes[row], (images[row], grey, grey), titles):
+            heatmaps._show(axis, picture, title)
+        axes[row, 0].set_ylabel(_caption(case), fontsize=9)
+        size = len(images[row])
+        for label in labels:
+            mask = masks[row].get(label)
+            wide = label == case["label"]
+            if mask is not None and (np.asarray(mask) >= SHOWN_FROM).any():
+                truth = outlines.borders(np.asarray(mask) >= SHOWN_FROM)
+                _lines(axes[row, 1], [ring for _, rings in truth for ring in rings], label, wide)
+                drawn.add(label)
+            mine = [one for one in found[row] if one.label == label]
+            _lines(axes[row, 2], [ring for one in mine for ring in one.rings], label, wide)
+            drawn |= {one.label for one in mine}
+        for axis in axes[row]:
+            axis.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
+        if not any(one.label == case["label"] for one in found[row]):
+            note = f"no outline of {case['label']}: {case['status']}"
+            box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.75, "pad": 2}
+            look = {"ha": "center", "color": "white", "fontsize": 8.5, "bbox": box}
+            axes[row, 2].text(0.5, 0.02, note, transform=axes[row, 2].transAxes, **look)
+    if cases.empty:
+        for axis in axes.flat:
+            axis.set_axis_off()
+        axes[0, 1].text(0.5, 0.5, "no eye with masks", ha="center", transform=axes[0, 1].transAxes)
+    _legend(figure, [label for label in labels if label in drawn])
+    return figure
+
+
+def _lines(axes: Axes, rings: Sequence[np.ndarray], label: str, wide: bool) -> None:
+    """Closed lines with a dark rim; rings are in pixel edges, pictures are drawn around pixel centres."""
+    from matplotlib import patheffects
+
+    width = 1.8 if wide else 0.8
+    for ring in rings:
+        x, y = np.concatenate([ring, ring[:1]]).T - 0.5
+        rim = [patheffects.withStroke(linewidth=width + 1, foreground="black")]
+        axes.plot(x, y, color=outlines.COLOURS[label], linewidth=width, path_effects=rim)
+
+
+def _caption(case: Mapping[str, object]) -> str:
+    """``best: HE`` with the probability, and Dice where there is one."""
+    dice = "" if pd.isna(case["dice"]) else f", Dice {case['dice']:.2f}"
+    return f"{case['case']}: {case['label']}\np = {case['probability']:.2f}{dice}"
+
+
+def _legend(figure: Figure, labels: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    if labels:
+        lines = [Line2D([], [], color=outlines.COLOURS[label], linewidth=2) for label in labels]
+        names = [f"{label}: {NAMES[label]}" for label in labels]
+        look = {"facecolor": "#5a4a42", "labelcolor": "white", "frameon": True, "fontsize": 9}
+        figure.legend(lines, names, loc="outside lower center", ncols=min(len(labels), 3), **look)

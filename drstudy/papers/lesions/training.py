@@ -1,0 +1,297 @@
+"""Training of lesions as labels (Jiang et al. 2020; *spec* B): one sigmoid a lesion, unknown labels left out.
+
+Of the paper only the abstract is public: labels, loss, thresholds and how lesions make a diagnosis are **choices of this study**. The
+loop is :func:`drstudy.training.loop.fit`, given :class:`MultiLabel` as its task; the labels of an image travel through it as one whole
+number (:func:`encode`) in the place of the grade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.nn import functional as F
+
+from drstudy.core import paths, records
+from drstudy.core.devices import Compute
+from drstudy.core.params import LesionRecipe, Lesions
+from drstudy.data import labels as lesion_labels
+from drstudy.data.dataset import SPLITS, Dataset
+from drstudy.models.compat import torchvision
+from drstudy.models.nets import FineResNet, GradingNet
+from drstudy.training import features, loop, prediction, transforms
+
+UNKNOWN = 2
+"""In a code, what stands for a label that is not annotated; 0 is absent and 1 present."""
+
+GAMMA_POSITIVE, GAMMA_NEGATIVE, MARGIN = 0.0, 4.0, 0.05
+"""Of the asymmetric loss, as in the main experiments of its paper (Ridnik et al. 2021, arXiv 2009.14119)."""
+
+
+def encode(labels: np.ndarray) -> np.ndarray:
+    """Labels as one whole number an image, in base 3.
+
+    Args:
+        labels: (N, L) 1, 0 or NaN (not annotated); L at most 20.
+
+    Returns:
+        (N,) int64.
+    """
+    digits = np.where(np.isnan(labels), UNKNOWN, labels).astype(np.int64)
+    return digits @ 3 ** np.arange(labels.shape[1], dtype=np.int64)
+
+
+def decode(codes: Tensor, labels: int) -> tuple[Tensor, Tensor]:
+    """Back from :func:`encode`.
+
+    Args:
+        codes: (N,) int64.
+        labels: L.
+
+    Returns:
+        (N, L) float32 each: the label (0 where it is not known), and whether it is known.
+    """
+    digits = codes[:, None] // 3 ** torch.arange(labels, device=codes.device) % 3
+    return (digits == 1).float(), (digits != UNKNOWN).float()
+
+
+def positive_weights(labels: np.ndarray, heaviest: float) -> np.ndarray:
+    """Weight of a positive of each label: negatives over positives among the known, between 1 / ``heaviest`` and ``heaviest``.
+
+    Args:
+        labels: (N, L) of training.
+
+    Returns:
+        (L,) float64; 1 for a label without positives or without negatives, of which nothing can be learnt.
+    """
+    positives, negatives = (labels == 1).sum(0), (labels == 0).sum(0)
+    ratio = np.where((positives > 0) & (negatives > 0), negatives / np.maximum(positives, 1), 1.0)
+    return ratio.clip(1 / heaviest, heaviest)
+
+
+def loss(outputs: Tensor, target: Tensor, known: Tensor, weights: Tensor, kind: str, gamma: float) -> Tensor:
+    """Mean over the known labels of a batch; 0, with a gradient of 0, where none is known.
+
+    ``bce`` is binary cross-entropy on logits, positives weighted. ``focal`` also has the factor (1 - p of the truth)^gamma (Lin et al.
+    2017), and the same weights. ``asymmetric`` is -(1 - p)^g+ log p for positives and -q^g- log(1 - q) for negatives, with q = max(p -
+    margin, 0) (Ridnik et al. 2021), whose focus on positives takes the place of the weights.
+
+    Args:
+        outputs: (B, L) logits, float32.
+        target, known: (B, L) of :func:`decode`.
+        weights: (L,) of :func:`positive_weights`.
+        kind: One of the three.
+        gamma: Of ``focal``.
+    """
+    if kind == "bce":
+        each = F.binary_cross_entropy_with_logits(outputs, target, pos_weight=weights, reduction="none")
+    elif kind == "focal":
+        plain = torchvision.ops.sigmoid_focal_loss(outputs, target, alpha=-1, gamma=gamma, reduction="none")
+        each = plain * (target * weights + 1 - target)
+    elif kind == "asymmetric":
+        p = outputs.sigmoid()
+        q = (p - MARGIN).clamp(min=0)
+        hit = (1 - p) ** GAMMA_POSITIVE * F.logsigmoid(outputs)
+        each = -(target * hit + (1 - target) * q**GAMMA_NEGATIVE * torch.log1p(-q))
+    else:
+        raise ValueError(f"LOSS is {kind!r}; it must be 'bce', 'focal' or 'asymmetric'.")
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+class MultiLabel(loop.Task):
+    """A sigmoid a lesion.
+
+    Args:
+        weights: (L,) of :func:`positive_weights`.
+        kind, gamma: Of :func:`loss`.
+    """
+
+    measure = "mean AUC"
+
+    def __init__(self, weights: np.ndarray, kind: str, gamma: float) -> None:
+        self.outputs, self.kind, self.gamma = len(weights), kind, gamma
+        self.weights = torch.from_numpy(weights).float()
+
+    def loss(self, outputs: Tensor, grades: Tensor, p: LesionRecipe | None = None) -> Tensor:
+        """Of one batch; the labels are encoded in ``grades``."""
+        target, known = decode(grades, self.outputs)
+        return loss(outputs, target, known, self.weights.to(outputs.device), self.kind, self.gamma)
+
+    def validation(self, outputs: np.ndarray, grades: np.ndarray) -> tuple[float, float]:
+        """Loss, and the mean AUC over the labels that have one (0.5 where none has)."""
+        logits, codes = torch.from_numpy(outputs).float(), torch.from_numpy(grades)
+        target, known = (part.numpy().astype(bool) for part in decode(codes, self.outputs))
+        pairs = [(target[known[:, j], j], outputs[known[:, j], j]) for j in range(self.outputs)]
+        areas = [roc_auc_score(truth, said) for truth, said in pairs if len(set(truth)) == 2]
+        return self.loss(logits, codes).item(), float(np.mean(areas)) if areas else 0.5
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network, and what its training left.
+
+    Attributes:
+        network: Its name in the registry.
+        net: In evaluation mode, with the best epoch's weights and ``input_size``.
+        history: One row an epoch: ``network, epoch, loss`` (mean of its steps), ``val_loss, val_auc``.
+        seconds_per_epoch: Median of its training, validation included.
+    """
+
+    network: str
+    net: GradingNet
+    history: pd.DataFrame
+    seconds_per_epoch: float
+
+
+def train(
+    p: Lesions, data: Dataset, labels: pd.DataFrame, compute: Compute, folder: Path | None = None
+) -> list[Trained]:
+    """Train the networks that a notebook's parameters ask for; a killed run goes on from the last finished epoch.
+
+    Args:
+        p: What, and how.
+        data: Photographs and split.
+        labels: Of :func:`drstudy.data.labels.read`.
+        compute: Device and precision.
+        folder: Where checkpoints go; ``None`` keeps none.
+
+    Returns:
+        The network that started from published weights first.
+
+    Raises:
+        drstudy.data.labels.LabelError: If no training photograph has a label that is known.
+    """
+    labelled = with_codes(data, labels, p.codes)
+    rows = labelled.part("train")["image_id"]
+    known = lesion_labels.as_array(labels.set_index("image_id").loc[rows], p.codes)
+    task = MultiLabel(positive_weights(known, p.heaviest), p.loss, p.gamma)
+    found = []
+    for recipe in (p.recipe(), p.net_recipe() if p.network else None):
+        if recipe is None:
+            continue
+        print(f"{recipe.backbone} at {recipe.input_size} px", flush=True)
+        net = loop.build(recipe, labelled, compute, task.outputs)
+        if isinstance(net, FineResNet) and not recipe.feature_store:
+            net.learn_all()
+        seen = features.open_features(net, labelled, recipe, compute)
+        own = folder / "checkpoints" / recipe.backbone if folder else None
+        fit = loop.fit(net, seen, recipe, compute, own, task)
+        seen.close(keep=False)
+        if isinstance(net, FineResNet):
+            net.whole = False  # trained; from here on the trunk runs once an eye, whatever the number of maps
+        net.input_size = recipe.input_size
+        found.append(Trained(recipe.backbone, net, _by_epoch(fit, recipe.backbone), fit.seconds_per_epoch))
+    return found
+
+
+def with_codes(data: Dataset, labels: pd.DataFrame, codes: Sequence[str]) -> Dataset:
+    """The photographs with their labels, encoded, in the place of the grade; those of which no label is known are left out.
+
+    Raises:
+        drstudy.data.labels.LabelError: If that leaves no training or no validation photograph.
+    """
+    values = lesion_labels.as_array(labels, codes)
+    known = ~np.isnan(values).all(axis=1)
+    code = pd.Series(encode(values), index=labels["image_id"])[known]
+    table = data.table[data.table["image_id"].isin(code.index)]
+    for split in SPLITS[:2]:
+        if not (table["split"] == split).any():
+            raise lesion_labels.LabelError(
+                f"No {split} photograph has a known label of {', '.join(codes)}. Point AUDIT to graded photographs with lesion masks "
+                "(notebook 01 puts those without a grade into test), set LABELS "
+                "to a CSV of labels, or set TRAINED to the result of another profile to look at its networks here."
+            )
+    return replace(data, table=table.assign(grade=pd.array(code.loc[table["image_id"]], dtype="Int64")))
+
+
+def _by_epoch(fit: loop.Fit, network: str) -> pd.DataFrame:
+    by_epoch = fit.history.groupby("epoch", as_index=False)
+    rows = by_epoch.agg(loss=("loss", "mean"), val_loss=("val_loss", "last"), val_auc=("val_qwk", "last"))
+    rows.insert(0, "network", network)
+    return rows
+
+
+def file_name(network: str) -> str:
+    """Under which :func:`save` writes a network."""
+    return f"{network}.safetensors"
+
+
+def save(trained: Sequence[Trained], folder: Path) -> None:
+    """Write each network, from which :func:`load` makes it again."""
+    for one in trained:
+        prediction.save(one.net, folder / file_name(one.network), one.net.input_size)
+
+
+def load(source: records.Record, p: Lesions, compute: Compute) -> list[Trained]:
+    """The networks of another run of the notebook.
+
+    Raises:
+        drstudy.data.labels.LabelError: If they learnt other labels, or their thresholds go with another network of grades or another
+            specificity.
+    """
+    for name in ("CODES", "MODEL", "SPECIFICITY"):
+        theirs, ours = source.params[name], p.upper()[name]
+        if theirs != ours:
+            raise lesion_labels.LabelError(
+                f"The networks and thresholds of {paths.show(source.folder)} were made with {name} {theirs}, here it is {ours}. "
+                f"Set {name} to theirs, or TRAINED to another result."
+            )
+    history = pd.read_csv(source.path("tables/history.csv"))
+    found = []
+    for network, rows in history.groupby("network", sort=False):
+        net = prediction.load(source.path(file_name(network))).to(compute.device)
+        found.append(Trained(network, net, rows, source.metrics[f"seconds_per_epoch_{network}"]))
+    return found
+
+
+def eyes(p: Lesions, data: Dataset) -> pd.DataFrame:
+    """Rows of the photographs that are needed: those that are looked at, and validation, unless thresholds are there already."""
+    if p.subset == "all":
+        return data.part("all")
+    wanted = [p.subset] if p.trained else ["validation", p.subset]
+    return data.table[data.table["split"].isin(wanted)].reset_index(drop=True)
+
+
+@torch.no_grad()
+def probabilities(
+    one: Trained,
+    data: Dataset,
+    eyes: pd.DataFrame,
+    codes: Sequence[str],
+    compute: Compute,
+    batch_size: int = 32,
+) -> pd.DataFrame:
+    """What a network says of photographs.
+
+    Args:
+        one: The network.
+        data: The photographs.
+        eyes: Rows of ``data.table``.
+        codes: Of the outputs.
+        compute: Device and precision.
+        batch_size: Photographs at a time.
+
+    Returns:
+        ``network, image_id, patient_id, split, grade``, and ``p_<CODE>``, float64, 0 to 1.
+    """
+    rows, logits = eyes["row"].to_numpy(), []
+    for begin in range(0, len(rows), batch_size):
+        batch = data.images[rows[begin : begin + batch_size]]
+        x = transforms.to_input(batch, one.net.input_size, one.net.mean, one.net.std)
+        with compute.autocast():
+            logits.append(one.net(compute.put(x)).float().cpu())
+    found = torch.cat(logits).double().sigmoid().numpy()
+    about = eyes[["image_id", "patient_id", "split", "grade"]].reset_index(drop=True)
+    about.insert(0, "network", one.network)
+    return about.assign(**{f"p_{code}": found[:, j] for j, code in enumerate(codes)})
+
+
+def seconds(trained: Sequence[Trained]) -> dict[str, float]:
+    """``seconds_per_epoch_<network>``: medians of training as it ran, validation included."""
+    return {f"seconds_per_epoch_{one.network}": one.seconds_per_epoch for one in trained}

@@ -1,0 +1,1 @@
+"""Wang & Yang 2017: regression activation maps."""

@@ -1,0 +1,228 @@
+"""Figures of notebook 11: scores against grades, agreement by size, and signed maps."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from drstudy.evaluation.ordinal import ROUNDED
+from drstudy.show import figures, heatmaps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from drstudy.explain.measures.localisation import Masks
+    from drstudy.papers.ram.maps import ScoreMaps
+
+SIGNED_COLOURS = "PuOr_r"
+"""Of maps with a sign: orange speaks for a higher grade, purple for a lower one."""
+
+COLOURS = {
+    "ram_net5": "#332288",
+    "baseline_net5": "#9E9E9E",
+    "ram_net4": "#117733",
+    "baseline_net4": "#6f6f6f",
+}
+
+
+def colour(network: str) -> str:
+    """Of a network of the paper; any other is a backbone with its own colour."""
+    return COLOURS.get(network) or figures.backbone_colour(network)
+
+
+def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Squared error and kappa by epoch on validation, one line a network and size.
+
+    Args:
+        history: ``network, size, epoch, loss, val_loss, val_qwk``, one row an epoch.
+        names: Network to its label.
+    """
+    figure, axes = figures.new_figure(1, 2, 9, 3.4)
+    sizes = sorted(history["size"].unique())
+    for (network, size), rows in history.groupby(["network", "size"], sort=False):
+        style = {"color": colour(network), "linestyle": ("-", "--", ":")[sizes.index(size)]}
+        axes[0, 0].plot(rows["epoch"], rows["val_loss"], label=f"{names[network]}, {size} px", **style)
+        axes[0, 1].plot(rows["epoch"], rows["val_qwk"], **style)
+    axes[0, 0].set(xlabel="epoch at this size", ylabel="validation error, grades²", ylim=(0, None))
+    axes[0, 1].set(xlabel="epoch at this size", ylabel="validation QWK, rounded")
+    axes[0, 1].axhline(0, color=figures.NEUTRAL, linestyle=":")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    return figure
+
+
+def score_by_grade(scores: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Scores of eyes by their grade, one panel a network and size; dotted lines are the cuts of rounding.
+
+    Args:
+        scores: ``network, size, grade, score``.
+        names: Network to its label.
+    """
+    panels = list(scores.groupby(["network", "size"], sort=False))
+    figure, axes = figures._panels(len(panels), 3, 3.1, 2.9, sharey=True)
+    for ax, ((network, size), rows) in zip(axes.flat, panels):
+        for cut in ROUNDED:
+            ax.axhline(cut, color=figures.NEUTRAL, linestyle=":", linewidth=0.8, zorder=0)
+        by_grade = [rows.loc[rows["grade"] == grade, "score"] for grade in range(5)]
+        parts = ax.boxplot(
+            by_grade, positions=range(5), widths=0.6, patch_artist=True, flierprops={"markersize": 3}
+        )
+        for box, line, face in zip(parts["boxes"], parts["medians"], figures.GRADE_COLOURS):
+            box.set(facecolor=face, alpha=0.8)
+            line.set(color="white", linewidth=1.5)
+        title = textwrap.fill(f"{names[network]}, {size} px", 30)
+        ax.set(xlabel="grade", xticks=range(5), xticklabels=range(5))
+        ax.set_title(title, fontsize=9)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("score, grades")
+    return figure
+
+
+def agreement_by_size(agreement: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Quadratic weighted kappa by size of the photograph, with intervals; hollow is rounding, filled are fitted cuts.
+
+    Args:
+        agreement: Of :func:`drstudy.papers.ram.tables.agreement`.
+        names: Network to its label.
+    """
+    figure, axes = figures.new_figure(1, 1, 7.5, 3.6)
+    ax = axes[0, 0]
+    rows = agreement[agreement["metric"] == "qwk"]
+    sizes, networks = list(dict.fromkeys(rows["size"])), list(dict.fromkeys(rows["network"]))
+    width = 0.8 / (2 * len(networks))
+    for i, network in enumerate(networks):
+        for j, cuts in enumerate(("rounded", "fitted")):
+            part = rows[(rows["network"] == network) & (rows["cuts"] == cuts)]
+            x = [sizes.index(size) + (2 * i + j - len(networks) + 0.5) * width for size in part["size"]]
+            error = np.clip([part["value"] - part["lo"], part["hi"] - part["value"]], 0, None)
+            face = "white" if j == 0 else colour(network)
+            label = names[network] if j else None
+            style = {"color": colour(network), "markerfacecolor": face, "label": label}
+            ax.errorbar(x, part["value"], error, fmt="o", capsize=2, **style)
+    ax.axhline(0, color=figures.NEUTRAL, linestyle=":")
+    ax.set_xticks(range(len(sizes)), [f"{size} px" for size in sizes])
+    ax.set(
+        ylabel="QWK on test (95 % interval)", xlabel="○ rounded   ● cuts fitted on validation   ··· chance"
+    )
+    figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+    return figure
+
+
+def maps_panel(
+    photographs: Sequence[np.ndarray],
+    signed: Mapping[str, Sequence[np.ndarray]],
+    printed: Mapping[str, Sequence[np.ndarray]],
+    masks: Sequence[Masks],
+    labels: Sequence[str],
+) -> Figure:
+    """Signed maps over photographs with the outlines of lesions, and the same as the paper prints them.
+
+    Args:
+        photographs: E, (S, S, 3) uint8.
+        signed: Column title to E maps (S, S), in grades; all on one scale.
+        printed: Column title to E maps (S, S) that were scaled one by one, drawn in jet as the paper does.
+        masks: Of the eyes.
+        labels: Of the eyes.
+    """
+    import matplotlib as mpl
+
+    columns = 1 + len(signed) + len(printed)
+    figure, axes = figures.new_figure(
+        len(photographs), columns, 2.15 * columns, 2.25 * len(photographs) + 0.8
+    )
+    highest = max(float(np.abs(one).max()) for maps in signed.values() for one in maps) or 1.0
+    drawn = []
+    for row, (photograph, label) in enumerate(zip(photographs, labels)):
+        heatmaps._show(axes[row, 0], photograph, "photograph" if row == 0 else "")
+        axes[row, 0].set_ylabel(label, fontsize=9)
+        grey = (photograph.astype(float) @ (0.299, 0.587, 0.114))[..., None] / 255
+        for column, (title, maps) in enumerate(signed.items(), 1):
+            scaled = maps[row] / highest
+            alpha = 0.85 * np.sqrt(np.abs(scaled))[..., None]
+            over = mpl.colormaps[SIGNED_COLOURS](0.5 + scaled / 2)[..., :3]
+            picture = (1 - alpha) * grey + alpha * over
+            heatmaps._show(axes[row, column], picture, title if row == 0 else "")
+            drawn.append(heatmaps.outline(axes[row, column], masks[row]))
+        for column, (title, maps) in enumerate(printed.items(), 1 + len(signed)):
+            picture = 0.5 * heatmaps.paper_heat(maps[row]) + 0.5 * photograph / 255
+            heatmaps._show(axes[row, column], picture, title if row == 0 else "")
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-highest, highest), SIGNED_COLOURS)
+    bar = figure.colorbar(
+        scale, ax=axes[:, 1 : 1 + len(signed)], location="bottom", fraction=0.05, aspect=40, pad=0.02
+    )
+    bar.set_label("evidence for a higher grade, grades (their mean and the bias make the score)", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    heatmaps._legend(figure, drawn)
+    return figure
+
+
+def network_panel(
+    kinds: Mapping[str, ScoreMaps],
+    network: str,
+    eyes: pd.DataFrame,
+    images: np.ndarray,
+    masks_of: Callable[[str], Masks],
+) -> Figure:
+    """:func:`maps_panel` for the first eye of the grades 0, 2 and 4 (the next higher or lower where there is none).
+
+    Args:
+        kinds: Of :func:`drstudy.papers.ram.maps.kinds`.
+        network: Whose maps.
+        eyes: ``image_id, grade, row`` of the maps, in their order.
+        images: (M, S, S, 3) uint8.
+        masks_of: Gives the masks of an image_id.
+    """
+    first = eyes.reset_index(drop=True).groupby("grade").head(1).sort_values("grade")
+    rows = list(first.index[[0, len(first) // 2, -1]].unique())
+    own = {
+        name.removeprefix(f"{network} "): maps
+        for name, maps in kinds.items()
+        if name.startswith(f"{network} ")
+    }
+    size = images.shape[1]
+    titles = {name: name if name.startswith("fused") else f"{name} px" for name in own}
+    placed = {titles[name]: [maps.placed(row, size) for row in rows] for name, maps in own.items()}
+    signed = [name for name in own if not name.endswith(("scaled", "printed", "uniform"))]
+    score = own[signed[-1]].scores
+    labels = [f"grade {eyes['grade'].iloc[row]}, score {score[row] + 0.0:.1f}" for row in rows]
+    return maps_panel(
+        [images[eyes["row"].iloc[row]] for row in rows],
+        {titles[name]: placed[titles[name]] for name in signed},
+        {titles[name]: placed[titles[name]] for name in own if name.endswith("printed")},
+        [masks_of(eyes["image_id"].iloc[row]) for row in rows],
+        labels,
+    )
+
+
+def localisation_dots(summary: pd.DataFrame, region: str) -> Figure:
+    """Heat on a structure as times chance, and the pointing game beside its own chance, one row a kind of map.
+
+    Args:
+        summary: Of :func:`drstudy.explain.measures.localisation.summarise`.
+        region: Its mask.
+    """
+    rows = summary[(summary["kind"] == "mask") & (summary["region"] == region)].reset_index(drop=True)
+    rows = rows[rows["eyes"] > 0].reset_index(drop=True)
+    figure, axes = figures.new_figure(1, 2, 9.5, 0.3 * len(rows) + 1.4, sharey=True)
+    if rows.empty:
+        for ax in axes.flat:
+            ax.set_axis_off()
+        figure.suptitle(f"no mask of {region} in these eyes")
+        return figure
+    for ax, name, scale, chance in (
+        (axes[0, 0], "enrichment", 1, np.ones(len(rows))),
+        (axes[0, 1], "hit", 100, rows["hit_chance"]),
+    ):
+        middle = scale * rows[name]
+        error = np.clip([middle - scale * rows[f"{name}_lo"], scale * rows[f"{name}_hi"] - middle], 0, None)
+        ax.errorbar(middle, range(len(rows)), xerr=error, fmt="o", capsize=2, color="#332288")
+        ax.plot(scale * chance, range(len(rows)), "|", color="#D55E00", markersize=12, markeredgewidth=2)
+        ax.grid(axis="x", alpha=0.3)
+    axes[0, 0].set_yticks(range(len(rows)), rows["layer"])
+    axes[0, 0].set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"heat on {region}, times chance")
+    axes[0, 1].set(xlabel=f"pointing game on {region}, %", xlim=(0, None))
+    figure.supxlabel("● 95 % interval over patients   | chance", fontsize=9)
+    return figure

@@ -1,0 +1,1 @@
+"""How many stored views of an image are enough: a question of this study."""

@@ -1,0 +1,428 @@
+"""The claims ledger: what the papers claim, what was found here, and a verdict by rule.
+
+``params/claims.yaml`` holds the claims, each with its place, the number or direction that it states, where
+this study looks for it, and what a test of it needs. Nobody writes a verdict; :func:`judge` finds it:
+
+- **not testable here**: what it needs is lacking, which is said. A claim on the paper's own networks needs
+its data
+  (all 35,126 EyePACS photographs) and networks that started from ImageNet weights; any claim needs a network
+  that started from some, and a finished result to look at.
+- **not reproduced**: the 95 % interval excludes the printed number and its tolerance, or lies wholly against
+the claimed
+  direction.
+- **inconclusive**: the interval is wider than the claim's ``widest``, or holds 0 where a direction is
+claimed, or there
+  is none.
+- **reproduced**: the printed number is within tolerance of a narrow enough interval; or the interval of a
+claimed direction
+  excludes 0, in the paper's setting.
+- **direction reproduced**: the same for a direction, on other data or other networks; and for a number that
+is off, whose
+  direction the claim also states and the interval confirms.
+
+Of a claim with several numbers the worst verdict counts, in the order above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from drstudy.core import paths, records
+from drstudy.core.params import ParameterError
+from drstudy.evaluation import metrics, statistics
+from drstudy.show import figures
+from drstudy.study import pipeline
+
+REPRODUCED, DIRECTION = "reproduced", "direction reproduced"
+NOT_REPRODUCED, INCONCLUSIVE, NOT_TESTABLE = "not reproduced", "inconclusive", "not testable here"
+WORST_FIRST = (NOT_TESTABLE, NOT_REPRODUCED, INCONCLUSIVE, DIRECTION, REPRODUCED)
+
+PAPER_IMAGES = 35126
+FEWEST_SEEDS = 3
+"""Runs from which the spread over seeds makes an interval, where patients cannot: a training loss has
+none."""
+
+
+class Evidence(BaseModel):
+    """Where one number is looked up.
+
+    Attributes:
+        notebook: Whose result.
+        backbone: The network in question; empty is any that did not start from random weights.
+        table: ``tables/<table>.csv`` of that result; or ``measure``, one of :data:`MEASURES`, of the
+        networks of notebook 03, or in the settings ``scratch`` and ``any`` of that result.
+        where: Columns of the table and the values that choose its row; of several the last, which of heatmap
+        tables is the
+            deepest layer.
+        column: Of the number; its interval stands in ``lo`` and ``hi`` for ``value``, else in
+        ``<column>_lo``, ``<column>_hi``.
+        minus: A measure is compared with that of this other backbone.
+        printed: The number that the paper prints; without it a direction is claimed.
+        sign: Claimed side of 0 of the number found: 1 above, -1 below; 0 where only a number is claimed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    notebook: str
+    backbone: str = ""
+    table: str = ""
+    measure: str = ""
+    where: dict[str, str] = {}
+    column: str = "value"
+    minus: str = ""
+    printed: float | None = None
+    sign: Literal[-1, 0, 1] = 0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Evidence:
+        if bool(self.table) == bool(self.measure) or (self.measure and self.measure not in MEASURES):
+            raise ValueError(f"evidence is a table, or a measure among {', '.join(MEASURES)}")
+        if self.printed is None and not self.sign:
+            raise ValueError("evidence has a printed number, a sign, or both")
+        return self
+
+
+class Claim(BaseModel):
+    """One claim.
+
+    Attributes:
+        id, paper, place, says: What is claimed, and where.
+        maps_to: What this study measures for it, in words.
+        own_networks: Whether it is on the paper's networks on its data, or general.
+        setting: What networks the paper had: ``pretrained`` ones; ``scratch``, which started from random weights, so that such networks
+            count here too; ``any``: a count or a duration, for which neither data nor weights matter.
+        evidence: Numbers to look at; without any the claim is not testable, and ``needs`` says why.
+        tolerance, widest: In the unit of the number; half the gap that counts as the same number, and the
+        widest
+            interval (hi - lo) that can tell. Of printed numbers only.
+        why: The reason for both.
+        needs: What a test of it takes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    paper: str
+    place: str
+    says: str
+    maps_to: str
+    own_networks: bool
+    setting: Literal["pretrained", "scratch", "any"] = "pretrained"
+    evidence: tuple[Evidence, ...] = ()
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+    widest: Annotated[float, Field(gt=0)] | None = None
+    why: str = ""
+    needs: str
+
+    @model_validator(mode="after")
+    def _tolerance_has_a_reason(self) -> Claim:
+        numbers = [item.printed for item in self.evidence if item.printed is not None]
+        if numbers and (self.tolerance is None or self.widest is None or not self.why):
+            raise ValueError("a printed number needs tolerance, widest and why")
+        if numbers and self.tolerance >= min(abs(number) for number in numbers):
+            raise ValueError(f"the tolerance {self.tolerance} is not below the number that it guards")
+        return self
+
+
+@dataclass(frozen=True)
+class Found:
+    """One number of this study; without interval ``lo`` and ``hi`` are NaN. ``lacking`` says why there is
+    none, or why it does not count."""
+
+    value: float = np.nan
+    lo: float = np.nan
+    hi: float = np.nan
+    lacking: str = ""
+    paper_setting: bool = False
+
+
+def read() -> list[Claim]:
+    """All claims of ``params/claims.yaml``.
+
+    Raises:
+        drstudy.core.params.ParameterError: If one is not valid, or two share an id.
+    """
+    file = paths.root() / "params" / "claims.yaml"
+    found = []
+    for entry in yaml.safe_load(file.read_text(encoding="utf-8")):
+        try:
+            found.append(Claim(**entry))
+        except (ValidationError, TypeError) as error:
+            raise ParameterError(f"{paths.show(file)}, claim {entry.get('id')!r}: {error}") from error
+    ids = [claim.id for claim in found]
+    if len(set(ids)) < len(ids):
+        raise ParameterError(f"{paths.show(file)}: two claims share an id.")
+    return found
+
+
+def judge(claim: Claim, found: Sequence[Found]) -> tuple[str, str]:
+    """Verdict and reason, from the numbers alone.
+
+    Args:
+        claim: With one :class:`Evidence` for each of ``found``.
+        found: What this study has for them.
+    """
+    if not found:
+        return NOT_TESTABLE, f"needs {claim.needs}"
+    lacking = list(dict.fromkeys(item.lacking for item in found if item.lacking))
+    if lacking:
+        return NOT_TESTABLE, f"needs {claim.needs}; here: {'; '.join(lacking)}"
+    single = [_judge(claim, evidence, item) for evidence, item in zip(claim.evidence, found, strict=True)]
+    return min(single, key=lambda pair: WORST_FIRST.index(pair[0]))
+
+
+def _judge(claim: Claim, evidence: Evidence, found: Found) -> tuple[str, str]:
+    if np.isnan(found.value):
+        return INCONCLUSIVE, "undefined on these images"
+    if evidence.printed is not None:
+        verdict, reason = _number(claim, evidence.printed, found)
+        if verdict == NOT_REPRODUCED and evidence.sign and _side(evidence.sign, found) == 1:
+            return DIRECTION, f"{reason}, but on the claimed side of 0"
+    else:
+        side = _side(evidence.sign, found)
+        if np.isnan(side):
+            return INCONCLUSIVE, "no interval: too few runs or patients"
+        verdict, reason = {
+            1: (REPRODUCED, "the interval excludes 0 on the claimed side"),
+            -1: (NOT_REPRODUCED, "the interval excludes 0 on the other side"),
+            0: (INCONCLUSIVE, "the interval holds 0"),
+        }[side]
+    if not found.paper_setting:
+        verdict = DIRECTION if verdict == REPRODUCED else verdict
+        reason += ", on other data or networks than the paper's"
+    return verdict, reason
+
+
+def _number(claim: Claim, printed: float, found: Found) -> tuple[str, str]:
+    lo, hi = (found.value, found.value) if np.isnan(found.lo) else (found.lo, found.hi)
+    if not lo - claim.tolerance <= printed <= hi + claim.tolerance:
+        return NOT_REPRODUCED, f"{printed:g} is outside"
+    if hi - lo > claim.widest:
+        return INCONCLUSIVE, f"the interval is wider than {claim.widest:g}"
+    return REPRODUCED, f"{printed:g} is inside"
+
+
+def _side(sign: int, found: Found) -> float:
+    """1 where the interval lies on the claimed side of 0, -1 on the other, 0 on both; NaN without
+    interval.
+
+    One without width is none: where all patients agree (no error of a kind was seen), no resample can differ.
+    """
+    if np.isnan(found.lo) or found.lo == found.hi:
+        return np.nan
+    return sign * (1.0 if found.lo > 0 else -1.0 if found.hi < 0 else 0.0)
+
+
+def look_up(claim: Claim, results: Sequence[records.Record]) -> list[Found]:
+    """What finished results of one profile have for each of a claim's numbers."""
+    return [_look_up(claim, evidence, results) for evidence in claim.evidence]
+
+
+def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]) -> Found:
+    results = [record for record in results if not pipeline.is_ablation(record)]
+    candidates = [r for r in results if r.data["notebook"] == evidence.notebook]
+    if not candidates:
+        return Found(lacking=f"{evidence.notebook} has not run")
+    if claim.setting == "any":
+        return _found(candidates[0], evidence, paper_setting=True)
+    if claim.setting == "scratch":
+        data, full = _data(results)
+        if claim.own_networks and not full:
+            return Found(lacking=data)
+        return _found(candidates[0], evidence, paper_setting=full)
+    networks = _networks(results)
+    named = [
+        name
+        for name in (evidence.backbone, evidence.minus, evidence.where.get("run", "").partition("_seed")[0])
+        if name
+    ]
+    for name in named:
+        if name not in networks:
+            return Found(lacking=f"{figures.BACKBONE_NAMES.get(name, name)} was not trained")
+    if not named:
+        candidates = [r for r in candidates if _weights(r) != "none"]
+        if not candidates:
+            return Found(lacking="only networks that started from random weights")
+    weights = {name: networks[name][0].metrics["weights_used"] for name in named} or {
+        "": _weights(candidates[0])
+    }
+    data, full = _data(results)
+    paper_setting = full and all(used == "imagenet" for used in weights.values())
+    if "none" in weights.values():
+        lack = ", ".join(
+            figures.BACKBONE_NAMES.get(name, name) for name, used in weights.items() if used == "none"
+        )
+        return Found(
+            lacking=f"{data}; {lack} started from random weights"
+            if claim.own_networks
+            else f"{lack} started from random weights"
+        )
+    if claim.own_networks and not paper_setting:
+        return Found(lacking=data if not full else f"weights {', '.join(sorted(set(weights.values())))}")
+    if evidence.measure:
+        chosen = [networks[name] for name in named] or [[candidates[0]]]
+        return Found(*_measured(evidence.measure, chosen), paper_setting=paper_setting)
+    return _found(candidates[0], evidence, paper_setting)
+
+
+def _found(record: records.Record, evidence: Evidence, paper_setting: bool) -> Found:
+    """The number of one record, from its table or by a measure of it."""
+    if evidence.measure:
+        return Found(*MEASURES[evidence.measure](record), paper_setting=paper_setting)
+    row = _row(record, evidence)
+    if row is None:
+        return Found(lacking=f"{record.name} has no {evidence.table} with {evidence.where}")
+    ends = ("lo", "hi") if evidence.column == "value" else (f"{evidence.column}_lo", f"{evidence.column}_hi")
+    value, lo, hi = (float(row[name]) for name in (evidence.column, *ends))
+    return Found(value, lo, hi, paper_setting=paper_setting)
+
+
+def _row(record: records.Record, evidence: Evidence) -> pd.Series | None:
+    file = record.folder / "tables" / f"{evidence.table}.csv"
+    if not file.is_file():
+        return None
+    rows = pd.read_csv(file)
+    for column, wanted in evidence.where.items():
+        rows = rows[rows[column].astype(str) == wanted] if column in rows else rows.iloc[:0]
+    return rows.iloc[-1] if len(rows) else None
+
+
+def _networks(results: Sequence[records.Record]) -> dict[str, list[records.Record]]:
+    """Records of notebook 03 by backbone, in the order of their seeds."""
+    found: dict[str, list[records.Record]] = {}
+    for record in sorted(
+        (r for r in results if r.data["notebook"] == pipeline.TRAINING), key=lambda r: r.params["SEED"]
+    ):
+        found.setdefault(record.params["BACKBONE"], []).append(record)
+    return found
+
+
+def _weights(record: records.Record) -> str:
+    """What the network behind a result started from; where it trained none, that of the network that it explains."""
+    if "MODEL" in record.params and "weights_used" not in record.metrics:
+        record = records.load(record.params["MODEL"])
+    return record.metrics.get("weights_used", "none")
+
+
+def _data(results: Sequence[records.Record]) -> tuple[str, bool]:
+    """The data in words, and whether they are the paper's."""
+    audits = [r for r in results if r.data["notebook"] == pipeline.AUDIT]
+    if not audits:
+        return "no data were audited", False
+    source, images = audits[0].params["SOURCE"], audits[0].metrics["n_images"]
+    return f"{images:,} images of {source}", source == "eyepacs" and images == PAPER_IMAGES
+
+
+def _final_loss(record: records.Record) -> tuple[float, float, float]:
+    """Mean training loss of the last epoch, nats; a training loss has no interval over patients."""
+    history = pd.read_csv(record.path("history.csv"))
+    return float(history.loc[history["epoch"] == history["epoch"].max(), "loss"].mean()), np.nan, np.nan
+
+
+def _steps_to_settle(record: records.Record) -> tuple[float, float, float]:
+    """Steps until the smoothed training loss has made nine tenths of its way down to its least value."""
+    history = pd.read_csv(record.path("history.csv"))
+    loss = figures.smoothed(history["loss"], 0.9)
+    return (
+        float(history["step"][loss <= loss.min() + 0.1 * (loss.iloc[0] - loss.min())].iloc[0]),
+        np.nan,
+        np.nan,
+    )
+
+
+def _severe_called_normal(record: records.Record) -> tuple[float, float, float]:
+    """Share of the wrong answers to test eyes of grade 3 that say 0, less the 1/4 of errors spread evenly."""
+    test = metrics.read_predictions(record.path("predictions.csv"))
+    grade, _, predicted = metrics.arrays(test)
+    wrong = (grade == 3) & (predicted != 3)
+    sums = np.column_stack([wrong & (predicted == 0), wrong]).astype(float)
+    if not wrong.any():
+        return np.nan, np.nan, np.nan
+    drawn = statistics.resampled_sums(sums, test["patient_id"], 1000, seed=0)
+    shares = np.divide(drawn[:, 0], drawn[:, 1], out=np.full(len(drawn), np.nan), where=drawn[:, 1] > 0)
+    found = statistics.percentiles(sums[:, 0].sum() / wrong.sum() - 0.25, shares - 0.25)
+    return found["value"], found["lo"], found["hi"]
+
+
+def _time_saved(kind: str) -> Callable[[records.Record], tuple[float, float, float]]:
+    """Percent of training time that RAM saves over its baseline, from turns taken side by side; over turns, not patients."""
+
+    def measure(record: records.Record) -> tuple[float, float, float]:
+        rows = pd.read_csv(record.path("timings.csv"))
+        row = rows[rows["kind"] == kind]
+        return tuple(float(row[name].iloc[0]) if len(row) else np.nan for name in ("value", "lo", "hi"))
+
+    return measure
+
+
+MEASURES: dict[str, Callable[[records.Record], tuple[float, float, float]]] = {
+    "final_loss": _final_loss,
+    "steps_to_settle": _steps_to_settle,
+    "severe_called_normal": _severe_called_normal,
+    "time_saved_net5": _time_saved("net5"),
+    "time_saved_net4": _time_saved("net4"),
+}
+
+
+def _measured(name: str, chosen: list[list[records.Record]]) -> tuple[float, float, float]:
+    """A measure of one network's runs, or of the first's minus the second's, seed by seed.
+
+    Without an interval of its own, the range over seeds is one where there are enough seeds.
+    """
+    values = [[MEASURES[name](record) for record in runs] for runs in chosen]
+    if len(values) == 2:
+        values = [[(a[0] - b[0], np.nan, np.nan) for a, b in zip(*values)]]
+    first = values[0]
+    if len(first) < FEWEST_SEEDS or not np.isnan(first[0][1]):
+        return first[0]
+    numbers = [value for value, _, _ in first]
+    return float(np.mean(numbers)), min(numbers), max(numbers)
+
+
+def ledger(results: Sequence[records.Record]) -> pd.DataFrame:
+    """Every claim with what was found and its verdict; texts, one row a claim.
+
+    Args:
+        results: All finished records of one profile, as :func:`drstudy.core.records.find` gives them.
+
+    Raises:
+        drstudy.core.params.ParameterError: As :func:`read`.
+    """
+    rows = []
+    for claim in read():
+        found = look_up(claim, results)
+        verdict, reason = judge(claim, found)
+        rows.append(
+            {
+                "claim": claim.says,
+                "place": f"{claim.paper}, {claim.place}",
+                "measured by": claim.maps_to,
+                "found": "; ".join(_text(item) for item in found if not item.lacking) or "–",
+                "verdict": verdict,
+                "reason": reason,
+                "tolerance": f"± {claim.tolerance:g}: {claim.why}"
+                if claim.tolerance is not None
+                else claim.why or "–",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _text(found: Found) -> str:
+    if np.isnan(found.value):
+        return "undefined"
+    return f"{found.value:.3g}" + ("" if np.isnan(found.lo) else f" [{found.lo:.3g}, {found.hi:.3g}]")
+
+
+def write(profile: str) -> pd.DataFrame:
+    """Write ``results/<profile>/claims.csv`` from the finished results; returns the table."""
+    table = ledger(records.find(profile))
+    table.insert(0, "profile", profile)
+    with paths.atomic(paths.results() / profile / "claims.csv") as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    return table

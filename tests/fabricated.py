@@ -1,0 +1,79 @@
+"""Fabricated predictions for the tests of numbers, tables and figures. They describe no network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from drstudy.core import params, records
+
+EYEPACS_SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)
+
+
+def eyes(patients: int = 120, seed: int = 0, shares: tuple[float, ...] = EYEPACS_SHARES) -> pd.DataFrame:
+    """Test images without probabilities: patients with one eye (a tenth) or two, of like but not equal
+    grades."""
+    random = np.random.default_rng(seed)
+    first = random.choice(5, size=patients, p=shares)
+    step = random.choice([-1, 0, 1], size=patients, p=[0.1, 0.8, 0.1])
+    number = np.where(random.random(patients) < 0.1, 1, 2)
+    rows = [
+        (f"{i:05d}_{eye}", f"{i:05d}", "test", int(grade))
+        for i in range(patients)
+        for eye, grade in zip(("left", "right"), (first[i], np.clip(first[i] + step[i], 0, 4)))
+        if eye == "left" or number[i] == 2
+    ]
+    return pd.DataFrame(rows, columns=["image_id", "patient_id", "split", "grade"])
+
+
+def graded(images: pd.DataFrame, skill: float = 1.2, seed: int = 1, tied: bool = False) -> pd.DataFrame:
+    """The same images with probabilities; ``tied`` rounds them to quarters, so many scores are equal."""
+    random = np.random.default_rng(seed)
+    seen = images["grade"].to_numpy() + random.normal(0, 2 / skill, len(images))
+    logits = -0.5 * (seen[:, None] - np.arange(5)) ** 2 + random.normal(0, 0.3, (len(images), 5))
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    if tied:
+        p = np.round(4 * p)
+    p /= p.sum(axis=1, keepdims=True)
+    return images.assign(**{f"p{grade}": p[:, grade] for grade in range(5)})
+
+
+def fine_tuning(
+    predictions: pd.DataFrame, backbone: str, weights_used: str = "none", **changes
+) -> records.Record:
+    """A finished result folder of notebook 03 under ``paths.results()``, with made-up losses and costs.
+
+    Args:
+        changes: Parameters that differ from the notebook's defaults, such as ``seed``.
+    """
+    seed = changes.get("seed", 0)
+    changes = {"variant": f"{backbone}-seed{seed}", "weights": weights_used, **changes}
+    asked = params.FineTuning(backbone=backbone, **changes)
+    short = weights_used == "none" and asked.without_pretraining
+    recipe = asked.shortened() if short else asked
+    run = records.start(asked)
+    validation = predictions.assign(split="validation", image_id=predictions["image_id"] + "_v")
+    pd.concat([predictions, validation]).to_csv(run.path("predictions.csv"), index=False)
+    history(seed).to_csv(run.path("history.csv"), index=False)
+    run.metric(parameters_total=7_000_000, parameters_trainable=1_000_000, weights_used=weights_used)
+    run.metric(recipe=params.SHORT if short else params.FULL, epochs=recipe.epochs, views=recipe.views)
+    run.metric(seconds_trunk=12.5, seconds_per_epoch=3.25, best_epoch=2)
+    run.finish()
+    return records.load(run.folder)
+
+
+def history(seed: int = 0, epochs: int = 20, steps: int = 15) -> pd.DataFrame:
+    """A training history as notebook 03 writes it."""
+    random = np.random.default_rng(seed)
+    step = np.arange(1, epochs * steps + 1)
+    loss = 0.3 + 1.3 * np.exp(-step / 60) + random.normal(0, 0.12, len(step))
+    last = step % steps == 0
+    return pd.DataFrame(
+        {
+            "epoch": (step - 1) // steps + 1,
+            "step": step,
+            "loss": loss,
+            "val_loss": np.where(last, 0.7 + 0.9 * np.exp(-step / 80), np.nan),
+            "val_qwk": np.where(last, 0.6 - 0.5 * np.exp(-step / 80), np.nan),
+        }
+    )

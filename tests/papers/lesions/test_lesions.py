@@ -1,0 +1,336 @@
+"""Lesions as labels: the rule that makes them, their way through training, the losses by hand, and what a permutation would break."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from drstudy.core import params
+from drstudy.core.devices import Compute
+from drstudy.data import images, labels, manifest
+from drstudy.models import nets
+from drstudy.papers.lesions import training
+from drstudy.training import prediction
+
+CPU = Compute("cpu", "fp32")
+CODES = ("MA", "HE", "EX")
+
+
+# --- labels ----------------------------------------------------------------------------------------
+
+
+class Audit:
+    """A finished notebook 01, as far as labels need one."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def path(self, name):
+        return self.folder / name
+
+
+@pytest.fixture
+def audit(tmp_path, monkeypatch):
+    """Six photographs of 100 px, filled with retina: two sources, one of which has masks.
+
+    a: 20 px of HE, 3 of MA. b: no mask, MA said to be absent. c: of a source without masks. d: there, and nothing said.
+    """
+    monkeypatch.setenv("DRSTUDY_DATA", str(tmp_path / "data"))
+    rows = []
+    for name, source in zip("abcd", ("masked", "masked", "bare", "masked")):
+        Image.fromarray(np.full((100, 100, 3), 120, np.uint8)).save(tmp_path / f"{name}.png")
+        row = {"image_id": name, "path": str(tmp_path / f"{name}.png"), "source": source, "grade": 0}
+        for code, pixels in {"HE": 20, "MA": 3}.items() if name == "a" else ():
+            mask = np.zeros((100, 100), np.uint8)
+            mask[50, 40 : 40 + pixels] = 255
+            Image.fromarray(mask).save(tmp_path / f"{name}_{code}.png")
+            row[f"mask_{code}"] = str(tmp_path / f"{name}_{code}.png")
+        if name in "ad":
+            Image.fromarray(np.full((100, 100), 255, np.uint8)).save(tmp_path / f"{name}_FOV.png")
+            row["mask_FOV"] = str(tmp_path / f"{name}_FOV.png")
+        row["lesion_MA"] = {"a": 1, "b": 0}.get(name, pd.NA)
+        rows.append(row)
+    table = manifest.build(rows)
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    table.assign(split="train")[["image_id", "patient_id", "grade", "split"]].to_csv(
+        tmp_path / "split.csv", index=False
+    )
+    (tmp_path / "images.json").write_text(json.dumps({"store": str(images.build(table, 100, 1).folder)}))
+    return Audit(tmp_path)
+
+
+def listed(column: pd.Series) -> list:
+    return [None if pd.isna(value) else int(value) for value in column]
+
+
+def test_a_label_is_present_from_the_least_area_on(audit):
+    """20 and 3 of 10,000 pixels; d ships no mask where others of its source do; of EX, and of c, nobody knows."""
+    found = labels.read(audit, CODES, "masks", 20 / 10_000)
+    assert list(found["image_id"]) == list("abcd")
+    assert listed(found["HE"]) == [1, 0, None, 0]
+    assert listed(found["MA"]) == [0, 0, None, 0], "3 pixels are below the least area"
+    assert listed(found["EX"]) == [None] * 4
+    assert found["area_HE"].iloc[0] == pytest.approx(20 / 10_000)
+    above = labels.read(audit, CODES, "masks", 21 / 10_000)
+    assert listed(above["HE"]) == [0, 0, None, 0]
+    assert listed(labels.read(audit, CODES, "masks", 3 / 10_000)["MA"]) == [1, 0, None, 0]
+
+
+def test_labels_as_the_source_says(audit):
+    found = labels.read(audit, CODES, "manifest", 0.5)
+    assert listed(found["MA"]) == [1, 0, None, None]
+    assert listed(found["HE"]) == [None] * 4
+
+
+def test_labels_of_a_table(audit, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("image_id,MA,HE,EX\nc,1,0,\na, 0,1,1\n")
+    found = labels.read(audit, CODES, str(file), 0.5)
+    assert [listed(found[code]) for code in CODES] == [
+        [0, None, 1, None],
+        [1, None, 0, None],
+        [1, None, None, None],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image_id,MA,HE\na,1,1\n", "lacks the columns EX"),
+        ("image_id,MA,HE,EX\na,1,yes,0\n", "'yes' is no label"),
+        ("image_id,MA,HE,EX\nz,1,1,0\n", "names none of the 4 photographs"),
+        ("image_id,MA,HE,EX\na,1,1,0\na,0,1,0\n", "'a' more than once"),
+    ],
+)
+def test_a_table_that_cannot_be_meant_is_refused(audit, tmp_path, text, said):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(labels.LabelError, match=said):
+        labels.read(audit, CODES, str(tmp_path / "labels.csv"), 0.5)
+    with pytest.raises(labels.LabelError, match="neither 'masks' nor 'manifest' nor a CSV"):
+        labels.read(audit, CODES, "mask", 0.5)
+
+
+def test_counts_tell_absent_from_not_annotated(audit):
+    found = labels.read(audit, CODES, "masks", 20 / 10_000)
+    split = pd.DataFrame(
+        {"image_id": list("abcd"), "patient_id": list("ppqr"), "split": ["train"] * 3 + ["test"]}
+    )
+    counted = labels.counts(found, split, CODES).set_index(["lesion", "split"])
+    row = counted.loc[("HE", "train")]
+    assert (row["images"], row["present"], row["absent"], row["not_annotated"], row["patients_present"]) == (
+        3,
+        1,
+        1,
+        1,
+        1,
+    )
+    assert row["share"] == 0.5
+    assert math.isnan(counted.loc[("EX", "test"), "share"])
+
+
+# --- training --------------------------------------------------------------------------------------
+
+
+def test_codes_hold_every_label():
+    random = np.random.default_rng(0)
+    given = random.choice([0.0, 1.0, np.nan], (300, 7))
+    target, known = training.decode(torch.from_numpy(training.encode(given)), 7)
+    np.testing.assert_array_equal(known.numpy() == 1, ~np.isnan(given))
+    np.testing.assert_array_equal(target.numpy() == 1, given == 1)
+    twenty = np.full((1, 20), np.nan)  # the greatest code of the most labels that params allow
+    assert training.decode(torch.from_numpy(training.encode(twenty)), 20)[1].sum() == 0
+
+
+def test_positive_weights_are_negatives_over_positives_within_limits():
+    given = np.array([[1, 1, 0, 1, np.nan], [0, 1, 0, 1, np.nan], [0, 1, 0, 1, 1], [np.nan, 1, 0, 0, 0]])
+    np.testing.assert_allclose(training.positive_weights(given, 10), [2, 1, 1, 1 / 3, 1])
+    np.testing.assert_allclose(training.positive_weights(given, 1.5), [1.5, 1, 1, 1 / 1.5, 1])
+
+
+def log_p(x: float) -> float:
+    return -math.log1p(math.exp(-x))
+
+
+def test_losses_by_hand():
+    """One positive with logit 0.7 and weight 3, one negative with logit -0.2, one label unknown."""
+    outputs, weights = torch.tensor([[0.7, -0.2, 5.0]]), torch.tensor([3.0, 2.0, 1.0])
+    target, known = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+
+    def found(kind: str, gamma: float = 2.0) -> float:
+        return training.loss(outputs, target, known, weights, kind, gamma).item()
+
+    positive, negative = -log_p(0.7), -log_p(0.2)
+    p, q = math.exp(-positive), 1 - math.exp(-negative)  # of the positive, and of the negative
+    assert found("bce") == pytest.approx((3 * positive + negative) / 2, rel=1e-6)
+    assert found("focal") == pytest.approx((3 * (1 - p) ** 2 * positive + q**2 * negative) / 2, rel=1e-6)
+    assert found("focal", 0.0) == pytest.approx(found("bce"), rel=1e-6)
+    shifted = q - 0.05
+    assert found("asymmetric") == pytest.approx((positive - shifted**4 * math.log(1 - shifted)) / 2, rel=1e-6)
+    with pytest.raises(ValueError, match="'bce', 'focal' or 'asymmetric'"):
+        found("mse")
+
+
+@pytest.mark.parametrize("kind", ["bce", "focal", "asymmetric"])
+def test_unknown_labels_teach_nothing(kind):
+    outputs = torch.tensor([[3.0, -40.0, 0.4], [-2.0, 40.0, 0.1]], requires_grad=True)
+    codes = torch.from_numpy(training.encode(np.array([[1, np.nan, 0], [0, np.nan, np.nan]])))
+    training.MultiLabel(np.ones(3), kind, 2.0).loss(outputs, codes).backward()
+    assert (outputs.grad[:, 1] == 0).all()
+    assert outputs.grad[1, 2] == 0
+    assert outputs.grad[0, 2] > 0
+    nothing = torch.from_numpy(training.encode(np.full((2, 3), np.nan)))
+    assert training.MultiLabel(np.ones(3), kind, 2.0).loss(outputs, nothing).item() == 0
+
+
+def test_validation_is_loss_and_mean_auc_over_what_is_known():
+    logits = np.array([[2.0, 0, 1], [1, 0, 2], [0, 0, 3], [-1, 5, 4]], dtype=np.float32)
+    truth = np.array([[1, 1, 0], [0, 0, 0], [1, 1, 1], [0, np.nan, 1]])
+    task = training.MultiLabel(np.ones(3), "bce", 0.0)
+    value, area = task.validation(logits, training.encode(truth))
+    assert area == pytest.approx((0.75 + 0.5 + 1.0) / 3)  # 3 of 4 pairs; all equal; all in order
+    known = ~np.isnan(truth)
+    each = np.log1p(np.exp(-np.where(truth == 1, 1, -1) * logits.astype(float)))
+    assert value == pytest.approx(each[known].mean(), rel=1e-6)
+    assert task.validation(logits, training.encode(np.full((4, 3), np.nan)))[1] == 0.5
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return params.Lesions(
+        codes=("MA", "HE"),
+        backbone="resnet18_stride1",
+        weights="none",
+        network="",
+        input_size=32,
+        epochs=12,
+        learning_rate=3e-3,
+        batch_size=16,
+        threads=1,
+    )
+
+
+def bright_and_red(data, swapped: bool = False) -> pd.DataFrame:
+    """Labels that the coloured eyes show: HE for grades 3 and 4, MA for an odd grade."""
+    grade = data.table["grade"].to_numpy(int)
+    found = {"MA": grade % 2, "HE": (grade >= 3).astype(int)}
+    found = {"MA": found["HE"], "HE": found["MA"]} if swapped else found
+    return pd.DataFrame({"image_id": data.table["image_id"]} | found).astype({"MA": "Int64", "HE": "Int64"})
+
+
+def test_it_learns_and_a_permutation_of_labels_is_seen(coloured_eyes, recipe):
+    """Each output finds its own label. Had it learnt the other's, without a fault, its AUC here would be 5/6 at most: of the six pairs of
+    a grade with the label and one without, at least one (4 and 1) would stand the wrong way round.
+    """
+    from drstudy.evaluation import metrics
+
+    data = coloured_eyes(train=60, validation=20, test=25)
+    own = bright_and_red(data)
+    (one,) = training.train(recipe, data, own, CPU)
+    said = training.probabilities(one, data, data.part("test"), recipe.codes, CPU)
+    truth = own.set_index("image_id").loc[said["image_id"]]
+    area = {
+        (code, of): metrics.auc(truth[of].to_numpy(bool), said[f"p_{code}"].to_numpy())
+        for code in recipe.codes
+        for of in recipe.codes
+    }
+    assert min(area["MA", "MA"], area["HE", "HE"]) > 0.9, area
+    assert max(area["MA", "HE"], area["HE", "MA"]) <= 5 / 6 + 1e-9, area
+    assert list(one.history["epoch"]) == list(range(1, 13))
+
+
+def test_the_network_from_random_weights_learns_all_its_layers(coloured_eyes, recipe, tmp_path):
+    """And is the same after it was written and read."""
+    data = coloured_eyes(train=16, validation=8, test=6)
+    p = recipe.model_copy(
+        update={"network": "resnet18_stride1", "net_size": 32, "net_epochs": 1, "epochs": 1}
+    )
+    frozen, whole = training.train(p, data, bright_and_red(data), CPU)
+    assert whole.net.count()["parameters_trainable"] == whole.net.count()["parameters_total"]
+    assert frozen.net.count()["parameters_trainable"] < frozen.net.count()["parameters_total"]
+    start = nets.build("resnet18_stride1", seed=p.seed, outputs=2)
+    assert not torch.equal(start.net.conv1.weight, whole.net.net.conv1.weight)
+    assert torch.equal(start.net.conv1.weight, frozen.net.net.conv1.weight)
+    training.save([dataclasses.replace(whole, network="whole")], tmp_path)
+    again = prediction.load(tmp_path / "whole.safetensors")
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again(x), whole.net.eval()(x)
+        )  # the same layers, cut into trunk and tail elsewhere
+
+
+def test_photographs_without_any_label_are_left_out(coloured_eyes):
+    data = coloured_eyes(train=10, validation=5, test=5)
+    known = bright_and_red(data)
+    known.loc[known["image_id"] == "000", ["MA", "HE"]] = pd.NA
+    known.loc[known["image_id"] == "001", "MA"] = pd.NA
+    kept = training.with_codes(data, known, ("MA", "HE")).table
+    assert "000" not in set(kept["image_id"])
+    assert set(data.table["image_id"]) - set(kept["image_id"]) == {"000"}
+    known.loc[known["image_id"].isin(data.part("validation")["image_id"]), ["MA", "HE"]] = pd.NA
+    with pytest.raises(labels.LabelError, match="No validation photograph has a known label of MA, HE"):
+        training.with_codes(data, known, ("MA", "HE"))
+
+
+# --- the network -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_last_stage_at_stride_1_doubles_the_map_and_keeps_the_parameters(depth):
+    plain, fine = (nets.build(f"resnet{depth}{end}", seed=3) for end in ("", nets.FINE))
+    state = plain.state_dict()
+    fine.load_state_dict(state)  # weights of the plain network load unchanged
+    assert {k: v.shape for k, v in fine.state_dict().items()} == {k: v.shape for k, v in state.items()}
+    assert fine.count()["parameters_total"] == plain.count()["parameters_total"]
+    x = torch.rand(1, 3, 64, 64)
+    sizes = {}
+    for net in (plain, fine):
+        with torch.no_grad(), net.eval().record("layer4") as seen:
+            net(x)
+        sizes[net.backbone] = seen["layer4"].shape[-2:]
+        torch.testing.assert_close(net.net(x), net(x))  # trunk and tail are the network itself
+    assert sizes == {f"resnet{depth}": (2, 2), f"resnet{depth}_stride1": (4, 4)}
+
+
+def test_both_cuts_of_the_fine_network_are_one_network():
+    net = nets.build("resnet18_stride1", outputs=5).eval()
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        before = net(x)
+        net.learn_all()
+        assert torch.equal(net.trunk(x), x)
+        # 1x1 convolutions that learn are matrix products: at most 2.5e-7 of outputs up to 0.6, over six seeds and three kinds of processor
+        torch.testing.assert_close(net.eval()(x), before, rtol=0, atol=2e-6)
+    assert all(q.requires_grad for q in net.parameters())
+    net.train()
+    assert all(module.training for module in net.net.modules() if isinstance(module, torch.nn.BatchNorm2d))
+
+
+def test_a_lesion_is_a_label_once():
+    with pytest.raises(params.ParameterError, match="a lesion stands twice"):
+        params.Lesions.check({"CODES": ["MA", "HE", "MA"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("CODES", ["HE", "MA"]), ("MODEL", "results/other"), ("SPECIFICITY", 0.8)]
+)
+def test_networks_and_thresholds_of_another_setting_are_refused(tmp_path, recipe, name, theirs):
+    """Outputs have no names, and thresholds no network: those of another setting would be read wrongly."""
+
+    class Source:
+        params, folder = recipe.upper() | {name: theirs}, tmp_path
+
+    with pytest.raises(labels.LabelError, match=f"made with {name} .*Set {name} to theirs"):
+        training.load(Source(), recipe, CPU)
+
+
+def test_two_networks_of_one_name_are_refused():
+    with pytest.raises(params.ParameterError, match="BACKBONE and NETWORK are both 'resnet18_stride1'"):
+        params.Lesions.check({"BACKBONE": "resnet18_stride1"})

@@ -1,0 +1,149 @@
+"""The command line: what a user types, and what it says when that is wrong."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from drstudy.core import params, records
+from drstudy.study import cli, pipeline
+
+
+@pytest.fixture
+def drstudy(own_folders, monkeypatch, capsys):
+    """Run the command; returns exit status, stdout and stderr."""
+
+    def run(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["drstudy", *arguments])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as left:
+            status = left.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """What would be run: (stage, overrides) of each call of pipeline.run."""
+    calls = []
+    monkeypatch.setattr(pipeline, "run", lambda stage, overrides: calls.append((stage, overrides)))
+    return calls
+
+
+def test_parameters_are_yaml_values(drstudy, stages):
+    code, _, _ = drstudy(
+        "run", "03", "--variant", "vgg16-seed0", "-p", "EPOCHS=3", "-p", "BETAS=[0, 0.9]", "-p", "HEAD=mlp"
+    )
+    assert code == 0
+    [(stage, overrides)] = stages
+    assert (stage.notebook, stage.profile, stage.variant) == ("03_fine_tuning", "demo", "vgg16-seed0")
+    assert overrides == {"EPOCHS": 3, "BETAS": [0, 0.9], "HEAD": "mlp"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "03", "-p", "EPOCHS"), "error: --parameter takes NAME=VALUE, not 'EPOCHS'."),
+        (("run", "99"), "error: The profile 'demo' has no stage '99'. It has:\n  00_paper_audit"),
+        (("reproduce", "--profile", "dmeo"), "error: There is no profile 'dmeo'; there are demo"),
+        (
+            ("reproduce", "--profile", "smoke", "--until", "9"),
+            "error: The profile 'smoke' has no notebook '9'.",
+        ),
+        (("report", "--profile", "smoke"), "error: Nothing of smoke is finished yet"),
+    ],
+)
+def test_mistakes_are_one_message_without_a_traceback(drstudy, stages, arguments, message):
+    code, _, err = drstudy(*arguments)
+    assert code == 1
+    assert err.startswith(message)
+    assert "Traceback" not in err
+    assert not stages
+
+
+def test_unknown_parameter_is_refused(drstudy):
+    code, _, err = drstudy("run", "01", "--profile", "smoke", "-p", "N_PATIENT=3")
+    assert code == 1
+    assert "N_PATIENT is not a parameter of this notebook; did you mean N_PATIENTS?" in err
+
+
+def test_traceback_on_request(drstudy, monkeypatch):
+    monkeypatch.setenv("DRSTUDY_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        cli_main(monkeypatch, "reproduce", "--profile", "dmeo")
+
+
+def cli_main(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["drstudy", *arguments])
+    cli.main()
+
+
+def test_profiles_say_how_far_they_are(drstudy):
+    records.start(params.DataAudit()).finish()
+    _, out, _ = drstudy("profiles")
+    lines = {line.split()[0]: line for line in out.splitlines() if not line.startswith("finished")}
+    assert set(lines) == set(pipeline.profiles())
+    total = len(pipeline.plan("smoke"))
+    assert f"1 of {total} stages finished" in lines["smoke"]
+    assert f"0 of {len(pipeline.plan('demo'))} stages finished" in lines["demo"]
+
+
+def reproduce(drstudy, monkeypatch, pending, outcome):
+    monkeypatch.setattr(pipeline, "pending", lambda *_: pending)
+
+    def execute(*_):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(pipeline, "execute", execute)
+    return drstudy("reproduce", "--profile", "smoke")
+
+
+def test_reproduce_with_nothing_to_do_starts_nothing(drstudy, monkeypatch):
+    code, out, _ = reproduce(drstudy, monkeypatch, [], AssertionError("it was started"))
+    assert code == 0
+    assert out.splitlines()[-1].startswith("nothing to do: everything is finished; open ")
+
+
+def test_reproduce_ends_with_where_to_look(drstudy, monkeypatch):
+    code, out, _ = reproduce(drstudy, monkeypatch, ["01", "report"], {})
+    assert code == 0
+    assert "to run: 01, report" in out
+    assert out.splitlines()[-1].endswith("open results/smoke/report/index.html")
+
+
+def test_reproduce_ends_with_what_failed_and_why(drstudy, monkeypatch):
+    code, out, err = reproduce(drstudy, monkeypatch, ["01", "02"], {"01": "OSError: the disk is full"})
+    assert code == 1
+    assert err.splitlines()[0] == "failed: 01: OSError: the disk is full"
+    assert "drstudy report --profile smoke" in err
+    assert "done" not in out
+
+
+def test_reproduce_interrupted_says_that_it_goes_on(drstudy, monkeypatch):
+    code, _, err = reproduce(drstudy, monkeypatch, ["01"], KeyboardInterrupt())
+    assert code == 130
+    assert "the same command goes on from here" in err
+
+
+def test_reproduce_twice_at_once_is_refused(drstudy, monkeypatch, own_folders):
+    with pipeline.alone(own_folders / "results" / "smoke", "it"):
+        code, _, err = reproduce(drstudy, monkeypatch, ["01"], AssertionError("it was started"))
+    assert code == 1
+    assert "Another process is running" in err
+
+
+def test_reproduce_runs_the_study_that_is_asked_for(drstudy, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pipeline, "pending", lambda *given: asked.append(given) or ["06"])
+    monkeypatch.setattr(pipeline, "execute", lambda *given: asked.append(given) or {})
+    code, _, _ = drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "3")
+    assert code == 0
+    assert asked[0] == ("smoke", "", "all")
+    assert (asked[1][0], asked[1][1], asked[1][-1]) == ("smoke", 3, "all")
