@@ -254,7 +254,7 @@ def test_large_blocks_are_not_mapped_afresh_by_each_layer():
     program = """
 import resource, sys
 import numpy as np
-from drstudy import devices
+from drstudy.core import devices
 if sys.argv[1] == "kept":
     assert devices.keep_freed_memory()
 def faults():
@@ -305,7 +305,7 @@ def test_freed_memory_is_kept_until_it_is_given_back():
     """In a process of its own: freed blocks below a living one stay resident, and are gone after the call."""
     code = """
 import psutil, torch
-from drstudy import devices
+from drstudy.core import devices
 assert devices.keep_freed_memory()
 blocks = [torch.ones(2**20) for _ in range(100)]  # 400 MiB
 last = torch.ones(2**20)

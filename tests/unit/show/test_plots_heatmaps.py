@@ -125,7 +125,7 @@ def masks():
 
 
 def test_outlines_are_drawn_for_masks_that_hold_something():
-    _, axes = heatmaps.plots.new_figure()
+    _, axes = heatmaps.figures.new_figure()
     assert heatmaps.outline(axes[0, 0], masks()) == ["MA", "DISC"]
     assert heatmaps.outline(axes[0, 0], {}) == []
 

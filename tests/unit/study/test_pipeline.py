@@ -14,7 +14,7 @@ from drstudy.core import params, paths, records
 from drstudy.study import pipeline
 
 FINISH = """
-from drstudy import params, records
+from drstudy.core import params, records
 run = records.start(params.DataAudit.check(globals()))
 """
 
@@ -71,10 +71,10 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
         "paper",
     }
     assert pipeline.plan("idrid_mini", "all") == pipeline.plan("idrid_mini")
-    assert pipeline.stage("06", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
-    assert pipeline.stage("06", "paper").overrides["MODEL"].endswith("densenet121-seed0")
-    assert pipeline.stage("07", "demo").overrides["TRAINED"] == ""
-    assert pipeline.stage("07", "idrid_mini_phantom").overrides["TRAINED"] == "results/demo/12_lesions"
+    assert pipeline.stage("11", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
+    assert pipeline.stage("11", "paper").overrides["MODEL"].endswith("densenet121-seed0")
+    assert pipeline.stage("12", "demo").overrides["TRAINED"] == ""
+    assert pipeline.stage("12", "idrid_mini_phantom").overrides["TRAINED"] == "results/demo/12_lesions"
 
 
 def test_every_stage_has_its_rule():
@@ -211,7 +211,7 @@ def test_lines_are_whole_and_prefixed(capsys):
 
 
 def test_two_processes_cannot_work_in_one_folder(tmp_path):
-    code = "import sys, pathlib; from drstudy import pipeline\nwith pipeline.alone(pathlib.Path(sys.argv[1]), 'it'): print('in')"
+    code = "import sys, pathlib; from drstudy.study import pipeline\nwith pipeline.alone(pathlib.Path(sys.argv[1]), 'it'): print('in')"
 
     def other():
         return subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
@@ -341,9 +341,9 @@ def test_plan_of_snakemake(own_folders):
     """Nothing is there: all is to do; `until` leaves out what follows. The rules give every stage its command."""
     assert pipeline.pending("smoke") == [stage.name for stage in pipeline.plan("smoke")] + ["report"]
     assert pipeline.pending("smoke", "03") == ["01", "03 efficientnet_lite0-seed0", "03 densenet121-seed0"]
-    with pytest.raises(KeyError, match="no notebook '06' in the study core; use --study all"):
-        pipeline.pending("smoke", "06")
-    assert pipeline.pending("smoke", "06", "all") == ["01", "03 efficientnet_lite0-seed0", "06"]
+    with pytest.raises(KeyError, match="no notebook '11' in the study core; use --study all"):
+        pipeline.pending("smoke", "11")
+    assert pipeline.pending("smoke", "11", "all") == ["01", "03 efficientnet_lite0-seed0", "11"]
     with pytest.raises(KeyError, match=r"no notebook '99'\."):
         pipeline.pending("smoke", "99", "all")
 
