@@ -25,11 +25,11 @@ from torch.utils.data import Dataset as TorchDataset
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
-from drstudy.core.params import Training
 from drstudy.data.dataset import Dataset
 from drstudy.data.images import locked
 from drstudy.models.nets import GradingNet, digest_of, folded
 from drstudy.training import transforms
+from drstudy.training.recipe import Training
 
 VERSION = 3
 """Part of the store's key: raise it when the same view would be stored differently."""

@@ -37,13 +37,13 @@ from torch import Tensor, nn
 
 from drstudy.core import devices, params, paths, records
 from drstudy.core.devices import Compute
-from drstudy.core.params import FineTuning, Training
 from drstudy.data import dataset
 from drstudy.data.dataset import Dataset
 from drstudy.models import heads, nets, norms
 from drstudy.models.nets import GradingNet
 from drstudy.training import prediction, sampling, transforms
 from drstudy.training.features import Features, open_features
+from drstudy.training.recipe import FULL, SHORT, Training
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -134,14 +134,14 @@ def recipe_for(net: GradingNet, p: Training) -> Training:
 
 
 def described(net: GradingNet, p: Training) -> dict[str, str | int]:
-    """The metrics by which a record says what was trained: ``weights_used``; ``recipe``, :data:`drstudy.core.params.SHORT` or
-    :data:`drstudy.core.params.FULL`; and the ``epochs``, ``views`` and ``input_size`` (pixels) of that recipe.
+    """The metrics by which a record says what was trained: ``weights_used``; ``recipe``, :data:`drstudy.training.recipe.SHORT` or
+    :data:`drstudy.training.recipe.FULL`; and the ``epochs``, ``views`` and ``input_size`` (pixels) of that recipe.
 
     Args:
         net, p: As :func:`recipe_for` takes them.
     """
     recipe = recipe_for(net, p)
-    name = params.FULL if recipe is p else params.SHORT
+    name = FULL if recipe is p else SHORT
     return {
         "weights_used": net.weights_used,
         "recipe": name,
@@ -176,7 +176,7 @@ def fit(
         FloatingPointError: If a loss is no longer finite, with the epoch and step.
         RuntimeError: If processes that were started failed, with the end of what they said.
     """
-    if team is None and isinstance(p, FineTuning) and p.processes > 1:
+    if team is None and getattr(p, "processes", 1) > 1:
         _launch(p, folder, task)
     optimiser = task.optimiser(net, p)
     scaler = torch.amp.GradScaler(compute.device.split(":")[0], enabled=compute.precision == "fp16")
@@ -452,7 +452,7 @@ def _log(writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk:
     writer.flush()
 
 
-def _launch(p: FineTuning, folder: Path | None, task: Task) -> None:
+def _launch(p: Training, folder: Path | None, task: Task) -> None:
     """Train in ``p.processes`` processes; what they leave are finished checkpoints."""
     if folder is None or folder != p.folder or task is not CLASSIFICATION:
         raise ValueError(
@@ -481,6 +481,8 @@ def main(arguments: list[str] | None = None) -> None:
     """One of the processes that ``accelerate launch -m drstudy.training.loop`` starts."""
     from accelerate import Accelerator
 
+    from drstudy.papers.transfer.params import FineTuning
+
     parser = argparse.ArgumentParser(
         prog="accelerate launch -m drstudy.training.loop", description=main.__doc__
     )
@@ -492,9 +494,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     pairs = [text.partition("=")[::2] for text in given.p]
-    p = params.from_files(
-        FineTuning.notebook, given.files, {name: yaml.safe_load(value) for name, value in pairs}
-    )
+    p = params.from_files(FineTuning, given.files, {name: yaml.safe_load(value) for name, value in pairs})
     team = Accelerator(cpu=p.device == "cpu" or not torch.cuda.is_available())
     device = "cpu" if team.device.type == "cpu" else str(team.device)
     compute = devices.setup(device, p.precision, p.threads, p.seed)

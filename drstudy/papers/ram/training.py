@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from drstudy.core.devices import Compute
-from drstudy.core.params import Ram, RamRecipe
 from drstudy.data.dataset import SPLITS, Dataset
 from drstudy.models.nets import GradingNet
 from drstudy.papers.ram import model
 from drstudy.papers.ram.layers import CROPS
+from drstudy.papers.ram.params import Ram, RamRecipe
 from drstudy.training import features, loop, prediction, sampling, transforms
 
 PAPER_SHIFT = 40

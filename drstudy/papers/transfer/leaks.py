@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from drstudy.core.devices import Compute
-from drstudy.core.params import Training
 from drstudy.data import splits
 from drstudy.data.dataset import Dataset
 from drstudy.evaluation import statistics
 from drstudy.training import features, loop, prediction, sampling
+from drstudy.training.recipe import Training
 
 HONEST, AGAIN, BY_IMAGE, BY_ROW = "patient", "patient, again", "image", "row"
 WAYS = (HONEST, AGAIN, BY_IMAGE, BY_ROW)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from drstudy.core.devices import Compute
-    from drstudy.core.params import ViewsStudy
     from drstudy.data.dataset import Dataset
+    from drstudy.papers.views.params import ViewsStudy
 
 FRESH = 0
 """As ``VIEWS`` writes it: a new view at every draw."""
