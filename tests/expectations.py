@@ -28,7 +28,7 @@ from pathlib import Path
 
 import processors
 
-from drstudy.study import pipeline
+from drstudy.study import plan
 
 FILE = Path(__file__).resolve().parent / "expected" / "smoke.json"
 SEEDS = range(5)
@@ -195,7 +195,7 @@ class Run:
         if self.threads == 1:
             self.drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "2")
             return
-        for stage in pipeline.plan("smoke", "all"):
+        for stage in plan.plan("smoke", "all"):
             variant = ("--variant", stage.variant) if stage.variant else ()
             self.drstudy("run", stage.notebook, "--profile", "smoke", *variant)
 

@@ -8,7 +8,7 @@ that it needs has to run. Snakemake is told the outcome (:mod:`drstudy.study.exe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from drstudy.core import paths, records
@@ -48,12 +48,17 @@ def _visit(stage: Stage, found: dict[str, list[str]]) -> None:
     needed = [plan.stage_of(folder) for folder in stage.needs]
     for need in needed:
         _visit(need, found)
-    waits = [label(need, stage.profile) for need in needed if found[need.folder]]
-    found[stage.folder] = own(stage) + ([f"{some(waits)} will run"] if waits else [])
+    waits = {need.folder: label(need, stage.profile) for need in needed if found[need.folder]}
+    found[stage.folder] = own(stage, waits) + ([f"{some([*waits.values()])} will run"] if waits else [])
 
 
-def own(stage: Stage) -> list[str]:
-    """Why a stage has to run whatever happens to the stages that it needs, except that one of them has changed since."""
+def own(stage: Stage, running: Collection[str] = ()) -> list[str]:
+    """Why a stage has to run, apart from stages that it needs and that have to run themselves.
+
+    Args:
+        stage: The stage.
+        running: Result folders of those.
+    """
     try:
         record = records.load(stage.folder)
     except records.RecordError:
@@ -61,7 +66,7 @@ def own(stage: Stage) -> list[str]:
     return [
         *_parameters(record.data.get("params", {}), stage.parameters().upper()),
         *_code(record.data.get("made_by"), stage),
-        *_inputs(record, stage),
+        *_inputs(record, [folder for folder in stage.needs if folder not in running]),
         *_artefacts(record),
     ]
 
@@ -89,15 +94,15 @@ def _code(before: Mapping[str, Any] | None, stage: Stage) -> list[str]:
     return found + ([f"{some(changed)} changed"] if changed else [])
 
 
-def _inputs(record: records.Record, stage: Stage) -> list[str]:
+def _inputs(record: records.Record, needed: Iterable[str]) -> list[str]:
     """Whether a stage that it needs has run since."""
-    read, needs = record.data.get("inputs", {}), record.data.get("made_by", {}).get("needs", {})
+    read, needs = record.data.get("inputs", {}), (record.data.get("made_by") or {}).get("needs", {})
     changed = []
-    for folder in stage.needs:
+    for folder in needed:
         file = paths.resolve(folder) / "run.json"
         known = read.get(paths.show(file)) or needs.get(folder)
         if known and file.is_file() and known != paths.sha256(file):
-            changed.append(label(plan.stage_of(folder), stage.profile))
+            changed.append(label(plan.stage_of(folder), record.data["profile"]))
     return [f"{some(changed)} has run since"] if changed else []
 
 
