@@ -120,10 +120,9 @@ def of_report(profile: str, stages: Iterable[Stage]) -> list[str]:
         stages: The stages that the report must show, all finished.
     """
     folder = paths.results() / profile / "report"
-    try:
-        before = json.loads((folder / "made_by.json").read_text())
-    except FileNotFoundError:
+    if not all((folder / name).is_file() for name in ("index.html", "made_by.json")):
         return ["no report"]
+    before = json.loads((folder / "made_by.json").read_text())
     now = digests.of_report(profile)
     changed = [name for kind in now for name in digests.changes(before[kind], now[kind])]
     results = before["results"]

@@ -168,6 +168,7 @@ def test_the_report_follows_its_code_its_files_and_its_results(finished):
     folder = paths.results() / "smoke" / "report"
     assert reasons.of_report("smoke", [FIRST]) == ["no report"]
     folder.mkdir()
+    (folder / "index.html").touch()
     made_by = digests.of_report("smoke") | {"results": {FIRST.result: paths.sha256(FIRST.record)}}
     records.write_json(made_by, folder / "made_by.json")
     assert reasons.of_report("smoke", [FIRST]) == []
