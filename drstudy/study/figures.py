@@ -50,45 +50,7 @@ def update(profile: str = "demo") -> list[Path]:
         records.RecordError: If a result is missing.
     """
     folder = paths.root() / "figures"
-    manifest: dict[str, dict] = {}
-    before = json.loads((folder / "manifest.json").read_text())
-    for name, one in shown().items():
-        place = paths.results() / profile / one.notebook / one.variant
-        further = registry.NOTEBOOKS[one.notebook].study != "core"
-        if (
-            name in before and further and not (place / "run.json").is_file()
-        ):  # it was not run, and stays as it was
-            manifest[name] = before[name]
-            continue
-        record = records.load(place)
-        source = record.path(one.file)
-        _copy(source, folder / name)
-        commit = record.data["git"]["commit"] or ""
-        manifest[name] = {
-            "notebook": one.notebook,
-            "run": record.name,
-            "profile": profile,
-            "file": one.file,
-            "source_sha256": paths.sha256(source),
-            "commit": commit,
-        }
-    audit = records.load(paths.results() / profile / AUDIT)
-    _contact_sheet(audit, folder / CONTACT_SHEET)
-    manifest[CONTACT_SHEET] = {
-        "notebook": AUDIT,
-        "run": audit.name,
-        "profile": profile,
-        "file": "drstudy.data.phantom.contact_sheet",
-    }
-    for name in COMMITTED:
-        source = verify.folder(profile) / name
-        if not source.is_file():
-            raise records.RecordError(
-                f"{paths.show(source)} is missing; `drstudy reference --profile {profile}` writes it."
-            )
-        _copy(source, folder / name)
-        entry = {"notebook": "", "run": "", "profile": profile, "file": paths.show(source)}
-        manifest[name] = entry | {"source_sha256": paths.sha256(source)}
+    manifest = _of_results(profile, folder) | _of_audit(profile, folder) | _of_reference(profile, folder)
     with paths.atomic(folder / CLAIMS) as temporary:
         columns = ["claim", "place", "found", "verdict", "reason"]
         claims.write(profile)[columns].to_csv(temporary, index=False, lineterminator="\n")
@@ -101,6 +63,53 @@ def update(profile: str = "demo") -> list[Path]:
     with paths.atomic(readme) as temporary:
         temporary.write_text(filled(text, folder), encoding="utf-8")
     return [*(folder / name for name in manifest), folder / "manifest.json", readme]
+
+
+def _of_results(profile: str, folder: Path) -> dict[str, dict]:
+    """Copy what the papers show; a file of a further notebook that was not run stays as it was."""
+    before = json.loads((folder / "manifest.json").read_text())
+    manifest = {}
+    for name, one in shown().items():
+        place = paths.results() / profile / one.notebook / one.variant
+        further = registry.NOTEBOOKS[one.notebook].study != "core"
+        if name in before and further and not (place / "run.json").is_file():
+            manifest[name] = before[name]
+            continue
+        record = records.load(place)
+        source = record.path(one.file)
+        _copy(source, folder / name)
+        manifest[name] = {
+            "notebook": one.notebook,
+            "run": record.name,
+            "profile": profile,
+            "file": one.file,
+            "source_sha256": paths.sha256(source),
+            "commit": record.data["git"]["commit"] or "",
+        }
+    return manifest
+
+
+def _of_audit(profile: str, folder: Path) -> dict[str, dict]:
+    """Draw the contact sheet of the phantom that the profile's photographs are of."""
+    audit = records.load(paths.results() / profile / AUDIT)
+    _contact_sheet(audit, folder / CONTACT_SHEET)
+    drawn_by = "drstudy.data.phantom.contact_sheet"
+    return {CONTACT_SHEET: {"notebook": AUDIT, "run": audit.name, "profile": profile, "file": drawn_by}}
+
+
+def _of_reference(profile: str, folder: Path) -> dict[str, dict]:
+    """Copy the tables of the committed results."""
+    manifest = {}
+    for name in COMMITTED:
+        source = verify.folder(profile) / name
+        if not source.is_file():
+            raise records.RecordError(
+                f"{paths.show(source)} is missing; `drstudy reference --profile {profile}` writes it."
+            )
+        _copy(source, folder / name)
+        entry = {"notebook": "", "run": "", "profile": profile, "file": paths.show(source)}
+        manifest[name] = entry | {"source_sha256": paths.sha256(source)}
+    return manifest
 
 
 def filled(text: str, folder: Path) -> str:
