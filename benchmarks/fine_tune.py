@@ -75,10 +75,11 @@ def kappa_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]
 def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None:
     import torch
 
-    from drstudy.core import devices, params
+    from drstudy.core import devices
     from drstudy.data import images
     from drstudy.data.dataset import Dataset
     from drstudy.models import nets as backbones
+    from drstudy.papers.transfer import params
     from drstudy.training import features, loop, prediction, sampling
 
     recipe = params.FineTuning(

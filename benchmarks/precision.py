@@ -35,9 +35,10 @@ def main() -> None:
         os.environ["DRSTUDY_DATA"] = scratch
         import torch
 
-        from drstudy.core import devices, params
+        from drstudy.core import devices
         from drstudy.data import images, phantom
         from drstudy.data.dataset import Dataset
+        from drstudy.papers.transfer import params
         from drstudy.training import features, prediction
         from drstudy.training import loop as training
 

@@ -83,7 +83,11 @@ def digest_of_text(text: str) -> str:
 
 def _is_prose(node: ast.stmt) -> bool:
     """Whether a statement is a string that nothing uses: a docstring of a module, class, function or constant."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def digests(modules: Iterable[str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from drstudy.data import manifest as manifests
 from drstudy.data.manifest import GRADES
 
 if TYPE_CHECKING:
-    from drstudy.core.params import DataAudit
+    from drstudy.core.params import Parameters
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".gif")
 NAME_WITH_EYE = re.compile(r"^(?P<patient>.+)_(?P<eye>left|right)$", re.IGNORECASE)
@@ -140,7 +140,7 @@ def load(source: str, root: str | os.PathLike[str]) -> Source:
     )
 
 
-def of(parameters: DataAudit) -> Source:
+def of(parameters: Parameters) -> Source:
     """The data set that the parameters name; a phantom without a folder of its own is rendered first.
 
     Raises:
@@ -151,7 +151,7 @@ def of(parameters: DataAudit) -> Source:
     return load(parameters.source, parameters.data_root)
 
 
-def prepare_phantom(parameters: DataAudit) -> Path:
+def prepare_phantom(parameters: Parameters) -> Path:
     """The phantom that these parameters describe, rendered under ``data/phantom/`` where it is missing.
 
     Returns:

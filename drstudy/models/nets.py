@@ -17,6 +17,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -103,6 +104,18 @@ class GradingNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) to logits (N, 5)."""
         return self.tail(self.trunk(x))
+
+    def describe(self) -> dict[str, Any]:
+        """What :func:`rebuild` needs to make this network again, without its tensors; JSON-ready."""
+        about = {
+            "backbone": self.backbone,
+            "head": self.head,
+            "weights_used": self.weights_used,
+            "frozen_bn": self.frozen_bn,
+            "mean": self.mean,
+            "std": self.std,
+        }
+        return about if self.outputs == heads.GRADES else about | {"outputs": self.outputs}
 
     def replace_head(self) -> None:
         """Put the head in the place of the 1000-class layer."""
@@ -419,6 +432,19 @@ def build(
     with seeded(seed):
         net.replace_head()
     return net
+
+
+def rebuild(about: dict[str, Any]) -> GradingNet:
+    """The empty network of a :meth:`GradingNet.describe`.
+
+    Raises:
+        ValueError: If it is none of the registry: a paper's own network, which that paper makes again.
+    """
+    if about["backbone"] not in names():
+        raise ValueError(
+            f"{about['backbone']!r} is no backbone of the registry; load it with the function `rebuild` of the paper it belongs to."
+        )
+    return empty(about["backbone"], about["head"], about.get("outputs", heads.GRADES))
 
 
 def empty(backbone: str, head: str, outputs: int = heads.GRADES) -> GradingNet:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from drstudy.core import params
+from drstudy.core import records
 from drstudy.evaluation import metrics
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def backbone_colour(name: str) -> str:
     return _BACKBONE_COLOURS.get(name) or _OTHER_COLOURS[sum(name.encode()) % len(_OTHER_COLOURS)]
 
 
-def backbone_label(name: str, weights_used: str, recipe: str = params.FULL) -> str:
+def backbone_label(name: str, weights_used: str, recipe: str = records.FULL) -> str:
     """A backbone with the weights that it really started from: ``DenseNet121 (no pretraining)``.
 
     Args:
@@ -86,14 +86,14 @@ def backbone_label(name: str, weights_used: str, recipe: str = params.FULL) -> s
         recipe: As a record says it: ``without_pretraining`` is added, ``DenseNet121 (no pretraining, short recipe)``.
     """
     weights = _WEIGHTS.get(weights_used) or f"weights {PurePath(weights_used).name}"
-    short = ", short recipe" if recipe == params.SHORT else ""
+    short = ", short recipe" if recipe == records.SHORT else ""
     return f"{BACKBONE_NAMES.get(name, name)} ({weights}{short})"
 
 
 def record_label(record: Record) -> str:
     """:func:`backbone_label` of the network that a notebook trained."""
     used = record.metrics["weights_used"]
-    return backbone_label(record.params["BACKBONE"], used, record.metrics.get("recipe", params.FULL))
+    return backbone_label(record.params["BACKBONE"], used, record.metrics.get("recipe", records.FULL))
 
 
 def new_figure(

@@ -18,7 +18,6 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from drstudy.core import params
 from drstudy.core.records import Record, RecordError
 from drstudy.evaluation import metrics, statistics
 from drstudy.show import figures
@@ -338,19 +337,6 @@ def costs(runs: Sequence[ComparedRun]) -> pd.DataFrame:
         if run.record
     }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def recipe_deviations(runs: Sequence[ComparedRun]) -> pd.DataFrame:
-    """Where each recipe is not the paper's: a row a setting, a column a run, ``=`` where it is the paper's.
-
-    What is compared is the recipe that really ran and the weights that were really used, not what was asked for.
-    """
-    found = {run.label: params.deviations(run.record.recipe) for run in runs if run.record}
-    settings = [name for name in params.PAPER if any(name in differing for differing in found.values())]
-    columns = {"paper": [str(params.PAPER[name]) for name in settings]}
-    for label, differing in found.items():
-        columns[label] = [str(differing[name][0]) if name in differing else "=" for name in settings]
-    return pd.DataFrame(columns, index=settings)
 
 
 def seed_spread(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:

@@ -32,7 +32,9 @@ class Checkpointer:
     def __init__(self, task: Task, folder: Path | None, key: str, writes: bool = True) -> None:
         self.task, self.folder, self.key, self.writes = task, folder, key, writes
 
-    def save(self, name: str, learned: Mapping[str, Tensor], about: Mapping[str, Any], moments: bool = False) -> None:
+    def save(
+        self, name: str, learned: Mapping[str, Tensor], about: Mapping[str, Any], moments: bool = False
+    ) -> None:
         """Write ``<name>.safetensors`` atomically.
 
         Args:
@@ -108,7 +110,9 @@ class Checkpointer:
     def _restore_optimiser(
         name: str, optimiser: torch.optim.Optimizer, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> None:
-        state: dict[int, dict[str, Any]] = {int(index): dict(entry) for index, entry in facts["plain"].items()}
+        state: dict[int, dict[str, Any]] = {
+            int(index): dict(entry) for index, entry in facts["plain"].items()
+        }
         learning = [q for group in optimiser.param_groups for q in group["params"]]
         prefix = f"optimiser/{name}/"
         for key, value in tensors.items():
@@ -121,5 +125,7 @@ class Checkpointer:
         members = [group["params"] for group in optimiser.state_dict()["param_groups"]]
         groups = [{**group, "params": own} for group, own in zip(facts["groups"], members)]
         for group, now in zip(groups, optimiser.param_groups):  # JSON has no tuples
-            group.update({k: tuple(v) for k, v in group.items() if k != "params" and isinstance(now[k], tuple)})
+            group.update(
+                {k: tuple(v) for k, v in group.items() if k != "params" and isinstance(now[k], tuple)}
+            )
         optimiser.load_state_dict({"state": state, "param_groups": groups})

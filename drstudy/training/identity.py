@@ -25,6 +25,7 @@ class Identity:
     Attributes:
         task: Class of the task.
         recipe: Fields of the recipe that decide what is learnt.
+        feed: Classes of the feed, and the fields of the recipe by which it makes its views.
         compute: Kind of device and precision.
         data: SHA-256 of the image store's key, the rows of all splits and their targets.
         start: SHA-256 of all networks as they start, and of the teachers.
@@ -34,6 +35,7 @@ class Identity:
 
     task: str
     recipe: dict[str, Any]
+    feed: dict[str, Any]
     compute: str
     data: str
     start: str
@@ -59,6 +61,10 @@ def of(task: Task) -> Identity:
     return Identity(
         task=f"{kind.__module__}.{kind.__qualname__}",
         recipe={**task.p.trained_by(), "weights_used": used},
+        feed={
+            "classes": [one.__qualname__ for one in type(feed).__mro__[:-1]],
+            "recipe": feed.p.trained_by(),
+        },
         compute=f"{task.compute.device.split(':')[0]} {task.compute.precision}",
         data=hashlib.sha256((feed.data.key + rows).encode()).hexdigest(),
         start=start.hexdigest(),

@@ -38,7 +38,9 @@ def find(identity: Identity) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
             about = json.loads(file.metadata()["drstudy"])
         return about["facts"], load_file(path)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        print(f"{paths.show(path)} cannot be read ({error}); it is removed, and the network is trained again.")
+        print(
+            f"{paths.show(path)} cannot be read ({error}); it is removed, and the network is trained again."
+        )
         path.unlink(missing_ok=True)
         return None
 

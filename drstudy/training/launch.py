@@ -72,12 +72,20 @@ def main(arguments: list[str] | None = None) -> None:
 
     from drstudy.training import loop
 
-    parser = argparse.ArgumentParser(prog="accelerate launch -m drstudy.training.launch", description=main.__doc__)
-    parser.add_argument(
-        "maker", metavar="MODULE:FUNCTION", help="makes the task from UPPER_CASE parameters and the accelerator"
+    parser = argparse.ArgumentParser(
+        prog="accelerate launch -m drstudy.training.launch", description=main.__doc__
     )
-    parser.add_argument("files", nargs="+", type=Path, help="parameter files of the notebook, later ones winning")
-    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter (YAML value)")
+    parser.add_argument(
+        "maker",
+        metavar="MODULE:FUNCTION",
+        help="makes the task from UPPER_CASE parameters and the accelerator",
+    )
+    parser.add_argument(
+        "files", nargs="+", type=Path, help="parameter files of the notebook, later ones winning"
+    )
+    parser.add_argument(
+        "-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter (YAML value)"
+    )
     given = parser.parse_args(arguments)
     parameters: dict[str, Any] = {}
     for file in given.files:

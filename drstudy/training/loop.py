@@ -52,7 +52,9 @@ class Fit:
     found: bool = False
 
 
-def fit(task: Task, folder: Path | None = None, *, keep: bool = False, team: Accelerator | None = None) -> Fit:
+def fit(
+    task: Task, folder: Path | None = None, *, keep: bool = False, team: Accelerator | None = None
+) -> Fit:
     """Train a task, and leave its networks with the best epoch's weights, in evaluation mode.
 
     Args:
@@ -79,6 +81,8 @@ def fit(task: Task, folder: Path | None = None, *, keep: bool = False, team: Acc
     if started:
         launch.start(task.p)
     first = keeper.resume()
+    if first < task.p.epochs:
+        task.feed.prepare()
     _share(task, team, first)
     _epochs(task, keeper, first, folder)
     task.put(keeper.best)
@@ -165,7 +169,9 @@ def _share(task: Task, team: Accelerator | None, first: int) -> None:
     digests: list[Any] = [None] * team.num_processes
     torch.distributed.all_gather_object(digests, digest_of(task.learned()))
     if len(set(digests)) > 1:
-        raise RuntimeError("The processes start with different weights; they must build the task from the same seed and files.")
+        raise RuntimeError(
+            "The processes start with different weights; they must build the task from the same seed and files."
+        )
 
 
 class _Keeper:
@@ -181,7 +187,9 @@ class _Keeper:
 
     def history(self) -> pd.DataFrame:
         measured = [f"val_{name}" for name in self.task.measures]
-        losses = [name for name in (self.rows[0] if self.rows else {}) if name not in ("epoch", "step", *measured)]
+        losses = [
+            name for name in (self.rows[0] if self.rows else {}) if name not in ("epoch", "step", *measured)
+        ]
         return pd.DataFrame(self.rows, columns=["epoch", "step", *losses, *measured])
 
     def epoch_done(
@@ -234,7 +242,9 @@ class _Keeper:
         return Fit(**{**facts, "history": self.history(), "resumed_at": 0, "found": True})
 
 
-def _line(task: Task, epoch: int, losses: list[dict[str, float]], measured: dict[str, float], seconds: float) -> str:
+def _line(
+    task: Task, epoch: int, losses: list[dict[str, float]], measured: dict[str, float], seconds: float
+) -> str:
     """What is printed after an epoch."""
     parts = [f"{name} {np.mean([values[name] for values in losses]):.3f}" for name in losses[0]]
     parts += [f"validation {task.titles.get(name, name)} {measured[name]:.3f}" for name in task.measures]

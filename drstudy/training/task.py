@@ -29,7 +29,7 @@ LAST = "last"
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of training is given; everything is on the device.
+    """What one step of training is given: inputs and targets on the device, ``rows`` and ``views`` on the CPU.
 
     Attributes:
         inputs: (B, C, h, w) cached features of the frozen trunk, or what a feed without a trunk gives (photographs, crops).
@@ -94,7 +94,9 @@ class Task:
                 f"({LAST!r} keeps the last epoch)."
             )
         if unknown := self.whole - self.modules.keys():
-            raise ValueError(f"whole names {', '.join(sorted(unknown))}, not among the modules {', '.join(self.modules)}.")
+            raise ValueError(
+                f"whole names {', '.join(sorted(unknown))}, not among the modules {', '.join(self.modules)}."
+            )
         for teacher in self.teachers.values():
             teacher.requires_grad_(False).eval()
 
@@ -105,6 +107,8 @@ class Task:
 
     def draw(self, epoch: int, generator: torch.Generator) -> Tensor:
         """Positions in ``feed.train`` of one epoch, (N,) int64, in the order in which they are fed; by ``p.sampler`` and the grades."""
+        if self.p.sampler == "none":
+            return torch.randperm(len(self.feed.train), generator=generator)
         return sampling.draw(self.p.sampler, self.feed.train["grade"].to_numpy(dtype=np.int64), generator)
 
     def step(self, batch: Batch) -> dict[str, float]:

@@ -20,9 +20,9 @@ from drstudy.explain.measures import comparison
 from drstudy.explain.methods import finer, methods
 
 if TYPE_CHECKING:
-    from drstudy.core import records
     from drstudy.core.devices import Compute
     from drstudy.models.nets import GradingNet
+    from drstudy.training.recipe import Training
 
 REFERENCE = "grad_cam"
 
@@ -241,25 +241,25 @@ def survivors(found: pd.DataFrame) -> str:
     return f"None of the maps asked ({asked}) survives a network that has learnt nothing."
 
 
-def shuffled(model: records.Record, compute: Compute, seed: int) -> GradingNet:
+def shuffled(recipe: Training, compute: Compute, seed: int) -> GradingNet:
     """A network fine-tuned by the recipe of another, on the same eyes with their training grades dealt anew.
 
     One view an image and :data:`SHUFFLED_EPOCHS` epochs at most: it is trained for its maps and not for its score.
 
     Args:
-        model: Of notebook 03.
+        recipe: Recipe of the network that is explained, with the photographs (``audit``) on which it was trained.
         compute: Device; precision of the training.
         seed: Of the shuffle.
     """
     from drstudy.core import records
     from drstudy.data import dataset
-    from drstudy.training import features, loop
+    from drstudy.training import features, grading, loop, networks
 
-    made = model.parameters().model_copy(update={"frozen_bn": "eval"})
+    made = recipe.model_copy(update={"frozen_bn": "eval"})
     data = sanity.shuffle_labels(dataset.load(records.load(made.audit)), seed)
-    net = loop.build(made, data, compute)
-    made = loop.recipe_for(net, made)
-    recipe = made.model_copy(
+    net = networks.build(made, data, compute)
+    made = networks.recipe_for(net, made)
+    short = made.model_copy(
         update={
             "views": 1,
             "epochs": min(made.epochs, SHUFFLED_EPOCHS),
@@ -267,9 +267,9 @@ def shuffled(model: records.Record, compute: Compute, seed: int) -> GradingNet:
             "feature_store": True,
         }
     )
-    store = features.open_features(net, data, recipe, compute)
+    store = features.open_features(net, data, short, compute)
     try:
-        loop.fit(net, store, recipe, compute)
+        loop.fit(grading.Grading(net, store, short, compute), keep=True)
     finally:
         store.close(keep=False)
     return net.eval()

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from drstudy.core import params
 from drstudy.core.records import Record, RecordError, load
 from drstudy.evaluation import metrics, statistics
 from drstudy.explain.measures import baselines
+from drstudy.papers.transfer import params
 from drstudy.show import figures, tables
+from drstudy.show.tables import ComparedRun
 
 SHOWN = {"qwk": "QWK", "macro_auc": "macro AUC"}
 """Metrics of grades that :func:`display` shows; :func:`compare` has all."""
@@ -122,6 +123,19 @@ def describe(ablations: Sequence[Record]) -> str:
     found = params.deviations(recipe).items()
     away = ", ".join(f"{name} {here} (paper {paper})" for name, (here, paper) in found)
     return f"The paper's recipe with {figures.BACKBONE_NAMES.get(recipe['BACKBONE'], recipe['BACKBONE'])}, but for {away or 'nothing'}."
+
+
+def recipe_deviations(runs: Sequence[ComparedRun]) -> pd.DataFrame:
+    """Where each recipe is not the paper's: a row a setting, a column a run, ``=`` where it is the paper's.
+
+    What is compared is the recipe that really ran and the weights that were really used, not what was asked for.
+    """
+    found = {run.label: params.deviations(run.record.recipe) for run in runs if run.record}
+    settings = [name for name in params.PAPER if any(name in differing for differing in found.values())]
+    columns = {"paper": [str(params.PAPER[name]) for name in settings]}
+    for label, differing in found.items():
+        columns[label] = [str(differing[name][0]) if name in differing else "=" for name in settings]
+    return pd.DataFrame(columns, index=settings)
 
 
 def changed(base: Record, other: Record) -> dict[str, tuple[Any, Any]]:

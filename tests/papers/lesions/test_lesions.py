@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from drstudy.core import params
 from drstudy.core.devices import Compute
+from drstudy.core.params import ParameterError
 from drstudy.data import images, labels, manifest
 from drstudy.models import nets
-from drstudy.papers.lesions import training
+from drstudy.papers.lesions import params, training
 from drstudy.training import prediction
 
 CPU = Compute("cpu", "fp32")
@@ -314,7 +314,7 @@ def test_both_cuts_of_the_fine_network_are_one_network():
 
 
 def test_a_lesion_is_a_label_once():
-    with pytest.raises(params.ParameterError, match="a lesion stands twice"):
+    with pytest.raises(ParameterError, match="a lesion stands twice"):
         params.Lesions.check({"CODES": ["MA", "HE", "MA"]})
 
 
@@ -332,5 +332,5 @@ def test_networks_and_thresholds_of_another_setting_are_refused(tmp_path, recipe
 
 
 def test_two_networks_of_one_name_are_refused():
-    with pytest.raises(params.ParameterError, match="BACKBONE and NETWORK are both 'resnet18_stride1'"):
+    with pytest.raises(ParameterError, match="BACKBONE and NETWORK are both 'resnet18_stride1'"):
         params.Lesions.check({"BACKBONE": "resnet18_stride1"})

@@ -10,10 +10,10 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from drstudy.core import params
 from drstudy.core.devices import Compute
 from drstudy.evaluation import ordinal
-from drstudy.papers.ram import blend, model, training
+from drstudy.papers.ram import blend, model, params, training
+from drstudy.papers.transfer.params import FineTuning
 from drstudy.training import features, loop, prediction, sampling
 
 CPU = Compute("cpu", "fp32")
@@ -165,7 +165,7 @@ def test_loss_and_validation_by_hand():
 
 def test_classification_is_as_before(data):
     """The loop's default task is what notebook 03 has always run."""
-    p = params.FineTuning(input_size=64, epochs=1, views=1, batch_size=8)
+    p = FineTuning(input_size=64, epochs=1, views=1, batch_size=8)
     net = loop.build(p, data, CPU)
     assert net.outputs == 5
     fit = loop.fit(net, features.Live(net, data, p, CPU), p, CPU)

@@ -8,11 +8,10 @@ import pytest
 import torch
 from fabricated import eyes
 
-from drstudy.core import params
 from drstudy.core.devices import Compute
 from drstudy.data import splits
 from drstudy.data.dataset import Dataset
-from drstudy.papers.transfer import leaks
+from drstudy.papers.transfer import leaks, params
 from drstudy.show import tables
 from drstudy.training import features, loop
 

@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 from fabricated import eyes, graded
 
-from drstudy.core import params
 from drstudy.core.devices import Compute
 from drstudy.core.params import ParameterError
 from drstudy.evaluation import metrics, statistics
 from drstudy.papers.transfer import leaks
-from drstudy.papers.views import training
+from drstudy.papers.views import params, training
 from drstudy.show import figures
 from drstudy.study import pipeline
 from drstudy.training import features, loop, prediction

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from photographs import encoded, eyepacs, photograph
 
-from drstudy.core import params, records
+from drstudy.core import records
 from drstudy.data import audit, images, sources, splits
 from drstudy.data import manifest as manifests
+from drstudy.papers.transfer import params
 
 
 def store_of(tmp_path, pictures: dict[str, bytes], size: int = 128):

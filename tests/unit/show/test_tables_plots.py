@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from fabricated import eyes, fine_tuning, graded, history
 
-from drstudy.core import params
+from drstudy.core import records
 from drstudy.core.records import RecordError
 from drstudy.evaluation import metrics
+from drstudy.papers.transfer import oddities, params
 from drstudy.show import figures, tables
 
 RESAMPLES = 40
@@ -211,7 +212,7 @@ def test_costs_and_deviations_come_from_the_records(runs):
     assert list(costs.index) == [run.label for run in runs]
     assert costs.loc["DenseNet121 (ImageNet)", "parameters"] == 7_000_000
     assert costs.loc["DenseNet121 (ImageNet)", "peak memory, MiB"] == runs[0].record.data["peak_rss_mb"] > 0
-    differing = tables.recipe_deviations(runs)
+    differing = oddities.recipe_deviations(runs)
     assert differing.loc["weights", "DenseNet121 (ImageNet)"] == "="
     assert differing.loc["weights", "ResNet101 (no pretraining)"] == "none"
     assert differing.loc["head", "ResNet101 (no pretraining)"] == "="
@@ -222,7 +223,7 @@ def test_costs_and_deviations_come_from_the_records(runs):
 
 def test_deviations_name_the_weights_used_not_those_asked_for(images):
     record = fine_tuning(graded(images), "vgg16", "none", weights="imagenet-if-reachable")
-    differing = tables.recipe_deviations(tables.read_runs([record]))
+    differing = oddities.recipe_deviations(tables.read_runs([record]))
     assert differing.loc["weights", "VGG16 (no pretraining)"] == "none"
 
 
@@ -242,7 +243,7 @@ def test_labels_costs_and_deviations_are_of_the_recipe_that_ran(images, used, la
     assert run.label == figures.record_label(record) == label
     assert record.params["EPOCHS"] == 3, "what was asked for stays on record"
     assert record.recipe["EPOCHS"] == record.metrics["epochs"] == epochs
-    differing = tables.recipe_deviations([run])[label]
+    differing = oddities.recipe_deviations([run])[label]
     assert (differing["epochs"], differing["views"]) == ((str(epochs), "1") if epochs == 2 else ("3", "2"))
     costs = tables.costs([run]).loc[label]
     assert (costs["epochs"], costs["views"]) == (epochs, record.recipe["VIEWS"])
@@ -295,7 +296,7 @@ def test_backbones_have_fixed_colours_and_labels():
     assert figures.backbone_colour("convnext_tiny") == figures.backbone_colour("convnext_tiny") not in known
     assert figures.backbone_label("densenet121", "none") == "DenseNet121 (no pretraining)"
     assert figures.backbone_label("vgg16", "imagenet") == "VGG16 (ImageNet)"
-    assert figures.backbone_label("vgg16", "none", params.SHORT) == "VGG16 (no pretraining, short recipe)"
+    assert figures.backbone_label("vgg16", "none", records.SHORT) == "VGG16 (no pretraining, short recipe)"
     assert figures.backbone_label("efficientnet_lite2", "bundled") == "EfficientNet-Lite2 (ImageNet, bundled)"
     assert (
         figures.backbone_label("convnext_tiny", "weights/eyes.safetensors")

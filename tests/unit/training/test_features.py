@@ -13,10 +13,11 @@ import pytest
 import torch
 from photographs import eyepacs
 
-from drstudy.core import params, paths, records
+from drstudy.core import paths, records
 from drstudy.core.devices import Compute
 from drstudy.data import dataset, images, sources, splits
 from drstudy.models import nets
+from drstudy.papers.transfer import params
 from drstudy.training import features, loop, transforms
 
 CPU = Compute("cpu", "fp32")

@@ -11,10 +11,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from drstudy.core import params, records
+from drstudy.core import records
 from drstudy.core.devices import Compute
 from drstudy.evaluation import metrics
 from drstudy.models import nets
+from drstudy.papers.transfer import params
 from drstudy.training import features, loop, prediction, transforms
 
 CPU = Compute("cpu", "fp32")

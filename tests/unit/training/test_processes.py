@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from drstudy.core import devices, params, paths, records
+from drstudy.core import devices, paths, records
 from drstudy.data import dataset
 from drstudy.models import nets, norms
+from drstudy.papers.transfer import params
 from drstudy.study import pipeline
 from drstudy.training import features, loop, prediction
 

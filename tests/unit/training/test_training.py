@@ -10,9 +10,10 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from drstudy.core import params, paths
+from drstudy.core import paths, records
 from drstudy.core.devices import Compute
 from drstudy.models import nets
+from drstudy.papers.transfer import params
 from drstudy.training import features, loop, prediction
 
 CPU = Compute("cpu", "fp32")
@@ -472,7 +473,7 @@ def test_without_pretraining_the_short_recipe_trains_as_one_of_its_own(data):
     run = Notebook03(data, **net)
     assert loop.described(run.net, run.p) == {
         "weights_used": "none",
-        "recipe": params.SHORT,
+        "recipe": records.SHORT,
         "epochs": 2,
         "views": 1,
         "input_size": 96,
@@ -481,7 +482,7 @@ def test_without_pretraining_the_short_recipe_trains_as_one_of_its_own(data):
     outright = Trained(data, **net | {name.lower(): value for name, value in SHORT.items()})
     assert run.features.folder == outright.features.folder, "one store"
     same(run, outright)
-    assert loop.described(outright.net, outright.p)["recipe"] == params.FULL
+    assert loop.described(outright.net, outright.p)["recipe"] == records.FULL
 
 
 def test_with_weights_the_full_recipe_trains_whatever_the_short_one_is(data, uninterrupted):
@@ -489,7 +490,7 @@ def test_with_weights_the_full_recipe_trains_whatever_the_short_one_is(data, uni
     assert run.recipe is run.p
     assert loop.described(run.net, run.p) == {
         "weights_used": "bundled",
-        "recipe": params.FULL,
+        "recipe": records.FULL,
         "epochs": 4,
         "views": 2,
         "input_size": 64,
