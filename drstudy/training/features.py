@@ -110,11 +110,11 @@ class Features:
 
     @functools.cached_property
     def _train_targets(self) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(values) for name, values in self.targets("train").items()}
+        return {name: torch.tensor(values) for name, values in self.targets("train").items()}
 
     @functools.cached_property
     def _train_rows(self) -> Tensor:
-        return torch.from_numpy(self.train["row"].to_numpy(dtype=np.int64))
+        return torch.tensor(self.train["row"].to_numpy(dtype=np.int64))
 
     def _batch(self, inputs: Tensor, positions: Tensor, views: Tensor) -> Batch:
         """Inputs with what belongs to them; ``positions`` and ``views`` are (B,) on the CPU."""

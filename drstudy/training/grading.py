@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -73,8 +74,8 @@ class Grading(OneNetwork):
     """The five grades under cross-entropy (Nian & Jin 2025; ``docs/sources.md``, A4)."""
 
     outputs = GRADES
-    measures = {"loss": -1, "qwk": 1}
-    titles = {"qwk": "QWK"}
+    measures: ClassVar[Mapping[str, int]] = {"loss": -1, "qwk": 1}
+    titles: ClassVar[Mapping[str, str]] = {"qwk": "QWK"}
 
     def loss(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets["grade"], label_smoothing=self.p.label_smoothing)

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute

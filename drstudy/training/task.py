@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -67,8 +67,8 @@ class Task:
         scaler: Scales losses in fp16; does nothing in other precisions.
     """
 
-    measures: Mapping[str, int] = {"loss": -1}
-    titles: Mapping[str, str] = {}
+    measures: ClassVar[Mapping[str, int]] = {"loss": -1}
+    titles: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -83,8 +84,8 @@ class MultiLabel(grading.OneNetwork):
         weights: (L,) of :func:`positive_weights`.
     """
 
-    measures = {"loss": -1, "auc": 1}
-    titles = {"auc": "mean AUC"}
+    measures: ClassVar[Mapping[str, int]] = {"loss": -1, "auc": 1}
+    titles: ClassVar[Mapping[str, str]] = {"auc": "mean AUC"}
 
     def __init__(
         self, net: GradingNet, feed: features.Features, p: LesionRecipe, compute: Compute, weights: np.ndarray

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -40,8 +41,8 @@ class Regression(grading.OneNetwork):
     """The grade as a number, under mean squared error."""
 
     outputs = 1
-    measures = {"loss": -1, "qwk": 1}
-    titles = {"qwk": "QWK"}
+    measures: ClassVar[Mapping[str, int]] = {"loss": -1, "qwk": 1}
+    titles: ClassVar[Mapping[str, str]] = {"qwk": "QWK"}
 
     def optimiser(self, net: GradingNet, p: RamRecipe) -> torch.optim.Optimizer:
         """Nesterov; L2 is on weights only, and 2 w times its factor is what SGD calls weight decay. For a backbone, Adam."""

@@ -14,7 +14,7 @@ from drstudy.core.devices import Compute
 from drstudy.evaluation import ordinal
 from drstudy.papers.ram import blend, model, params, training
 from drstudy.papers.transfer.params import FineTuning
-from drstudy.training import features, loop, prediction, sampling
+from drstudy.training import features, grading, loop, networks, prediction, sampling
 
 CPU = Compute("cpu", "fp32")
 KAGGLE = np.array([25810, 2443, 5292, 873, 708])
@@ -166,9 +166,9 @@ def test_loss_and_validation_by_hand():
 def test_classification_is_as_before(data):
     """The loop's default task is what notebook 03 has always run."""
     p = FineTuning(input_size=64, epochs=1, views=1, batch_size=8)
-    net = loop.build(p, data, CPU)
+    net = networks.build(p, data, CPU)
     assert net.outputs == 5
-    fit = loop.fit(net, features.Live(net, data, p, CPU), p, CPU)
+    fit = loop.fit(grading.Grading(net, features.Live(net, data, p, CPU), p, CPU))
     assert 0 < fit.history["loss"].iloc[0] < 5
 
 

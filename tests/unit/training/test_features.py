@@ -18,7 +18,7 @@ from drstudy.core.devices import Compute
 from drstudy.data import dataset, images, sources, splits
 from drstudy.models import nets
 from drstudy.papers.transfer import params
-from drstudy.training import features, loop, transforms
+from drstudy.training import features, networks, transforms
 
 CPU = Compute("cpu", "fp32")
 FLOAT32 = 1e-5
@@ -38,7 +38,7 @@ def data(coloured_eyes):
 
 def opened(data, compute=CPU, net=None, **changes):
     p = recipe(**changes)
-    return features.open_features(net or loop.build(p, data, compute), data, p, compute)
+    return features.open_features(net or networks.build(p, data, compute), data, p, compute)
 
 
 def drawn(source, positions, views):
@@ -148,7 +148,7 @@ def test_tracked_statistics_move_on_draws_and_not_on_clean_images(data):
 
 def test_a_store_is_refused_where_it_would_not_be_exact(data):
     p = recipe()
-    net = loop.build(p, data, CPU)
+    net = networks.build(p, data, CPU)
     net.freeze("track")
     with pytest.raises(ValueError, match="would not be exact with FROZEN_BN 'track'"):
         features.open_features(net, data, p, CPU)
@@ -187,7 +187,7 @@ def test_a_store_is_made_once_and_said_how_large(data, own_folders, monkeypatch,
 def test_what_changes_the_numbers_changes_the_store(data, coloured_eyes, own_folders):
     def key(data=data, compute=CPU, change=None, **changes):
         p = recipe(**changes)
-        net = loop.build(p, data, compute)
+        net = networks.build(p, data, compute)
         if change:
             change(net)
         stored = object.__new__(features.Stored)
@@ -245,7 +245,7 @@ def test_a_killed_run_leaves_no_store_that_looks_whole(data, own_folders, monkey
             opened(data)
     assert stores(own_folders) == []
     p = recipe()
-    net = loop.build(p, data, CPU)
+    net = networks.build(p, data, CPU)
     with monkeypatch.context() as patch:  # a kill that no handler sees: the folder stays
         patch.setattr(features.Live, "trunk", killed)
         patch.setattr(features.shutil, "rmtree", lambda *_args, **_kwargs: None)
@@ -342,7 +342,7 @@ def test_a_store_that_is_gone_or_another_is_told(audited):
 
 def test_views_made_on_the_device_are_those_of_the_loader(data):
     """The path that CUDA takes, on the CPU: the same views, and none is lost at the end of a batch."""
-    net = loop.build(recipe(feature_store=False), data, CPU)
+    net = networks.build(recipe(feature_store=False), data, CPU)
     beside = features.Live(net, data, recipe(feature_store=False), CPU)
     there = features.Live(net, data, recipe(feature_store=False), CPU)
     there.on_device = True

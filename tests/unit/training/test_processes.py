@@ -11,7 +11,7 @@ from drstudy.data import dataset
 from drstudy.models import nets, norms
 from drstudy.papers.transfer import params
 from drstudy.study import pipeline
-from drstudy.training import features, loop, prediction
+from drstudy.training import features, grading, loop, networks, prediction
 
 ROUNDING = 1e-4
 """Of losses: sums over a batch of seven are taken in another order, which three epochs of Adam enlarge; measured: 4e-6."""
@@ -37,9 +37,9 @@ def test_two_processes_end_with_the_numbers_of_one(tmp_path, monkeypatch):
             threads=1,
             processes=processes,
         )
-        net = loop.build(p, data, compute)
+        net = networks.build(p, data, compute)
         store = features.open_features(net, data, p, compute)
-        fits.append(loop.fit(net, store, p, compute, p.folder))
+        fits.append(loop.fit(grading.Grading(net, store, p, compute), p.folder))
         answers.append(prediction.table(net, store, "test", compute).set_index("image_id"))
         store.close(keep=False)
     one, two = (fit.history for fit in fits)
