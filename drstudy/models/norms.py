@@ -33,10 +33,16 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         return (values * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
-def synchronise(net: GradingNet, cuda: bool) -> None:
-    """Replace the batch norms that learn; parameters and their names stay. ``nn.SyncBatchNorm`` on CUDA, else ours."""
-    for path in net.trainable:
-        for name, module in list(net.net.get_submodule(path).named_modules(prefix=path)):
+def synchronise(net: nn.Module, cuda: bool) -> None:
+    """Replace the batch norms that learn; parameters and their names stay. ``nn.SyncBatchNorm`` on CUDA, else ours.
+
+    Args:
+        net: Of a :class:`~drstudy.models.nets.GradingNet` the layers that are declared to learn, of any other network all.
+        cuda: Whether it runs on CUDA.
+    """
+    inside, paths = (net.net, net.trainable) if isinstance(net, GradingNet) else (net, ("",))
+    for path in paths:
+        for name, module in list(inside.get_submodule(path).named_modules(prefix=path)):
             if isinstance(module, nn.BatchNorm2d):
                 if cuda:
                     made = nn.SyncBatchNorm.convert_sync_batchnorm(module)
@@ -45,4 +51,4 @@ def synchronise(net: GradingNet, cuda: bool) -> None:
                     made.weight, made.bias = module.weight, module.bias
                     made.load_state_dict(module.state_dict())
                 made.train(module.training)
-                net.net.set_submodule(name, made)
+                inside.set_submodule(name, made)

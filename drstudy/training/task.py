@@ -208,4 +208,5 @@ def _sum_gradients(optimiser: torch.optim.Optimizer) -> None:
     flat = torch.cat([(torch.zeros_like(q) if q.grad is None else q.grad).reshape(-1) for q in learning])
     torch.distributed.all_reduce(flat)
     for q, part in zip(learning, flat.split([q.numel() for q in learning])):
-        q.grad = part.view_as(q).clone(memory_format=torch.preserve_format)
+        # laid out in memory as its parameter: fused steps go through both side by side, whatever their strides say
+        q.grad = torch.empty_like(q).copy_(part.view_as(q))
