@@ -45,7 +45,15 @@ def recipe(kind: str, **changes) -> Recipe:
         "input_size": SIZE,
         "batch_size": 7,
     }
-    given |= {"views": 2, "epochs": 3, "seed": 5, "learning_rate": 1e-4, "device": "cpu", "threads": 1, "sampler": "none"}
+    given |= {
+        "views": 2,
+        "epochs": 3,
+        "seed": 5,
+        "learning_rate": 1e-4,
+        "device": "cpu",
+        "threads": 1,
+        "sampler": "none",
+    }
     return Recipe(**given | changes)
 
 

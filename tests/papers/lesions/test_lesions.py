@@ -138,14 +138,17 @@ def test_counts_tell_absent_from_not_annotated(audit):
 # --- training --------------------------------------------------------------------------------------
 
 
-def test_codes_hold_every_label():
-    random = np.random.default_rng(0)
-    given = random.choice([0.0, 1.0, np.nan], (300, 7))
-    target, known = training.decode(torch.from_numpy(training.encode(given)), 7)
-    np.testing.assert_array_equal(known.numpy() == 1, ~np.isnan(given))
-    np.testing.assert_array_equal(target.numpy() == 1, given == 1)
-    twenty = np.full((1, 20), np.nan)  # the greatest code of the most labels that params allow
-    assert training.decode(torch.from_numpy(training.encode(twenty)), 20)[1].sum() == 0
+def task_of(codes="ABC", kind="bce", gamma=2.0):
+    """A task without a feed; of its network only the number of outputs counts."""
+    p = params.LesionRecipe(codes=tuple(codes), loss=kind, gamma=gamma, backbone="resnet18", weights="none")
+    net = nets.build("resnet18", outputs=len(codes))
+    return training.MultiLabel(net, None, p, CPU, np.ones(len(codes)))
+
+
+def targets(values, codes="ABC", tensor=True):
+    """Labels (N, L) by name, as a batch or a split has them."""
+    columns = {training.target(code): np.float32(values[:, j]) for j, code in enumerate(codes)}
+    return {name: torch.tensor(v) if tensor else v for name, v in columns.items()}
 
 
 def test_positive_weights_are_negatives_over_positives_within_limits():
@@ -161,10 +164,10 @@ def log_p(x: float) -> float:
 def test_losses_by_hand():
     """One positive with logit 0.7 and weight 3, one negative with logit -0.2, one label unknown."""
     outputs, weights = torch.tensor([[0.7, -0.2, 5.0]]), torch.tensor([3.0, 2.0, 1.0])
-    target, known = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+    truth = torch.tensor([[1.0, 0.0, torch.nan]])
 
     def found(kind: str, gamma: float = 2.0) -> float:
-        return training.loss(outputs, target, known, weights, kind, gamma).item()
+        return training.loss(outputs, truth, weights, kind, gamma).item()
 
     positive, negative = -log_p(0.7), -log_p(0.2)
     p, q = math.exp(-positive), 1 - math.exp(-negative)  # of the positive, and of the negative
@@ -180,25 +183,24 @@ def test_losses_by_hand():
 @pytest.mark.parametrize("kind", ["bce", "focal", "asymmetric"])
 def test_unknown_labels_teach_nothing(kind):
     outputs = torch.tensor([[3.0, -40.0, 0.4], [-2.0, 40.0, 0.1]], requires_grad=True)
-    codes = torch.from_numpy(training.encode(np.array([[1, np.nan, 0], [0, np.nan, np.nan]])))
-    training.MultiLabel(np.ones(3), kind, 2.0).loss(outputs, codes).backward()
+    task = task_of(kind=kind)
+    task.loss(outputs, targets(np.array([[1, np.nan, 0], [0, np.nan, np.nan]]))).backward()
     assert (outputs.grad[:, 1] == 0).all()
     assert outputs.grad[1, 2] == 0
     assert outputs.grad[0, 2] > 0
-    nothing = torch.from_numpy(training.encode(np.full((2, 3), np.nan)))
-    assert training.MultiLabel(np.ones(3), kind, 2.0).loss(outputs, nothing).item() == 0
+    assert task.loss(outputs, targets(np.full((2, 3), np.nan))).item() == 0
 
 
 def test_validation_is_loss_and_mean_auc_over_what_is_known():
     logits = np.array([[2.0, 0, 1], [1, 0, 2], [0, 0, 3], [-1, 5, 4]], dtype=np.float32)
     truth = np.array([[1, 1, 0], [0, 0, 0], [1, 1, 1], [0, np.nan, 1]])
-    task = training.MultiLabel(np.ones(3), "bce", 0.0)
-    value, area = task.validation(logits, training.encode(truth))
-    assert area == pytest.approx((0.75 + 0.5 + 1.0) / 3)  # 3 of 4 pairs; all equal; all in order
+    task = task_of()
+    found = task.measure(logits, targets(truth, tensor=False))
+    assert found["auc"] == pytest.approx((0.75 + 0.5 + 1.0) / 3)  # 3 of 4 pairs; all equal; all in order
     known = ~np.isnan(truth)
     each = np.log1p(np.exp(-np.where(truth == 1, 1, -1) * logits.astype(float)))
-    assert value == pytest.approx(each[known].mean(), rel=1e-6)
-    assert task.validation(logits, training.encode(np.full((4, 3), np.nan)))[1] == 0.5
+    assert found["loss"] == pytest.approx(each[known].mean(), rel=1e-6)
+    assert task.measure(logits, targets(np.full((4, 3), np.nan), tensor=False))["auc"] == 0.5
 
 
 @pytest.fixture(scope="module")
@@ -271,12 +273,17 @@ def test_photographs_without_any_label_are_left_out(coloured_eyes):
     known = bright_and_red(data)
     known.loc[known["image_id"] == "000", ["MA", "HE"]] = pd.NA
     known.loc[known["image_id"] == "001", "MA"] = pd.NA
-    kept = training.with_codes(data, known, ("MA", "HE")).table
+    labelled = training.with_labels(data, known, ("MA", "HE"))
+    kept = labelled.table
+    assert labelled.targets == ("grade", "lesion_MA", "lesion_HE")
+    assert kept.set_index("image_id").loc["001", ["lesion_MA", "lesion_HE"]].isna().tolist() == [True, False]
+    grades = data.table.set_index("image_id").loc[kept["image_id"], "grade"]
+    assert kept["grade"].tolist() == grades.tolist(), "a grade stays a grade"
     assert "000" not in set(kept["image_id"])
     assert set(data.table["image_id"]) - set(kept["image_id"]) == {"000"}
     known.loc[known["image_id"].isin(data.part("validation")["image_id"]), ["MA", "HE"]] = pd.NA
     with pytest.raises(labels.LabelError, match="No validation photograph has a known label of MA, HE"):
-        training.with_codes(data, known, ("MA", "HE"))
+        training.with_labels(data, known, ("MA", "HE"))
 
 
 # --- the network -----------------------------------------------------------------------------------
