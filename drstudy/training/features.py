@@ -27,7 +27,6 @@ from drstudy.core import paths, records
 from drstudy.core.devices import Compute
 from drstudy.core.params import Training
 from drstudy.data.dataset import Dataset
-from drstudy.data.images import locked
 from drstudy.models.nets import GradingNet, digest_of, folded
 from drstudy.training import transforms
 
@@ -185,7 +184,7 @@ class Stored(Features):
         super().__init__(net, data, p, compute)
         live = Live(net, data, p, compute)
         self.folder = paths.data() / "features" / self._key()
-        with locked(self.folder.with_name(f".{self.folder.name}.lock")):
+        with paths.locked(self.folder.with_name(f".{self.folder.name}.lock")):
             if not (self.folder / "store.json").is_file():
                 self._write(live)
         self.seconds = json.loads((self.folder / "store.json").read_text())["seconds"]

@@ -26,6 +26,7 @@ from PIL import Image
 from drstudy.data import decoding, images, measures
 from drstudy.data import manifest as manifests
 from drstudy.data.decoding import BadImage
+from drstudy.data.images import writing
 
 SIZE = 96
 EYE = photograph(1)
@@ -321,7 +322,7 @@ def test_same_bytes_from_one_process_and_from_two(many, tmp_path):
 
 def test_a_finished_store_is_opened_not_made_again(many, tmp_path, monkeypatch):
     first = images.build(many, SIZE, workers=1, folder=tmp_path)
-    monkeypatch.setattr(images, "prepare", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(writing, "prepare", lambda *_: pytest.fail("decoded again"))
     again = images.build(many, SIZE, workers=1, folder=tmp_path)
     assert again.folder == first.folder
     pd.testing.assert_frame_equal(first.measures, again.measures)
@@ -331,9 +332,10 @@ SLOW_BUILD = """
 import sys, time
 import pandas as pd
 from drstudy.data import images, manifest
+from drstudy.data.images import writing
 if __name__ == "__main__":
-    plain = images.prepare
-    images.prepare = lambda *a: (time.sleep(0.02), plain(*a))[1]
+    plain = writing.prepare
+    writing.prepare = lambda *a: (time.sleep(0.02), plain(*a))[1]
     images.build(manifest.read(sys.argv[1]), {size}, workers=1, folder=sys.argv[2])
 """
 
@@ -348,7 +350,7 @@ def test_a_killed_run_goes_on(many, tmp_path, monkeypatch):
         str(tmp_path / "manifest.csv"),
         str(tmp_path / "cut"),
     ]
-    root = Path(images.__file__).parents[2]
+    root = Path(images.__file__).parents[3]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)})
     journal = tmp_path / "cut" / whole.folder.name / "rows.jsonl"
     until = time.monotonic() + 60
@@ -362,9 +364,9 @@ def test_a_killed_run_goes_on(many, tmp_path, monkeypatch):
         file.write(b'{"row": 95, "image_id": "eye_0')  # what a kill in the middle of a write leaves
 
     done = []
-    plain = images._do_block
+    plain = writing._do_block
     monkeypatch.setattr(
-        images, "_do_block", lambda array, block, *rest: (done.extend(block), plain(array, block, *rest))[1]
+        writing, "_do_block", lambda array, block, *rest: (done.extend(block), plain(array, block, *rest))[1]
     )
     store = images.build(many, SIZE, workers=1, folder=tmp_path / "cut")
     assert 0 < len(done) < len(many)
@@ -377,14 +379,14 @@ def test_rows_that_the_disk_lost_are_done_again(many, tmp_path, monkeypatch):
     """A power cut: the journal was on disk, some pixels were not."""
     whole = images.build(many, SIZE, workers=1, folder=tmp_path / "whole")
     with monkeypatch.context() as stopped:
-        stopped.setattr(images, "_finish", lambda *_: pytest.fail("cut off", pytrace=False))
+        stopped.setattr(writing, "_finish", lambda *_: pytest.fail("cut off", pytrace=False))
         with pytest.raises(pytest.fail.Exception, match="cut off"):
             images.build(many, SIZE, workers=1, folder=tmp_path / "cut")
     part = next((tmp_path / "cut").glob("*/images.part.npy"))
     np.load(part, mmap_mode="r+")[7:9] = 0
     seen = []
-    plain = images.prepare
-    monkeypatch.setattr(images, "prepare", lambda *a: (seen.append(a), plain(*a))[1])
+    plain = writing.prepare
+    monkeypatch.setattr(writing, "prepare", lambda *a: (seen.append(a), plain(*a))[1])
     again = images.build(many, SIZE, workers=1, folder=tmp_path / "cut")
     assert len(seen) == 2
     assert again.info == whole.info
