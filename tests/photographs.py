@@ -56,3 +56,32 @@ def eyepacs(root: Path, n_patients: int, size: int = 120, grades=None) -> pd.Dat
     table = pd.DataFrame({"image": names, "level": levels})
     table.to_csv(root / "trainLabels.csv", index=False)
     return table
+
+
+def stored(tmp_path: Path, pictures: dict[str, bytes], size: int = 128):
+    """A store of named files and its manifest; names like ``3_left`` give patient and eye."""
+    from drstudy.data import images, manifest
+
+    rows = []
+    for name, content in pictures.items():
+        path = tmp_path / f"{name}.jpeg"
+        path.write_bytes(content)
+        patient, _, eye = name.partition("_")
+        eye = eye if eye in ("left", "right") else ""
+        rows.append(
+            {
+                "image_id": name,
+                "path": str(path),
+                "patient_id": patient,
+                "eye": eye,
+                "grade": 0,
+                "source": "t",
+            }
+        )
+    table = manifest.build(rows)
+    return images.build(table, size, workers=1, folder=tmp_path / "stores"), table
+
+
+def scaled(picture: np.ndarray, factor: float) -> np.ndarray:
+    """The picture, lighter or darker by a factor."""
+    return np.clip(picture * factor, 0, 255).astype(np.uint8)

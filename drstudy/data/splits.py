@@ -10,9 +10,8 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from drstudy.data.manifest import GRADES
+from drstudy.core.names import GRADES, SPLITS
 
-SPLITS = ("train", "validation", "test")
 FINEST = 40
 """A share of a split is met to the nearest fraction with at most this denominator (and at most the number of
 groups)."""
