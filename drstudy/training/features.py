@@ -27,7 +27,9 @@ from drstudy.core import paths, records
 from drstudy.core.devices import Compute
 from drstudy.core.params import Training
 from drstudy.data.dataset import Dataset
-from drstudy.models.nets import GradingNet, digest_of, folded
+from drstudy.models.folding import folded
+from drstudy.models.nets import GradingNet
+from drstudy.models.weights import digest_of
 from drstudy.training import transforms
 
 VERSION = 3

@@ -37,11 +37,13 @@ from torch import Tensor, nn
 
 from drstudy.core import devices, params, paths, records
 from drstudy.core.devices import Compute
+from drstudy.core.names import N_GRADES
 from drstudy.core.params import FineTuning, Training
 from drstudy.data import dataset
 from drstudy.data.dataset import Dataset
-from drstudy.models import heads, nets, norms
+from drstudy.models import nets, norms
 from drstudy.models.nets import GradingNet
+from drstudy.models.weights import digest_of
 from drstudy.training import prediction, sampling, transforms
 from drstudy.training.features import Features, open_features
 
@@ -71,7 +73,7 @@ class Fit:
 class Task:
     """What is learnt, and how: here the main paper's, five classes under cross-entropy with Adam. Others override."""
 
-    outputs = heads.GRADES
+    outputs = N_GRADES
     measure = "QWK"  # what the second number of `validation` is
 
     def optimiser(self, net: GradingNet, p: Training) -> torch.optim.Optimizer:
@@ -104,7 +106,7 @@ class Task:
 CLASSIFICATION = Task()
 
 
-def build(p: Training, data: Dataset, compute: Compute, outputs: int = heads.GRADES) -> GradingNet:
+def build(p: Training, data: Dataset, compute: Compute, outputs: int = N_GRADES) -> GradingNet:
     """The network of a recipe: weights, head, frozen layers; norms calibrated on training images where nothing was pretrained."""
     net = nets.build(p.backbone, p.head, p.weights, p.seed, outputs)
     net.freeze(p.frozen_bn)
@@ -118,7 +120,7 @@ def build(p: Training, data: Dataset, compute: Compute, outputs: int = heads.GRA
                 yield compute.put(transforms.to_input(data.images[part], size, net.mean, net.std))
 
         with compute.autocast():
-            nets.calibrate_norms(net, batches)
+            norms.calibrate(net, batches)
     return net
 
 
@@ -308,7 +310,7 @@ class _Keeper:
     ) -> None:
         self.net, self.optimiser, self.scaler, self.p, self.writes = net, optimiser, scaler, p, writes
         self.folder = folder / "checkpoints" if folder else None
-        start = nets.digest_of(dict(net.named_parameters())) if folder else ""
+        start = digest_of(dict(net.named_parameters())) if folder else ""
         described = json.dumps(
             [
                 p.model_dump(mode="json", exclude={"threads", "processes", "without_pretraining"}),

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
-from drstudy.models import heads, nets
+from drstudy.core.names import N_GRADES
+from drstudy.models import nets
 from drstudy.models.nets import GradingNet
 from drstudy.papers.ram import model as ram
 from drstudy.training import transforms
@@ -97,7 +98,7 @@ def save(net: GradingNet, path: Path, input_size: int) -> None:
         "mean": net.mean,
         "std": net.std,
     }
-    if net.outputs != heads.GRADES:
+    if net.outputs != N_GRADES:
         about["outputs"] = net.outputs
     if isinstance(net, ram.RamNet):
         about["options"] = net.options
@@ -132,7 +133,7 @@ def load(model: records.Record | Path) -> GradingNet:
         with torch.device("meta"):
             net = ram.build(**about["options"])
     else:
-        net = nets.empty(about["backbone"], about["head"], about.get("outputs", heads.GRADES))
+        net = nets.empty(about["backbone"], about["head"], about.get("outputs", N_GRADES))
     net.load_state_dict(load_file(path), assign=True)
     net.weights_used, net.input_size = about["weights_used"], about["input_size"]
     net.freeze(about["frozen_bn"])

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from drstudy.core.devices import Compute
+from drstudy.core.names import N_GRADES
 from drstudy.core.params import Ram, RamRecipe
 from drstudy.data.dataset import SPLITS, Dataset
 from drstudy.models.nets import GradingNet
@@ -59,7 +60,7 @@ class Regression(loop.Task):
     def draw(self, grades: np.ndarray, p: RamRecipe, epoch: int, generator: torch.Generator) -> Tensor:
         if p.sampler != "annealed":
             return super().draw(grades, p, epoch, generator)
-        counts = np.bincount(grades, minlength=sampling.GRADES)
+        counts = np.bincount(grades, minlength=N_GRADES)
         return sampling.draw_by_weight(
             sampling.annealed_weights(counts, epoch, p.balance_ratio), grades, generator
         )

@@ -15,7 +15,7 @@ from PIL import Image
 from drstudy.core import params
 from drstudy.core.devices import Compute
 from drstudy.data import images, labels, manifest
-from drstudy.models import nets
+from drstudy.models import nets, weights
 from drstudy.papers.lesions import training
 from drstudy.training import prediction
 
@@ -284,7 +284,7 @@ def test_photographs_without_any_label_are_left_out(coloured_eyes):
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_last_stage_at_stride_1_doubles_the_map_and_keeps_the_parameters(depth):
-    plain, fine = (nets.build(f"resnet{depth}{end}", seed=3) for end in ("", nets.FINE))
+    plain, fine = (nets.build(f"resnet{depth}{end}", seed=3) for end in ("", weights.FINE))
     state = plain.state_dict()
     fine.load_state_dict(state)  # weights of the plain network load unchanged
     assert {k: v.shape for k, v in fine.state_dict().items()} == {k: v.shape for k, v in state.items()}
