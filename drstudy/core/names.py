@@ -13,6 +13,9 @@ N_GRADES = len(GRADES)
 GRADE_NAMES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR")
 """The name of each grade; NPDR is non-proliferative and PDR proliferative diabetic retinopathy."""
 
+PROBABILITIES = [f"p{grade}" for grade in GRADES]
+"""Columns of ``predictions.csv`` with the probability of each grade."""
+
 SPLITS = ("train", "validation", "test")
 """The parts of a split, in the order of its fractions."""
 
