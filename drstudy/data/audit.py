@@ -181,8 +181,7 @@ def save(
         "split": split,
     }
     for name, frame in frames.items():
-        with paths.atomic(run.path(f"{name}.csv")) as temporary:
-            frame.to_csv(temporary, index=False, lineterminator="\n")
+        paths.write_csv(frame, run.path(f"{name}.csv"))
     pixels = store.info["sha256"]
     where = {"store": paths.show(store.folder), "image_size": store.image_size, "sha256": pixels}
     records.write_json(where, run.path("images.json"))

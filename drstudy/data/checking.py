@@ -58,12 +58,15 @@ def check(
 
     Args:
         source: phantom, eyepacs, aptos, idrid or folder.
-        root: Its folder.
-        decode: Images that are decoded in full, spread evenly over the manifest; 0 decodes all. Of the others
-            only presence and size on disk are looked at.
+        root: Folder of the data set.
+        decode: Number of images to decode in full, spread evenly over the manifest; 0 decodes all. Of the
+            others only presence and size on disk are checked.
         max_megapixels: Larger pictures would be left out.
-        image_size: Of the store whose size is told.
-        listed: Examples of a problem that the text names.
+        image_size: Side of the crops of the store whose size is reported, pixels.
+        listed: Number of examples that the text gives of each problem.
+
+    Returns:
+        What was found. A folder that is not such a data set is an error in the report, not an exception.
     """
     try:
         read = sources.load(source, root)

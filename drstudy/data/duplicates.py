@@ -1,4 +1,4 @@
-"""Duplicate photographs: the same pixels, or nearly the same, whoever's they are."""
+"""Duplicate photographs: the same pixels, or nearly the same, of one patient or of different ones."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from drstudy.data import measures
 from drstudy.data.images import ImageStore
 
 DETAIL_SIDE = 64
+"""Side, in pixels, of the copy whose fine detail is compared."""
 DETAIL_SIGMA = 4.0
+"""Standard deviation, in pixels of that copy, of the Gaussian that removes what is not fine detail."""
 NEAR_CORRELATION = 0.93
-"""Two crops are near duplicates if their fine detail correlates at least this much. Among real photographs of
-different eyes 0.91 was the most that was seen (two with the same glare); copies made lighter, smaller or more
-compressed had 0.88 to 1."""
+"""Two crops are near duplicates if the correlation of their fine detail is at least this. Among real photographs of
+different eyes the greatest correlation was 0.91 (two with the same glare). Copies that were made lighter, smaller or
+more compressed had 0.88 to 1."""
 HASH_BLOCK = 512
+"""Hashes that are compared with all others at a time."""
 
 COLUMNS = ("image_id_a", "image_id_b", "distance", "correlation", "kind")
 
 
 def find(store: ImageStore, bits: int) -> pd.DataFrame:
-    """Exact and near duplicates, whoever's they are.
+    """Exact and near duplicates, of the same patient or of different ones.
 
     Exact: the same stored pixels (so also the same file). Near: perceptual hashes (64-bit DCT) at most
     ``bits`` apart, *and* fine detail that correlates at :data:`NEAR_CORRELATION` or more; the hash alone
@@ -36,8 +39,8 @@ def find(store: ImageStore, bits: int) -> pd.DataFrame:
         bits: Greatest Hamming distance, 0 to 64.
 
     Returns:
-        ``image_id_a, image_id_b, distance, correlation, kind`` (``exact`` or ``near``), one row a pair. Of
-        equal images each is paired with the first, which alone is compared with the others.
+        ``image_id_a, image_id_b, distance, correlation, kind`` (``exact`` or ``near``), one row per
+        pair. Of equal images each is paired with the first one, and only the first one is compared with the others.
     """
     ids = store.index["image_id"].to_numpy()
     exact = _equal_pairs(store.measures)
@@ -98,8 +101,16 @@ def detail(crop: np.ndarray) -> np.ndarray:
 
 
 def annotate(pairs: pd.DataFrame, manifest: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """Say of each duplicate pair whether patient, split and grade are the same; an unknown grade equals
-    none."""
+    """Add whether the two images of each pair have the same patient, split and grade (an unknown grade equals no other).
+
+    Args:
+        pairs: Result of :func:`find`.
+        manifest: See :mod:`drstudy.data.manifest`.
+        split: Columns ``image_id`` and ``split``.
+
+    Returns:
+        ``pairs`` with the bool columns ``same_patient, same_split, same_grade``.
+    """
     by_id = manifest.set_index("image_id")
     side = split.set_index("image_id")["split"]
     a, b = pairs["image_id_a"], pairs["image_id_b"]

@@ -1,7 +1,7 @@
 """Lesions as labels of a whole photograph: present, absent, or not annotated.
 
-A label is derived from a lesion mask by a minimum area, or read from the source or from a table. What nobody looked for is not absent:
-it stays unknown, and no loss and no score counts it.
+A label is derived from a lesion mask by a minimum area, or read from the source or from a table. A lesion that was not
+annotated is not absent: its label stays unknown, and no loss and no score counts it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ def read(audit: records.Record, codes: Sequence[str], origin: str, least_area: f
         audit: Record of notebook 01.
         codes: Lesions, such as ``MA``.
         origin: ``masks``, ``manifest`` or the path of a CSV.
-        least_area: Of ``masks``, as a share of the field of view.
+        least_area: Area from which a mask counts as present, as a share of the field of view; used with ``masks``.
 
     Returns:
-        One row an image of ``split.csv``, in its order: ``image_id``, and a column a code, Int64: 1 present, 0 absent, ``<NA>`` not
-        annotated; from masks also ``area_<CODE>``, the share of the field of view that the mask covers (NaN where it is not known).
+        One row per image of ``split.csv``, in its order: ``image_id``, and one column per code, Int64: 1 present, 0 absent,
+        ``<NA>`` not annotated. From masks also ``area_<CODE>``, the share of the field of view that the mask covers (NaN
+        where it is not known).
 
     Raises:
         LabelError: If the CSV is missing, lacks a column, has another value or names none of the photographs.
@@ -62,7 +63,7 @@ def store_of(audit: records.Record) -> images.ImageStore:
 
 
 def from_areas(share: pd.DataFrame, codes: Sequence[str], least_area: float) -> pd.DataFrame:
-    """The rule: present from ``least_area`` on, absent below it, unknown where the area is.
+    """Labels from areas: present from ``least_area`` on, absent below it, unknown where the area is unknown.
 
     A mask below the least area, like a stray pixel of an annotator's brush, counts as absent.
 
@@ -70,7 +71,7 @@ def from_areas(share: pd.DataFrame, codes: Sequence[str], least_area: float) -> 
         share: ``area_<CODE>``, NaN where not annotated.
 
     Returns:
-        A column a code, Int64, and then those of ``share``.
+        One column per code, Int64, and then those of ``share``.
     """
     labels = {}
     for code in codes:
@@ -213,12 +214,12 @@ def counts(labels: pd.DataFrame, split: pd.DataFrame, codes: Sequence[str]) -> p
     """How many photographs, and patients, have each lesion, by split.
 
     Args:
-        labels: Of :func:`read`.
+        labels: Result of :func:`read`.
         split: ``image_id``, ``patient_id``, ``split``.
 
     Returns:
-        A row a code and split: ``lesion, split, images, present, absent, not_annotated, patients_present, share`` (present of the
-        annotated).
+        One row per code and split: ``lesion, split, images, present, absent, not_annotated, patients_present, share``
+        (the share of the annotated images in which it is present).
     """
     whole = split.merge(labels, on="image_id", validate="one_to_one")
     rows = []

@@ -1,4 +1,4 @@
-"""The manifest: one row an image, the same columns for every source, checked on entry."""
+"""The manifest: one row per image, the same columns for every source, checked on entry."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ from drstudy.models.weights import FINE, IMAGENET_MEAN, IMAGENET_STD
 
 
 class GradingNet(nn.Module):
-    """A backbone with a head for five grades, in two parts.
+    """A backbone with a head, in two parts.
 
     Attributes:
-        backbone: Its name in this registry.
+        backbone: Name of the network; see :func:`drstudy.models.nets.names`.
         head: ``paper``, ``single`` or ``mlp``.
         outputs: Number of outputs of the head: 5 for grades, 1 for a regression, or one per label.
         weights_used: ``imagenet``, ``bundled``, ``none`` or a file name: what the trunk really started from.

@@ -24,7 +24,14 @@ def _pool(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).sum((1, 2)) / (x.shape[2] * x.shape[3])
 
 
+def _dropouts(classifier: nn.Sequential) -> tuple[str, ...]:
+    """Paths of the dropout layers of a torchvision classifier."""
+    return tuple(f"classifier.{i}" for i, m in enumerate(classifier) if isinstance(m, nn.Dropout))
+
+
 class DenseNet(GradingNet):
+    """DenseNet: the last three dense layers are fine-tuned."""
+
     pooled = True
 
     def _declare(self) -> None:
@@ -59,6 +66,8 @@ class DenseNet(GradingNet):
 
 
 class ResNet(GradingNet):
+    """ResNet, Wide ResNet and ResNeXt: ``layer4`` is fine-tuned."""
+
     pooled = True
     head_path = "fc"
 
@@ -109,6 +118,8 @@ class FineResNet(ResNet):
 
 
 class VGG(GradingNet):
+    """VGG: the fifth block is fine-tuned; the wide layers of the classifier stay frozen."""
+
     head_path = "classifier.6"
     trunk_batch = 4  # the first layers have 64 channels at full resolution: 13 MB an image at 224 pixels
 
@@ -125,9 +136,7 @@ class VGG(GradingNet):
                 module.inplace = False  # a map needs the activation before and after
 
     def _active_when_frozen(self) -> tuple[str, ...]:
-        return tuple(
-            f"classifier.{i}" for i, m in enumerate(self.net.classifier) if isinstance(m, nn.Dropout)
-        )
+        return _dropouts(self.net.classifier)
 
     def trunk(self, x: Tensor) -> Tensor:
         return self.net.features[: self.split](x)
@@ -153,9 +162,7 @@ class Staged(GradingNet):
         self.cam_layers = {"last_stage": f"features.{size - 1}"}
 
     def _active_when_frozen(self) -> tuple[str, ...]:
-        return tuple(
-            f"classifier.{i}" for i, m in enumerate(self.net.classifier) if isinstance(m, nn.Dropout)
-        )
+        return _dropouts(self.net.classifier)
 
     def trunk(self, x: Tensor) -> Tensor:
         return self.net.features[:-2](x)
@@ -167,6 +174,8 @@ class Staged(GradingNet):
 
 
 class EfficientNetLite(GradingNet):
+    """EfficientNet-Lite: the last block and the convolution after it are fine-tuned."""
+
     pooled = True
     mean, std = LITE_MEAN, LITE_STD
     head_path = "_fc"

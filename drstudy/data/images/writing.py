@@ -209,10 +209,10 @@ def _finish(target: Path, array: Path, journal: Path, shape: tuple[int, ...]) ->
         os.replace(array, target / "images.npy")
     frame = pd.DataFrame(usable).drop(columns="notes")
     frame["row"] = np.arange(len(frame))
-    _write(frame[["row", "image_id", "path", *GEOMETRY]], target / "index.csv")
+    paths.write_csv(frame[["row", "image_id", "path", *GEOMETRY]], target / "index.csv")
     measured = [name for name in frame if name not in ("row", "path", "x0", "y0", "side", "reduce")]
-    _write(frame[measured], target / "measures.csv")
-    _write(manifests.problems(problems), target / "problems.csv")
+    paths.write_csv(frame[measured], target / "measures.csv")
+    paths.write_csv(manifests.problems(problems), target / "problems.csv")
     info = {
         "images": len(usable),
         "image_size": shape[1],
@@ -233,11 +233,6 @@ def _compact(array: Path, rows: list[int], target: Path) -> None:
         for start in range(0, len(rows), BLOCK):
             packed[start : start + BLOCK] = source[rows[start : start + BLOCK]]
         packed.flush()
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    with paths.atomic(path) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n")
 
 
 class _Progress:

@@ -30,7 +30,7 @@ class Source:
 
     Attributes:
         name: phantom, eyepacs, aptos, idrid or folder.
-        root: Its folder.
+        root: Folder of the data set.
         manifest: See :mod:`drstudy.data.manifest`; rows whose file exists and whose label can be used.
         problems: Columns file, problem, action: what was left out or noticed, one row each.
         notes: Sentences about the whole set that a reader must know.
@@ -49,7 +49,7 @@ class Reading:
 
     Attributes:
         name: Name of the source.
-        root: Its folder.
+        root: Folder of the data set.
         prefix: The folder as manifests write it.
         layout: The files that the source must have, in a sentence for error messages.
         rows: One row per usable label, as :func:`drstudy.data.manifest.build` takes them.

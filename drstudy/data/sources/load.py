@@ -30,14 +30,14 @@ def load(source: str, root: str | os.PathLike[str]) -> Source:
 
     Args:
         source: ``phantom``, ``eyepacs``, ``aptos``, ``idrid`` or ``folder``.
-        root: Its folder, as a parameter writes it (:func:`drstudy.core.paths.resolve`).
+        root: Folder of the data set, as a parameter writes it (:func:`drstudy.core.paths.resolve`).
 
     Returns:
         The manifest and all problems. Of two rows with one id and equal labels the first is kept. If their
         labels differ, both are left out, because nothing says which one is right.
 
     Raises:
-        SourceError: If the source is unknown, the folder is missing, or it has not the source's layout.
+        SourceError: If the source is unknown, the folder is missing, or it does not have the layout of the source.
     """
     if source not in LAYOUTS:
         raise SourceError(f"There is no source {source!r}; there are {', '.join(LAYOUTS)}.")
