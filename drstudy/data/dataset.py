@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import paths, records
+from drstudy.core.names import SPLITS
 from drstudy.data import images, splits
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

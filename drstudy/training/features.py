@@ -26,8 +26,9 @@ from torch.utils.data import Dataset as TorchDataset
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
 from drstudy.data.dataset import Dataset
-from drstudy.data.images import locked
-from drstudy.models.nets import GradingNet, digest_of, folded
+from drstudy.models.folding import folded
+from drstudy.models.nets import GradingNet
+from drstudy.models.weights import digest_of
 from drstudy.training import transforms
 from drstudy.training.recipe import Training
 from drstudy.training.task import Batch
@@ -286,7 +287,7 @@ class Stored(Features):
         """One of :data:`PARTS`, written where it is missing."""
         if name not in self._parts:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder.with_name(f".{self.folder.name}.lock")):
+            with paths.locked(self.folder.with_name(f".{self.folder.name}.lock")):
                 if not (self.folder / f"{name}.json").is_file():
                     self._write(name)
             about = json.loads((self.folder / f"{name}.json").read_text())

@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from drstudy.core.devices import Compute
-from drstudy.models.heads import GRADES
+from drstudy.core.names import N_GRADES
 from drstudy.models.nets import GradingNet
 from drstudy.training import prediction
 from drstudy.training.features import Features
@@ -73,7 +73,7 @@ class OneNetwork(Task):
 class Grading(OneNetwork):
     """The five grades under cross-entropy (Nian & Jin 2025; ``docs/sources.md``, A4)."""
 
-    outputs = GRADES
+    outputs = N_GRADES
     measures: ClassVar[Mapping[str, int]] = {"loss": -1, "qwk": 1}
     titles: ClassVar[Mapping[str, str]] = {"qwk": "QWK"}
 
@@ -90,5 +90,5 @@ def qwk(grades: np.ndarray, predicted: np.ndarray) -> float:
     """Quadratic weighted kappa; 0 where it is undefined because only one grade occurs (agreement by chance alone)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        value = cohen_kappa_score(grades, predicted, weights="quadratic", labels=range(GRADES))
+        value = cohen_kappa_score(grades, predicted, weights="quadratic", labels=range(N_GRADES))
     return float(value) if np.isfinite(value) else 0.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drstudy.core import code
-from drstudy.models.nets import digest_of
+from drstudy.models.weights import digest_of
 from drstudy.training.task import Task
 
 TRAINS = ("drstudy.training.", "drstudy.models.", "drstudy.data.", "drstudy.core.devices")

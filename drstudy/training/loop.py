@@ -20,7 +20,7 @@ from torch import Tensor
 
 from drstudy.core import records
 from drstudy.models import norms
-from drstudy.models.nets import digest_of
+from drstudy.models.weights import digest_of
 from drstudy.training import identity, kept, launch
 from drstudy.training.checkpoints import Checkpointer
 from drstudy.training.task import Task

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from drstudy.core.devices import Compute
+from drstudy.core.names import N_GRADES
 from drstudy.data.dataset import Dataset
-from drstudy.models import heads, nets
+from drstudy.models import nets, norms
 from drstudy.models.nets import GradingNet
 from drstudy.training import transforms
 from drstudy.training.recipe import FULL, SHORT, Training
@@ -15,7 +16,7 @@ from drstudy.training.recipe import FULL, SHORT, Training
 CALIBRATION_IMAGES = 128
 
 
-def build(p: Training, data: Dataset, compute: Compute, outputs: int = heads.GRADES) -> GradingNet:
+def build(p: Training, data: Dataset, compute: Compute, outputs: int = N_GRADES) -> GradingNet:
     """The network of a recipe: weights, head, frozen layers; norms calibrated on training images where nothing was pretrained."""
     net = nets.build(p.backbone, p.head, p.weights, p.seed, outputs)
     net.freeze(p.frozen_bn)
@@ -29,7 +30,7 @@ def build(p: Training, data: Dataset, compute: Compute, outputs: int = heads.GRA
                 yield compute.put(transforms.to_input(data.images[part], size, net.mean, net.std))
 
         with compute.autocast():
-            nets.calibrate_norms(net, batches)
+            norms.calibrate(net, batches)
     return net
 
 

@@ -139,8 +139,8 @@ def write(predictions: pd.DataFrame, path: Path) -> None:
 
 
 def save(net: GradingNet, path: Path, input_size: int) -> None:
-    """Write a network that describes itself: all tensors, and as metadata what :meth:`GradingNet.describe` says and ``input_size``."""
-    about = {**net.describe(), "input_size": input_size}
+    """Write a network that describes itself: all tensors, and as metadata what :meth:`GradingNet.describe` says."""
+    about = net.describe(input_size)
     with paths.atomic(path) as temporary:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
         save_file(state, temporary, metadata={"drstudy": json.dumps(about)})

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
+from drstudy.core.names import SPLITS
 from drstudy.data import labels as lesion_labels
-from drstudy.data.dataset import SPLITS, Dataset
+from drstudy.data.dataset import Dataset
 from drstudy.models.compat import torchvision
 from drstudy.models.nets import FineResNet, GradingNet
 from drstudy.papers.lesions.params import LesionRecipe, Lesions

@@ -116,8 +116,8 @@ class RamNet(GradingNet):
         x = self.tap("last_conv", self.net.features(h))
         return self.net.head(x.mean((2, 3)) if isinstance(self.net.head, nn.Linear) else x)
 
-    def describe(self) -> dict[str, Any]:
-        return super().describe() | {"options": self.options}
+    def describe(self, input_size: int) -> dict[str, Any]:
+        return super().describe(input_size) | {"options": self.options}
 
     @property
     def margin(self) -> float:

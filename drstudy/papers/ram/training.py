@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from drstudy.core.devices import Compute
-from drstudy.data.dataset import SPLITS, Dataset
+from drstudy.core.names import N_GRADES, SPLITS
+from drstudy.data.dataset import Dataset
 from drstudy.models.nets import GradingNet
 from drstudy.papers.ram import model
 from drstudy.papers.ram.layers import CROPS
@@ -64,7 +65,7 @@ class Regression(grading.OneNetwork):
             return super().draw(epoch, generator)
         grades = self.feed.train["grade"].to_numpy(dtype=np.int64)
         weights = sampling.annealed_weights(
-            np.bincount(grades, minlength=sampling.GRADES), epoch, self.p.balance_ratio
+            np.bincount(grades, minlength=N_GRADES), epoch, self.p.balance_ratio
         )
         return sampling.draw_by_weight(weights, grades, generator)
 
