@@ -36,6 +36,10 @@ NOT_OUTPUTS = ("run.json", "executed.ipynb", "failure.json")
 NOT_OUTPUT_FOLDERS = ("checkpoints", "tensorboard")
 
 
+TRAININGS: list[dict[str, Any]] = []
+"""Each training of this process that the trained-model store knows: ``key, recipe, code``; ``run.json`` lists them."""
+
+
 class RecordError(RuntimeError):
     """A result that is needed is missing, unfinished or broken."""
 
@@ -139,6 +143,7 @@ class Run:
             "inputs": self._inputs,
             "outputs": self.outputs(),
             **_made_by(),
+            "trainings": TRAININGS,
             "git": git_state(),
             "packages": devices.packages(),
             "device": str(self.device) if self.device else "CPU",

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from drstudy.core.names import GRADES
 from drstudy.data import audit as audits
 from drstudy.data import splits
 from drstudy.data.images import ImageStore
-from drstudy.data.manifest import GRADES
 from drstudy.show.figures import GRADE_COLOURS, GRADE_NAMES, NEUTRAL, new_figure
 
 if TYPE_CHECKING:

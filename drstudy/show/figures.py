@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import records
+from drstudy.core.names import GRADE_NAMES
 from drstudy.evaluation import metrics
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     from drstudy.core.records import Record
     from drstudy.show.tables import ComparedRun
-
-GRADE_NAMES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR")
-"""Names of the grades 0 to 4 of diabetic retinopathy (N)PDR: (non-)proliferative."""
 
 GRADE_COLOURS = ("#fbc127", "#f0703a", "#c03a76", "#7e2482", "#2a115c")
 """One colour a grade, 0 to 4; luminance falls from each to the next, so the order survives colour blindness

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -54,6 +54,11 @@ class Training(Computing):
             little to show for a long training.
     """
 
+    UNTRAINED: ClassVar[frozenset[str]] = frozenset(
+        {"profile", "variant", "audit", "weights", "device", "precision", "threads", "without_pretraining"}
+    )
+    """Fields that do not decide what is learnt, of this class; subclasses name their own beside them. All others do."""
+
     audit: str = "results/smoke/01_data_audit"
     backbone: str = "efficientnet_lite0"
     weights: str = "bundled"
@@ -100,6 +105,11 @@ class Training(Computing):
         if problems:
             raise ValueError("WITHOUT_PRETRAINING: " + "; ".join(problems))
         return self
+
+    def trained_by(self) -> dict[str, Any]:
+        """JSON-ready fields that decide what is learnt, of this recipe; the starting weights count by their content instead."""
+        left_out = set().union(*(getattr(kind, "UNTRAINED", ()) for kind in type(self).__mro__))
+        return self.model_dump(mode="json", exclude=left_out)
 
     def shortened(self) -> Self:
         """The recipe of a network without pretraining: this one with the settings of ``without_pretraining`` in their places.

@@ -253,12 +253,12 @@ def shuffled(recipe: Training, compute: Compute, seed: int) -> GradingNet:
     """
     from drstudy.core import records
     from drstudy.data import dataset
-    from drstudy.training import features, loop
+    from drstudy.training import features, grading, loop, networks
 
     made = recipe.model_copy(update={"frozen_bn": "eval"})
     data = sanity.shuffle_labels(dataset.load(records.load(made.audit)), seed)
-    net = loop.build(made, data, compute)
-    made = loop.recipe_for(net, made)
+    net = networks.build(made, data, compute)
+    made = networks.recipe_for(net, made)
     short = made.model_copy(
         update={
             "views": 1,
@@ -269,7 +269,7 @@ def shuffled(recipe: Training, compute: Compute, seed: int) -> GradingNet:
     )
     store = features.open_features(net, data, short, compute)
     try:
-        loop.fit(net, store, short, compute)
+        loop.fit(grading.Grading(net, store, short, compute), keep=True)
     finally:
         store.close(keep=False)
     return net.eval()

@@ -17,19 +17,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from drstudy.core.devices import Compute
 from drstudy.data import splits
 from drstudy.data.dataset import Dataset
 from drstudy.evaluation import statistics
-from drstudy.training import features, loop, prediction, sampling
+from drstudy.training import features, grading, loop, networks, prediction, sampling
 from drstudy.training.recipe import Training
 
 HONEST, AGAIN, BY_IMAGE, BY_ROW = "patient", "patient, again", "image", "row"
@@ -138,22 +137,9 @@ class CrossFit:
     new: pd.DataFrame
 
 
-class _Rows(features.Features):
-    """Features of which only the given training rows are drawn, some more than once."""
-
-    def __init__(self, base: features.Features, rows: np.ndarray) -> None:
-        self.base, self.rows = base, torch.tensor(rows)
-        self.data, self.clean = base.data, base.clean
-        self.train = base.train.iloc[rows].reset_index(drop=True)
-
-    def draws(self, positions: Tensor, views: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.base.draws(self.rows[positions], views)
-
-    def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
-        return self.base.unaugmented(positions)
-
-
-def cross_fit(way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, compute: Compute) -> CrossFit:
+def cross_fit(
+    way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, compute: Compute, keep: bool = False
+) -> CrossFit:
     """Train one network a fold, on the rows of the others, and let it answer.
 
     Args:
@@ -162,16 +148,18 @@ def cross_fit(way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, co
         data: From :func:`without_test`.
         recipe: Its sampler gives way to :data:`OVERSAMPLER`, or to none where the rows are oversampled already.
         compute: Device and precision.
+        keep: See :func:`drstudy.training.loop.fit`.
     """
     sampler, seed = ("none" if way == BY_ROW else OVERSAMPLER), recipe.seed + (way == AGAIN)
     recipe_here = recipe.model_copy(update={"sampler": sampler, "seed": seed})
     own, new = [], []
     for fold, held in dealt.groupby("fold"):
-        net = loop.build(recipe_here, data, compute)
+        net = networks.build(recipe_here, data, compute)
         store = features.open_features(net, data, recipe, compute)  # its seed: the same views for all ways
         trained = dealt.loc[dealt["fold"] != fold, "image"].to_numpy()
         with contextlib.redirect_stdout(io.StringIO()):  # its lines are about epochs; here folds count
-            loop.fit(net, _Rows(store, trained), recipe_here, compute)
+            task = grading.Grading(net, features.Subset(store, trained), recipe_here, compute)
+            loop.fit(task, keep=keep)
         answers = prediction.table(net, store, "test", compute).iloc[held["image"]].set_index(held.index)
         own.append(answers)
         new.append(_numbered(prediction.table(net, store, "validation", compute), fold))

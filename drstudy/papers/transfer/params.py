@@ -66,6 +66,7 @@ class Oversampling(Training):
 
     notebook: ClassVar[str] = "02_oversampling"
     select_by: Literal["qwk", "loss", "last"] = "last"
+    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"samplers", "leak_folds", "leak_epochs", "resamples"})
     samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
     leak_folds: Annotated[int, Field(ge=2, le=20)] = 3
     leak_epochs: Positive = 3
@@ -82,6 +83,8 @@ class FineTuning(Training):
     """
 
     notebook: ClassVar[str] = "03_fine_tuning"
+    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"resamples", "keep_features", "processes"})
+    made_by: ClassVar[str] = "drstudy.papers.transfer.training:task"
     variant: Variant = "efficientnet_lite0-seed0"
     resamples: Positive = 200
     keep_features: bool = False

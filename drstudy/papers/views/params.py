@@ -23,6 +23,7 @@ class ViewsStudy(Training):
     notebook: ClassVar[str] = "21_views"
     feature_store: Literal[True] = True
     select_by: Literal["qwk", "loss", "last"] = "last"
+    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"views_compared", "repeats", "resamples"})
     views_compared: tuple[Annotated[int, Field(ge=0, le=1000)], ...] = (1, 2, 0)
     repeats: Positive = 2
     resamples: Positive = 200

@@ -15,7 +15,7 @@ from drstudy.papers.views import params, training
 from drstudy.papers.views.paper import NAME
 from drstudy.show import figures
 from drstudy.study import plan
-from drstudy.training import features, loop, prediction
+from drstudy.training import features, grading, loop, networks, prediction
 
 B, SEED = 200, 0
 CPU = Compute("cpu", "fp32")
@@ -214,10 +214,10 @@ def test_training_is_that_of_each_recipe_alone(own_folders, coloured_eyes, capsy
     assert not list((own_folders / "data" / "features").glob("[!.]*")), "the store is gone"
     for number in p.views_compared:
         alone = p.model_copy(update={"views": number, "feature_store": number > 0})
-        net = loop.build(alone, data, CPU)
+        net = networks.build(alone, data, CPU)
         source = features.open_features(net, leaks.without_test(data), alone, CPU)
         assert isinstance(source, features.Stored) == (number > 0)
-        loop.fit(net, source, alone, CPU)
+        loop.fit(grading.Grading(net, source, alone, CPU))
         expected = prediction.table(net, source, "validation", CPU)
         pd.testing.assert_frame_equal(
             found.predictions[number][0], expected, rtol=0, atol=OTHER_BATCHES if number == 1 else 1e-6
