@@ -51,6 +51,10 @@ class Lesions(Computing):
     """
 
     notebook: ClassVar[str] = "12_lesions"
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset(
+        {"model", "subset", "decision", "specificity", "max_images", "resamples"}
+    )
     audit: str = "results/smoke/01_data_audit"
     model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
     trained: str = ""

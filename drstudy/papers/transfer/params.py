@@ -66,7 +66,9 @@ class Oversampling(Training):
 
     notebook: ClassVar[str] = "02_oversampling"
     select_by: Literal["qwk", "loss", "last"] = "last"
-    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"samplers", "leak_folds", "leak_epochs", "resamples"})
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset({"resamples"})
+    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"samplers", "leak_folds", "leak_epochs"})
     samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
     leak_folds: Annotated[int, Field(ge=2, le=20)] = 3
     leak_epochs: Positive = 3
@@ -83,7 +85,8 @@ class FineTuning(Training):
     """
 
     notebook: ClassVar[str] = "03_fine_tuning"
-    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"resamples", "keep_features", "processes"})
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset({"resamples", "keep_features", "processes"})
     made_by: ClassVar[str] = "drstudy.papers.transfer.training:task"
     variant: Variant = "efficientnet_lite0-seed0"
     resamples: Positive = 200
@@ -161,6 +164,10 @@ class HeatmapAnalysis(Computing):
     """
 
     notebook: ClassVar[str] = "05_heatmap_analysis"
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset(
+        {"others", "audit", "subset", "max_images", "layers", "target", "tolerance", "checked", "resamples"}
+    )
     variant: Variant = "densenet121-seed0"
     model: str = "results/smoke/03_fine_tuning/densenet121-seed0"
     others: tuple[str, ...] = ()
