@@ -227,7 +227,7 @@ def operating_points(
         before, _ = _shares(validation, at, cut)
         values, sums = _shares(test, at, cut)
         drawn = statistics.resampled_sums(sums, test["patient_id"], resamples, seed)
-        draws = _ratio(drawn[:, :4], drawn[:, 4:])
+        draws = metrics.ratio(drawn[:, :4], drawn[:, 4:])
         for column, (name, value) in enumerate(values.items()):
             about = {"wanted": wanted, "threshold": at, "metric": name, "on_validation": before[name]}
             rows.append(about | statistics.percentiles(value, draws[:, column]))
@@ -242,12 +242,8 @@ def _shares(predictions: pd.DataFrame, at: float, cut: int) -> tuple[dict[str, f
     sums = np.column_stack([*above, positive, ~positive, called, ~called]).astype(float)
     total = sums.sum(axis=0)
     return dict(
-        zip(("sensitivity", "specificity", "ppv", "npv"), _ratio(total[:4], total[4:]).tolist())
+        zip(("sensitivity", "specificity", "ppv", "npv"), metrics.ratio(total[:4], total[4:]).tolist())
     ), sums
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
 
 
 def decision_curve(

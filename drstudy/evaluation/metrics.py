@@ -167,27 +167,27 @@ def from_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
 
     chance = np.einsum("...i,...j,ij->...", true, predicted, distance**2)
-    found["qwk"] = 1 - _ratio(total * (counts * distance**2).sum((-2, -1)), chance)
-    found["accuracy"] = _ratio(hit.sum(-1), total)
-    recall = _ratio(hit, true)
-    specificity = _ratio(total[..., None] - true - predicted + hit, total[..., None] - true)
-    correct = _ratio(total[..., None] - true - predicted + 2 * hit, total[..., None])
+    found["qwk"] = 1 - ratio(total * (counts * distance**2).sum((-2, -1)), chance)
+    found["accuracy"] = ratio(hit.sum(-1), total)
+    recall = ratio(hit, true)
+    specificity = ratio(total[..., None] - true - predicted + hit, total[..., None] - true)
+    correct = ratio(total[..., None] - true - predicted + 2 * hit, total[..., None])
     found["balanced_accuracy"] = macro(recall, true)
-    found["mae"] = _ratio((counts * distance).sum((-2, -1)), total)
+    found["mae"] = ratio((counts * distance).sum((-2, -1)), total)
     found["grades_present"] = (true > 0).sum(-1).astype(float)
     found["sensitivity_macro"] = found["balanced_accuracy"]
     found["specificity_macro"] = macro(specificity, true)
     found["accuracy_macro"] = macro(correct, true)
-    precision = _ratio(hit, predicted)
+    precision = ratio(hit, predicted)
     for g in GRADES:
         found[f"recall_grade{g}"], found[f"precision_grade{g}"] = recall[..., g], precision[..., g]
     for cut in CUTS:
         tn, tp = counts[..., :cut, :cut].sum((-2, -1)), counts[..., cut:, cut:].sum((-2, -1))
         positive = true[..., cut:].sum(-1)
-        found[f"sensitivity_ge{cut}"] = _ratio(tp, positive)
-        found[f"specificity_ge{cut}"] = _ratio(tn, total - positive)
-        found[f"accuracy_ge{cut}"] = _ratio(tp + tn, total)
-        found[f"prevalence_ge{cut}"] = _ratio(positive, total)
+        found[f"sensitivity_ge{cut}"] = ratio(tp, positive)
+        found[f"specificity_ge{cut}"] = ratio(tn, total - positive)
+        found[f"accuracy_ge{cut}"] = ratio(tp + tn, total)
+        found[f"prevalence_ge{cut}"] = ratio(positive, total)
     return found
 
 
@@ -197,7 +197,7 @@ def macro(values: np.ndarray, true: np.ndarray) -> np.ndarray:
     NaN if no grade is present, or the value of one that is present is undefined.
     """
     present = true > 0
-    return _ratio(np.where(present, values, 0).sum(-1), present.sum(-1))
+    return ratio(np.where(present, values, 0).sum(-1), present.sum(-1))
 
 
 def auc(positive: np.ndarray, score: np.ndarray) -> float:
@@ -256,10 +256,10 @@ def implied_prevalence(sensitivity: float, specificity: float, accuracy: float) 
     NaN where sensitivity equals specificity. Valid only if all three describe one binary task on one test set
     (*spec* A5).
     """
-    return float(_ratio(np.asarray(specificity - accuracy), np.asarray(specificity - sensitivity)))
+    return float(ratio(np.asarray(specificity - accuracy), np.asarray(specificity - sensitivity)))
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, NaN where below is 0."""
+def ratio(above: np.ndarray, below: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """``above / below`` element by element, and ``empty`` where ``below`` is 0."""
     above, below = np.broadcast_arrays(np.asarray(above, dtype=float), np.asarray(below, dtype=float))
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+    return np.divide(above, below, out=np.full(above.shape, empty), where=below != 0)
