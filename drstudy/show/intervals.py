@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 ENDS = ("", "_lo", "_hi")
 """Endings of the three columns of a number with its interval, such as ``heat, heat_lo, heat_hi``."""
@@ -52,6 +53,11 @@ def text(
     low, high = (number(end, digits, signs == "all", signs == "all") for end in (lo, hi))
     ends = f"[{low}, {high}]" if form == "[,]" else f"({low} to {high})"
     return f"{shown} {ends}" + ("" if complete else " †")
+
+
+def column(table: pd.DataFrame, digits: int = 2) -> list[str]:
+    """:func:`text` of each row of a table with the columns ``value``, ``lo`` and ``hi``."""
+    return [text(*row, digits) for row in table[["value", "lo", "hi"]].to_numpy(float)]
 
 
 def number(value: float, digits: int, plus: bool = False, keep_sign: bool = False) -> str:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from drstudy.core import paths, records
 from drstudy.core.params import PAPER, ParameterError, deviations
 from drstudy.evaluation import metrics
-from drstudy.show import figures, tables
+from drstudy.show import intervals, style, tables
 from drstudy.study import claims, pipeline
 
 SHEETS = ("claim_2024", "tripod_ai", "model_card")
@@ -238,7 +238,7 @@ def _selection(r: _Results) -> str:
 def _each(text: Callable[[records.Record], str]) -> Callable[[_Results], str]:
     """A sentence part for each network, seed and all."""
     return lambda r: "; ".join(
-        f"{figures.record_label(x)} seed {x.params['SEED']}: {text(x)}" for x in r.networks
+        f"{style.record_label(x)} seed {x.params['SEED']}: {text(x)}" for x in r.networks
     )
 
 
@@ -247,7 +247,7 @@ def _metric(record: records.Record, name: str) -> str:
     return (
         NOT_REPORTED
         if found[0] is None
-        else tables.interval(*(float("nan") if x is None else x for x in found))
+        else intervals.text(*(float("nan") if x is None else x for x in found))
     )
 
 
@@ -297,7 +297,7 @@ def _rows(
 
 
 def _interval(row: pd.Series) -> str:
-    return tables.interval(row["value"], row["lo"], row["hi"])
+    return intervals.text(row["value"], row["lo"], row["hi"])
 
 
 def _heat(r: _Results) -> str:
@@ -307,8 +307,8 @@ def _heat(r: _Results) -> str:
         rows = summary[(summary["kind"] == "part") & (summary["region"] == "lesion") & (summary["eyes"] > 0)]
         model = records.load(record.params["MODEL"])
         for row in rows.to_dict("records"):
-            times = tables.interval(*(row[f"enrichment{end}"] for end in ("", "_lo", "_hi")))
-            found.append(f"{figures.record_label(model)}, {row['layer']}: {times} times chance on lesions")
+            times = intervals.text(*(row[f"enrichment{end}"] for end in ("", "_lo", "_hi")))
+            found.append(f"{style.record_label(model)}, {row['layer']}: {times} times chance on lesions")
     return "; ".join(found)
 
 
@@ -376,7 +376,7 @@ def _limits(r: _Results) -> str:
     found = []
     if _synthetic(r):
         found.append("synthetic images: no number says anything about patients")
-    if untrained := [figures.record_label(x) for x in r.networks if x.metrics["weights_used"] == "none"]:
+    if untrained := [style.record_label(x) for x in r.networks if x.metrics["weights_used"] == "none"]:
         found.append(f"random starting weights: {', '.join(dict.fromkeys(untrained))}")
     if r.networks and len({x.params["SEED"] for x in r.networks}) == 1:
         found.append("one training seed a network, so intervals are about the choice of patients only")
@@ -470,7 +470,7 @@ FACTS: dict[str, Callable[[_Results], Any]] = {
     "events_by_split": _events,
     "test_size": _test_size,
     # networks
-    "networks": lambda r: ", ".join(dict.fromkeys(figures.record_label(record) for record in r.networks)),
+    "networks": lambda r: ", ".join(dict.fromkeys(style.record_label(record) for record in r.networks)),
     "n_networks": lambda r: len(r.networks) or None,
     "seeds": lambda r: ", ".join(str(s) for s in sorted({x.params["SEED"] for x in r.networks})),
     "weights": _each(lambda x: x.metrics["weights_used"]),

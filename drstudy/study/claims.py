@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from drstudy.core import paths, records
 from drstudy.core.params import ParameterError
 from drstudy.evaluation import metrics, statistics
-from drstudy.show import figures
+from drstudy.show import figures, style
 from drstudy.study import pipeline
 
 REPRODUCED, DIRECTION = "reproduced", "direction reproduced"
@@ -243,7 +243,7 @@ def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]
     ]
     for name in named:
         if name not in networks:
-            return Found(lacking=f"{figures.BACKBONE_NAMES.get(name, name)} was not trained")
+            return Found(lacking=f"{style.BACKBONE_NAMES.get(name, name)} was not trained")
     if not named:
         candidates = [r for r in candidates if _weights(r) != "none"]
         if not candidates:
@@ -255,7 +255,7 @@ def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]
     paper_setting = full and all(used == "imagenet" for used in weights.values())
     if "none" in weights.values():
         lack = ", ".join(
-            figures.BACKBONE_NAMES.get(name, name) for name, used in weights.items() if used == "none"
+            style.BACKBONE_NAMES.get(name, name) for name, used in weights.items() if used == "none"
         )
         return Found(
             lacking=f"{data}; {lack} started from random weights"

@@ -273,7 +273,7 @@ def _road(
 
 def _target(net: GradingNet, x: Tensor, target: np.ndarray | Tensor | None, batch_size: int) -> Tensor:
     logits = torch.cat([_logits(net, x[part]) for part in _parts(len(x), batch_size)])
-    return logits.argmax(1) if target is None else cam._target(torch.as_tensor(target), logits)
+    return logits.argmax(1) if target is None else cam.checked_target(torch.as_tensor(target), logits)
 
 
 def _ready(net: GradingNet) -> GradingNet:

@@ -234,7 +234,7 @@ WAYS: dict[str, Callable[..., np.ndarray]] = {
 @torch.no_grad()
 def _predicted(net: GradingNet, x: Tensor, batch_size: int) -> Tensor:
     device = next(net.parameters()).device
-    with cam._as_found(net):
+    with cam.evaluating(net):
         return torch.cat([net(part.to(device)).argmax(1) for part in x.split(batch_size)])
 
 

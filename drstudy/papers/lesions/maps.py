@@ -106,7 +106,7 @@ def explain(
         x = transforms.to_input(
             data.images[rows[begin : begin + batch_size]], net.input_size, net.mean, net.std
         )
-        with cam._as_found(net), torch.no_grad(), compute.autocast():
+        with cam.evaluating(net), torch.no_grad(), compute.autocast():
             h = net.trunk(compute.put(x))
         found = [
             cam.grad_cam(net, h, torch.full((len(x),), label, device=h.device), [layer])[layer]
@@ -245,11 +245,7 @@ def outlined(
             "area": part.loc[drawn, "area"].mean(),
         }
         dice, owners = part.loc[there, "dice"].astype(float), part.loc[there, "image_id"].map(patients)
-        found = {"value": dice.mean(), "lo": np.nan, "hi": np.nan}
-        if owners.nunique() >= localisation.FEWEST_PATIENTS:
-            sums = np.column_stack([dice, np.ones(len(dice))])
-            resampled = statistics.resampled_sums(sums, owners.to_numpy(str), resamples, seed)
-            found = statistics.percentiles(dice.mean(), resampled[:, 0] / resampled[:, 1])
+        found = statistics.mean_interval(dice, owners.to_numpy(str), resamples, seed)
         rows.append(row | {"dice": found["value"], "dice_lo": found["lo"], "dice_hi": found["hi"]})
     return pd.DataFrame(rows, columns=OUTLINED)
 

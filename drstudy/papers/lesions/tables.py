@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from drstudy.data import labels as lesion_labels
-from drstudy.evaluation import calibration, multilabel
+from drstudy.evaluation import calibration, multilabel, statistics
 from drstudy.explain.measures import comparison, localisation
-from drstudy.show import tables
+from drstudy.show import intervals
 
 DECISIONS = {"any_dr": 1, "referable": 2}
 """Decision to the grade from which an eye has it."""
@@ -223,7 +223,7 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
     ):
         network, decision, rule = key
         part = part.sort_values("image_id")
-        weights = multilabel.draws(part["patient_id"].to_numpy(str), resamples, seed)
+        weights = statistics.image_weights(part["patient_id"].to_numpy(str), resamples, seed)
         positive, threshold = part["truth"].to_numpy() == 1, at[network, decision, rule]
         score = part["score"].to_numpy()
         drawn = multilabel.measures(positive, score, score >= threshold, weights)
@@ -233,11 +233,11 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
         for name in ("sensitivity", "specificity", "auc"):
             enough = multilabel.enough(name, *sides)
             row = {"network": network, "decision": decision, "rule": rule, "metric": name}
-            row |= multilabel.summary(drawn[name], enough)
+            row |= statistics.from_weights(drawn[name], enough)
             row |= {"present": int(positive.sum()), "absent": int((~positive).sum()), "threshold": threshold}
             row["printed"] = PRINTED.get(name, np.nan)
             if network != GRADES and (decision, name) in rivals:
-                gap = multilabel.summary(drawn[name] - rivals[decision, name], enough)
+                gap = statistics.from_weights(drawn[name] - rivals[decision, name], enough)
                 row |= {
                     f"difference{end}": gap[of] for end, of in (("", "value"), ("_lo", "lo"), ("_hi", "hi"))
                 }
@@ -320,7 +320,7 @@ def display_labels(scored: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFra
         there, absent = (int(whole[name].iloc[0]) for name in ("present", "absent"))
         row = {"network": names[network], "label": label, "present": there, "of": there + absent}
         row |= {
-            heading: tables.interval(*whole.loc[name, ["value", "lo", "hi"]])
+            heading: intervals.text(*whole.loc[name, ["value", "lo", "hi"]])
             for name, heading in columns.items()
         }
         within = ("referable", "auc")
@@ -328,7 +328,7 @@ def display_labels(scored: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFra
         unsure = shown is None or (
             label == "macro" and np.isnan(shown["lo"])
         )  # a mean over labels of which one has few patients
-        row["AUC within"] = "–" if unsure else tables.interval(*shown)
+        row["AUC within"] = "–" if unsure else intervals.text(*shown)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -345,10 +345,10 @@ def display_decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> pd.Dat
         }
         row |= {"with": cell["present"].iloc[0], "without": cell["absent"].iloc[0]}
         for name in ("sensitivity", "specificity"):
-            row[f"{name}, %"] = tables.interval(*(100 * cell.loc[name, ["value", "lo", "hi"]]), digits=1)
-        row["AUC"] = tables.interval(*cell.loc["auc", ["value", "lo", "hi"]])
+            row[f"{name}, %"] = intervals.text(*(100 * cell.loc[name, ["value", "lo", "hi"]]), digits=1)
+        row["AUC"] = intervals.text(*cell.loc["auc", ["value", "lo", "hi"]])
         gap = 100 * cell.loc["sensitivity", ["difference", "difference_lo", "difference_hi"]].astype(float)
-        row["sensitivity less that of five grades, points"] = comparison.interval(*gap)
+        row["sensitivity less that of five grades, points"] = intervals.difference(*gap)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -365,7 +365,7 @@ def findings(located: pd.DataFrame) -> list[str]:
         verdict = (
             "too few patients" if np.isnan(lo) else "better" if lo > 0 else "worse" if hi < 0 else "undecided"
         )
-        gap = comparison.interval(*(100 * row[f"difference{end}"] for end in ("", "_lo", "_hi")))
+        gap = intervals.difference(*intervals.of(row, "difference", 100))
         sentences.append(
             f"{row['layer']} map on {row['region']}, {comparison.METRICS[row['metric']]}, less {row['against']}: {gap} points, "
             f"{row['eyes']} eyes: {verdict}"
@@ -377,8 +377,7 @@ def display_located(located: pd.DataFrame) -> pd.DataFrame:
     """Paired differences for readers: a row a map and rival, points of percent with intervals."""
     shown = located.assign(
         text=[
-            comparison.interval(*(100 * row[f"difference{end}"] for end in ("", "_lo", "_hi")))
-            for row in located.to_dict("records")
+            intervals.difference(*intervals.of(row, "difference", 100)) for row in located.to_dict("records")
         ],
         score=located["metric"].map(comparison.METRICS),
     )

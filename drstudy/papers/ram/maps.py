@@ -94,7 +94,7 @@ def ram(net: GradingNet, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, f
         NotLinearError: If the score is not the mean of the map plus the bias, within :data:`TOLERANCE`.
     """
     layer = list(net.cam_layers)[-1]
-    with cam._as_found(net), torch.no_grad(), torch.autocast(h.device.type, enabled=False):
+    with cam.evaluating(net), torch.no_grad(), torch.autocast(h.device.type, enabled=False):
         with net.record(layer) as activations:
             outputs = net.tail(h.float())
         try:
@@ -145,7 +145,7 @@ def explain(
         x = transforms.to_input(images[rows[begin : begin + batch_size]], net.input_size, net.mean, net.std)
         found, said = [], []
         for axes in FLIPS if tta else FLIPS[:1]:
-            with cam._as_found(net), torch.no_grad(), compute.autocast():
+            with cam.evaluating(net), torch.no_grad(), compute.autocast():
                 h = net.trunk(compute.put(x.flip(axes)))
             one, score, bias = ram(net, h)
             found.append(one.flip(axes))
@@ -374,7 +374,7 @@ def differences(
     Returns:
         A row a region, quantity and pair (``heat``, share of the map inside the structure, and ``hit``, the pointing game): ``map``, ``minus``,
         ``region``, ``quantity``, ``eyes``, ``patients``, ``value``, ``lo``, ``hi``; no interval below
-        :data:`drstudy.explain.measures.localisation.FEWEST_PATIENTS` patients.
+        :data:`drstudy.evaluation.statistics.FEWEST_PATIENTS` patients.
     """
     usable = measured[(measured["kind"] == "mask") & (measured["status"] == "measured")]
     names, rows = list(dict.fromkeys(name for pair in pairs for name in pair)), []
@@ -385,11 +385,6 @@ def differences(
             gap = (wide[a] - wide[b]).dropna()
             owners = gap.index.map(patients)
             row = {"map": a, "minus": b, "region": region, "quantity": quantity, "eyes": len(gap)}
-            row |= {"patients": owners.nunique(), "value": gap.mean(), "lo": np.nan, "hi": np.nan}
-            if row["patients"] >= localisation.FEWEST_PATIENTS:
-                sums = np.column_stack([gap, np.ones(len(gap))])
-                drawn = statistics.resampled_sums(sums, owners.to_numpy(), resamples, seed)
-                found = statistics.percentiles(gap.mean(), drawn[:, 0] / drawn[:, 1])
-                row |= {name: found[name] for name in ("lo", "hi")}
-            rows.append(row)
+            row |= {"patients": owners.nunique()}
+            rows.append(row | statistics.mean_interval(gap, owners.to_numpy(), resamples, seed))
     return pd.DataFrame(rows)

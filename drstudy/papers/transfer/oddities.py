@@ -23,7 +23,7 @@ from drstudy.core import params
 from drstudy.core.records import Record, RecordError, load
 from drstudy.evaluation import metrics, statistics
 from drstudy.explain.measures import baselines
-from drstudy.show import figures, tables
+from drstudy.show import intervals, style
 
 SHOWN = {"qwk": "QWK", "macro_auc": "macro AUC"}
 """Metrics of grades that :func:`display` shows; :func:`compare` has all."""
@@ -96,7 +96,7 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     """:func:`compare` for readers: the metrics of :data:`SHOWN`, texts with 95 % intervals."""
     rows = table[table["metric"].isin([*SHOWN, HEAT]) | table["metric"].isna()]
     signed = [
-        "–" if np.isnan(value) else ("+" if value > 0 else "") + tables.interval(value, lo, hi)
+        "–" if np.isnan(value) else ("+" if value > 0 else "") + intervals.text(value, lo, hi)
         for value, lo, hi in rows[["value", "lo", "hi"]].to_numpy(float)
     ]
     text = {
@@ -121,7 +121,7 @@ def describe(ablations: Sequence[Record]) -> str:
     recipe = base.recipe
     found = params.deviations(recipe).items()
     away = ", ".join(f"{name} {here} (paper {paper})" for name, (here, paper) in found)
-    return f"The paper's recipe with {figures.BACKBONE_NAMES.get(recipe['BACKBONE'], recipe['BACKBONE'])}, but for {away or 'nothing'}."
+    return f"The paper's recipe with {style.BACKBONE_NAMES.get(recipe['BACKBONE'], recipe['BACKBONE'])}, but for {away or 'nothing'}."
 
 
 def changed(base: Record, other: Record) -> dict[str, tuple[Any, Any]]:
@@ -147,7 +147,7 @@ def _ablation(base: Record, other: Record, resamples: int, seed: int) -> pd.Data
         title=(EXPECTED | FURTHER).get(oddity, oddity),
         paper=str(paper),
         changed=str(value),
-        network=figures.record_label(base),
+        network=style.record_label(base),
         paper_value=table["metric"].map(metrics.evaluate(first)),
         changed_value=table["metric"].map(metrics.evaluate(second)),
     )
@@ -174,7 +174,7 @@ def _split(record: Record) -> pd.DataFrame:
         title=EXPECTED["split"],
         paper="by image",
         changed="by patient",
-        network=figures.record_label(record),
+        network=style.record_label(record),
         paper_value=table["metric"].map(wide["score"]),
         changed_value=table["metric"].map(wide["honest"]),
         value=-table["value"],
@@ -213,7 +213,7 @@ def _layers(record: Record, resamples: int, seed: int) -> pd.DataFrame:
                 "title": EXPECTED["layer"],
                 "paper": layers[0],
                 "changed": layer,
-                "network": figures.record_label(model),
+                "network": style.record_label(model),
                 "metric": HEAT,
                 "paper_value": before,
                 "changed_value": after,

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from drstudy.explain.measures import comparison
+from drstudy.evaluation import statistics
 from drstudy.explain.methods import cam
+from drstudy.show import intervals
 
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
@@ -148,7 +149,7 @@ def test(table: pd.DataFrame, eyes: pd.DataFrame, resamples: int, seed: int) -> 
         one, other = (side.reindex(columns=REGIONS).to_numpy(float) for side in (first, second))
         patient = first.index.map(patients).to_numpy(str)
         numbers = (
-            comparison.paired(one, other, patient, resamples, seed)
+            statistics.paired(one, other, patient, resamples, seed)
             if len(one)
             else {"eyes": 0, "patients": 0}
         )
@@ -182,7 +183,7 @@ def readable(found: pd.DataFrame) -> pd.DataFrame:
         shown = {"comparison": row["comparison"], "region": row["region"]}
         shown["eyes"] = f"{row['eyes']} of {row['asked']}"
         for name, column, scale in (("change, points", "difference", 100), ("effect size", "effect", 1)):
-            shown[name] = comparison.interval(*(scale * row[f"{column}{end}"] for end in ("", "_lo", "_hi")))
+            shown[name] = intervals.difference(*intervals.of(row, column, scale))
         rows.append(shown | {"verdict": _verdict(row)})
     return pd.DataFrame(rows)
 

@@ -202,9 +202,7 @@ def test_paired_tests_are_of_the_same_images_in_any_order():
     hits = [frame[metrics.PROBABILITIES].to_numpy().argmax(1) >= 1 for frame in (a, b)]
     n = (hits[0] & ~hits[1])[positive].sum(), (~hits[0] & hits[1])[positive].sum()
     assert found.loc["sensitivity_ge1", "p_images"] == pytest.approx(stats.binomtest(n[0], sum(n)).pvalue)
-    shuffled = tests.paired_tests(a, b.sample(frac=1, random_state=3), 300, seed=0, cut=1).set_index(
-        "metric"
-    )
+    shuffled = tests.paired_tests(a, b.sample(frac=1, random_state=3), 300, seed=0, cut=1).set_index("metric")
     np.testing.assert_allclose(shuffled.to_numpy(float), found.to_numpy(float), rtol=0, atol=1e-9)
     nobody = tests.paired_tests(*(x[~positive] for x in (a, b)), 50, seed=0, cut=1).set_index("metric")
     assert (

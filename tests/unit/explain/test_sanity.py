@@ -10,6 +10,7 @@ from torch import nn
 
 from drstudy.explain.checks import sanity
 from drstudy.models import nets
+from drstudy.papers.transfer import training
 
 TARGET = np.array([0, 3, 1])
 
@@ -183,15 +184,15 @@ def test_agreement_of_known_maps():
 
 def test_shuffled_labels_are_the_training_split_s_only(coloured_eyes):
     data = coloured_eyes()
-    shuffled = sanity.shuffle_labels(data, 3)
+    shuffled = training.shuffle_labels(data, 3)
     train = data.table["split"] == "train"
     pd.testing.assert_frame_equal(shuffled.table[~train], data.table[~train])
     assert (shuffled.table.loc[train, "grade"] != data.table.loc[train, "grade"]).any()
     assert sorted(shuffled.table.loc[train, "grade"]) == sorted(data.table.loc[train, "grade"])
     pd.testing.assert_frame_equal(shuffled.table.drop(columns="grade"), data.table.drop(columns="grade"))
     assert shuffled.table["grade"].dtype == data.table["grade"].dtype
-    pd.testing.assert_frame_equal(shuffled.table, sanity.shuffle_labels(data, 3).table)
-    assert not shuffled.table.equals(sanity.shuffle_labels(data, 4).table)
+    pd.testing.assert_frame_equal(shuffled.table, training.shuffle_labels(data, 3).table)
+    assert not shuffled.table.equals(training.shuffle_labels(data, 4).table)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from fabricated import eyes, fine_tuning, graded
 
 from drstudy.evaluation import calibration, statistics, tests
-from drstudy.show import figures, tables
+from drstudy.show import figures, style, tables
 
 NETWORKS = {"densenet121": 1.5, "vgg16": 0.7, "resnet101": 1.4}
 
@@ -75,7 +75,7 @@ def test_reliability_curves_show_both_states(runs):
         )
         for run in runs
     }
-    figure = figures.reliability_curves(curves, [figures.backbone_colour(run.backbone) for run in runs])
+    figure = figures.reliability_curves(curves, [style.backbone_colour(run.backbone) for run in runs])
     for ax, (before, after) in zip(figure.axes, curves.values()):
         for drawn, table in zip(ax.collections, (before, after)):
             np.testing.assert_allclose(drawn.get_offsets(), 100 * table[["said", "seen"]])
