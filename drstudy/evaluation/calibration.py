@@ -71,7 +71,7 @@ def reliability(
         bins, adaptive: See :func:`edges`.
 
     Returns:
-        A row a bin that holds images: ``lower``, ``upper``, ``images``, ``said`` (mean probability),
+        One row per bin that holds images: ``lower``, ``upper``, ``images``, ``said`` (mean probability),
         ``seen`` (share of outcomes).
     """
     bounds = edges(probability, bins, adaptive)
@@ -219,7 +219,7 @@ def operating_points(
         a ppv where none is called positive.
 
     Raises:
-        CalibrationError: As :func:`threshold`.
+        CalibrationError: As in :func:`threshold`.
     """
     rows = []
     for wanted in specificities:
@@ -257,13 +257,13 @@ def decision_curve(
     word, so they should be calibrated.
 
     Args:
-        predictions: Of the test images.
+        predictions: Predictions of the test images.
         thresholds: Probabilities, each above 0 and below 1.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
         cut: What is to be referred.
 
     Returns:
-        A row a threshold: ``threshold``, ``value``, ``lo``, ``hi`` (of the network), ``refer_all``,
+        One row per threshold: ``threshold``, ``value``, ``lo``, ``hi`` (of the network), ``refer_all``,
         ``gain``, ``gain_lo``, ``gain_hi`` (network minus the better of all and none on the whole test set,
         paired).
 

@@ -36,7 +36,7 @@ def read_predictions(path: str | PathLike[str], split: str = "test") -> pd.DataF
     """The rows of one split of a ``predictions.csv``, checked; identifiers are text.
 
     Raises:
-        PredictionError: As :func:`check_predictions`; also if the file has no such split, naming its own.
+        PredictionError: As in :func:`check_predictions`; also if the file has no such split, naming its own.
     """
     frame = pd.read_csv(path, dtype={"image_id": str, "patient_id": str})
     if "split" not in frame:
@@ -58,7 +58,7 @@ def check_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
     """Refuse predictions that no metric should be computed from; return them unchanged.
 
     Args:
-        predictions: One row an image: ``grade`` (whole numbers 0 to 4), ``p0`` to ``p4`` (probabilities).
+        predictions: one row per image: ``grade`` (whole numbers 0 to 4), ``p0`` to ``p4`` (probabilities).
             ``image_id``, ``patient_id`` and ``split`` are checked where they are there.
 
     Raises:
@@ -213,7 +213,7 @@ def evaluate(predictions: pd.DataFrame) -> dict[str, float]:
     """Every metric of the study (*spec* F), under its flat name.
 
     Args:
-        predictions: One row an image of one split, as :func:`check_predictions` wants it.
+        predictions: one row per image of one split, as :func:`check_predictions` wants it.
 
     Returns:
         ``qwk`` (quadratic weighted kappa, -1 to 1), ``accuracy``, ``balanced_accuracy``, ``mae`` (grades),
@@ -223,7 +223,7 @@ def evaluate(predictions: pd.DataFrame) -> dict[str, float]:
         Shares are 0 to 1. NaN is undefined (see above).
 
     Raises:
-        PredictionError: As :func:`check_predictions`.
+        PredictionError: As in :func:`check_predictions`.
     """
     grade, p, predicted = arrays(predictions)
     counts = confusion(grade, predicted)

@@ -67,7 +67,7 @@ def called(scores: pd.DataFrame, cuts: Sequence[float] = ROUNDED) -> pd.DataFram
     """Predictions as :mod:`drstudy.evaluation.statistics` takes them: probability 1 for the grade that the score is called.
 
     Args:
-        scores: One row an image: ``image_id``, ``patient_id``, ``grade``, ``score``.
+        scores: one row per image: ``image_id``, ``patient_id``, ``grade``, ``score``.
         cuts: Four.
 
     Returns:

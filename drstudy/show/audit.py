@@ -105,7 +105,7 @@ def leak(leaked: dict[str, float], by_patient: float) -> Figure:
     """Share of test images whose patient is also in train: split by image against split by patient.
 
     Args:
-        leaked: Of :func:`drstudy.data.splits.leak`.
+        leaked: Result of :func:`drstudy.data.splits.leak`.
         by_patient: The same share in a split by patient.
     """
     if np.isnan(leaked["expected"]):
@@ -133,7 +133,7 @@ def leak(leaked: dict[str, float], by_patient: float) -> Figure:
 
 
 def examples_by_grade(store: ImageStore, split: pd.DataFrame, columns: int = 4) -> Figure:
-    """Stored crops of train images, one row a grade, drawn at random but the same each time.
+    """Stored crops of train images, one row per grade, drawn at random but the same each time.
 
     Sources without grades show any images.
     """

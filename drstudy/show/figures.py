@@ -37,8 +37,8 @@ def new_figure(
     """A figure and its axes in the study's style; a notebook shows it once, where it is returned.
 
     Args:
-        rows, columns: Of axes.
-        width, height: Of the figure, inches.
+        rows, columns: Numbers of rows and columns of axes.
+        width, height: Size of the figure, inches.
         options: For :func:`matplotlib.pyplot.subplots`, such as ``sharex``.
 
     Returns:
@@ -100,7 +100,7 @@ def roc_curves(
 
     Args:
         runs: The compared networks.
-        scores: Of :func:`drstudy.show.tables.scores`.
+        scores: Result of :func:`drstudy.show.tables.scores`.
         paper: ``backbone, sensitivity, specificity`` as printed by a paper that does not state the cut, so they are drawn
             in every panel.
     """
@@ -199,7 +199,7 @@ def loss_curves(
     Args:
         histories: Title to a ``history.csv``: ``epoch, step, loss, val_loss``; ``val_loss`` in the last row
             of an epoch.
-        colours: One a history.
+        colours: One per history.
         smoothing: Weight of the past, 0 to below 1.
         columns: Panels in a row of the figure.
     """
@@ -227,7 +227,7 @@ def loss_curves(
 
 
 def smoothed(values: pd.Series, smoothing: float) -> pd.Series:
-    """TensorBoard's smoothing: s_i = sum_j w^(i-j) x_j / sum_j w^(i-j), with w the weight of the past."""
+    """The smoothing of TensorBoard: s_i = sum_j w^(i-j) x_j / sum_j w^(i-j), with w the weight of the past."""
     return values.ewm(alpha=1 - smoothing, adjust=True).mean()
 
 
@@ -271,7 +271,18 @@ def recall_by_grade(scores: pd.DataFrame) -> Figure:
 def panels(
     count: int, columns: int, width: float, height: float, extra: float = 0.6, **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of equal panels in rows of ``columns``, each of a size in inches; blank where none is left."""
+    """A figure of equal panels, blank where none is left.
+
+    Args:
+        count: Number of panels.
+        columns: Panels in a row of the figure, at most.
+        width, height: Size of a panel, inches.
+        extra: Further width of the figure, inches.
+        options: Arguments of :func:`matplotlib.pyplot.subplots`, such as ``sharey``.
+
+    Returns:
+        As :func:`new_figure`.
+    """
     columns = min(columns, count)
     rows = -(-count // columns)
     figure, axes = new_figure(rows, columns, width * columns + extra, height * rows, **options)
@@ -294,7 +305,7 @@ def reliability_curves(
     Args:
         curves: Title to two tables of :func:`drstudy.evaluation.calibration.reliability`, before and after. The area of a
             marker grows with the images of its bin.
-        colours: One a network.
+        colours: One per network.
     """
     figure, axes = panels(len(curves), 3, 3.4, 3.4, sharex=True, sharey=True)
     for ax, (title, (before, after)), colour in zip(axes.flat, curves.items(), colours):
@@ -322,7 +333,7 @@ def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) 
 
     Args:
         curves: Label to a table of :func:`drstudy.evaluation.calibration.decision_curve`, all of the same images.
-        colours: One a network.
+        colours: One per network.
     """
     figure, axes = new_figure(1, 1, 8.0, 4.0)
     ax = axes[0, 0]

@@ -64,8 +64,8 @@ def outline(axes: Axes, masks: Masks, width: float = 0.9) -> list[str]:
 
     Args:
         axes: Where the picture is.
-        masks: Of the eye; shares of a pixel count from 0.25 on, so that small lesions keep an outline.
-        width: Of the lines, points.
+        masks: Masks of the eye; shares of a pixel count from 0.25 on, so that small lesions keep an outline.
+        width: Width of the lines, points.
 
     Returns:
         The codes that were drawn.
@@ -96,8 +96,8 @@ def layers_panel(
     Args:
         images: E photographs, (S, S, 3) uint8 RGB.
         heats: Layer name to E maps (S, S), at least 0, unscaled.
-        masks: Of the eyes.
-        labels: Of the eyes, beside the rows.
+        masks: Masks of each eye.
+        labels: Labels of the eyes, beside the rows.
     """
     columns = 1 + len(heats)
     figure, axes = figures.new_figure(len(images), columns, 2.3 * columns, 2.2 * len(images) + 0.7)
@@ -119,7 +119,7 @@ def share_bars(summary: pd.DataFrame, group: str = "all") -> Figure:
     """Where the heat lies, beside chance: shares of the partition, and how many times chance each mask gets.
 
     Args:
-        summary: Of :func:`drstudy.explain.measures.localisation.summarise`.
+        summary: Result of :func:`drstudy.explain.measures.localisation.summarise`.
         group: Which group's rows.
     """
     summary = summary[(summary["group"] == group) & (summary["eyes"] > 0)]
@@ -151,8 +151,8 @@ def beyond_chance(found: pd.DataFrame, metrics: Mapping[str, str], regions: Sequ
     baseline's own mean score.
 
     Args:
-        found: Of :func:`drstudy.explain.measures.comparison.differences` for one map and group, by baseline.
-        metrics: Column to name, one panel each.
+        found: Result of :func:`drstudy.explain.measures.comparison.differences` for one map and group, by baseline.
+        metrics: Column to name, one panel per metric.
         regions: From top to bottom; those with fewer than :data:`FEWEST_SHOWN` eyes are left out.
     """
     shown = [region for region in regions if _most(found, region) >= FEWEST_SHOWN]
@@ -203,8 +203,8 @@ def methods_beside(
     """Maps side by side: each score less that of random maps on its own grid.
 
     Args:
-        found: Of :func:`drstudy.explain.measures.comparison.differences` against ``random``, one region.
-        metrics: Column to name, one panel each.
+        found: Result of :func:`drstudy.explain.measures.comparison.differences` against ``random``, one region.
+        metrics: Column to name, one panel per metric.
         names: Maps from top to bottom.
         title: Above all panels.
     """
@@ -228,7 +228,7 @@ def cascade(found: pd.DataFrame, survives: float) -> Figure:
     """How alike a map stays as the weights become random, from the head down.
 
     Args:
-        found: Of :func:`drstudy.explain.checks.verdicts.sane`.
+        found: Result of :func:`drstudy.explain.checks.verdicts.sane`.
         survives: Rank correlation above which a map is said to survive.
     """
     rows = found[found["check"] == "random weights"]
@@ -300,6 +300,7 @@ def _grouped(axes: Axes, table: pd.DataFrame, layers: Sequence[str], value: str,
 
 
 def show_picture(axes: Axes, picture: np.ndarray, title: str) -> None:
+    """Draw a picture (S, S, 3) without ticks and frame."""
     axes.imshow(picture)
     axes.set_title(title, fontsize=10)
     axes.set(xticks=[], yticks=[])
@@ -307,7 +308,7 @@ def show_picture(axes: Axes, picture: np.ndarray, title: str) -> None:
 
 
 def heat_bar(figure: Figure, axes: Axes | np.ndarray, highest: float) -> None:
-    """A colour bar in the maps' own units."""
+    """Add a colour bar from 0 to ``highest`` in the maps' own units."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -319,7 +320,12 @@ def heat_bar(figure: Figure, axes: Axes | np.ndarray, highest: float) -> None:
 
 
 def outline_legend(figure: Figure, drawn: Sequence[Sequence[str]]) -> None:
-    """One legend for all outlines that were drawn."""
+    """Add one legend for all outlines that were drawn.
+
+    Args:
+        figure: Where the legend goes.
+        drawn: Results of :func:`outline`.
+    """
     from matplotlib.lines import Line2D
 
     codes = [code for code in OUTLINES if any(code in some for some in drawn)]

@@ -19,10 +19,12 @@ from drstudy.show import intervals
 def differences(
     found: pd.DataFrame, by: Sequence[str], unit: str = "eyes", scale: float = 100
 ) -> pd.DataFrame:
-    """Differences for readers: one row a map, the score, then the score less each baseline's with its interval.
+    """Differences for readers: one row per map, the score, then the score less each baseline's with its interval.
 
     Args:
-        found: Of :func:`differences` or :func:`coverage` with :func:`pairs`.
+        found: Result of :func:`drstudy.explain.measures.comparison.differences` or
+            :func:`drstudy.explain.measures.comparison.coverage` with
+            :func:`drstudy.explain.measures.comparison.pairs`.
         by: Columns that tell the rows apart.
         unit: Which column counts: ``eyes`` or ``lesions``.
         scale: 100 shows percentages.
@@ -44,7 +46,8 @@ def verdict(rows: pd.DataFrame) -> str:
     """One sentence on a map against several others: which it is better than beyond chance.
 
     Args:
-        rows: Of :func:`differences` or :func:`coverage`, one for each other map.
+        rows: Result of :func:`drstudy.explain.measures.comparison.differences` or
+            :func:`drstudy.explain.measures.comparison.coverage`, one for each other map.
     """
     if rows["difference_lo"].isna().any():
         return "too few patients"
@@ -60,6 +63,7 @@ def verdict(rows: pd.DataFrame) -> str:
 
 
 def _number(value: float) -> str:
+    """One digit from 1 upwards, two below."""
     return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
 
 
@@ -67,8 +71,8 @@ def add_centre(display: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
     """The table of shares with one column more: the share less that of a centre prior, in percentage points.
 
     Args:
-        display: Of :func:`drstudy.explain.measures.localisation.readable`, with ``layer`` and ``region``.
-        parts: Of :func:`differences` on ``kind`` ``part``.
+        display: Result of :func:`shares`, with ``layer`` and ``region``.
+        parts: Result of :func:`drstudy.explain.measures.comparison.differences` on ``kind`` ``part``.
     """
     rows = parts[parts["against"].str.startswith("centre ")].to_dict("records")
     texts = {
@@ -88,8 +92,8 @@ def shares(
     """A summary for readers: percentages with intervals, and words where there is no number.
 
     Args:
-        summary: Of :func:`summarise`.
-        kinds: Of ``part``, ``mask`` and ``field``; the pointing game is shown with ``mask`` only.
+        summary: Result of :func:`drstudy.explain.measures.localisation.summarise`.
+        kinds: Any of ``part``, ``mask`` and ``field``; the pointing game is shown with ``mask`` only.
         regions: Only these; empty is all that are annotated in some eye.
     """
     rows = summary[summary["kind"].isin(kinds)]
@@ -136,7 +140,11 @@ def gain(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def faithfulness(found: pd.DataFrame) -> pd.DataFrame:
-    """The same for readers, one row a measure and map."""
+    """Insertion, deletion and ROAD for readers, one row per measure and map.
+
+    Args:
+        found: Result of :func:`drstudy.explain.checks.verdicts.faithful`.
+    """
     rows = []
     for row in found.to_dict("records"):
         sign = 1 if row["better"] == "more" else -1
@@ -156,7 +164,11 @@ def faithfulness(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def sanity(found: pd.DataFrame) -> pd.DataFrame:
-    """The same for readers; of the cascade its last stage, where no trained weight is left."""
+    """Checks of maps for readers. Of the cascade only the last stage is shown, where no trained weight is left.
+
+    Args:
+        found: Result of :func:`drstudy.explain.checks.verdicts.sane`.
+    """
     last = found["step"] == found.groupby(["method", "check"])["step"].transform("max")
     rows = []
     for row in found[last | (found["check"] != "random weights")].to_dict("records"):
@@ -173,7 +185,11 @@ def sanity(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def survivors(found: pd.DataFrame) -> str:
-    """One sentence that calls out the maps that survive a network without anything learnt."""
+    """One sentence that names the maps that stay alike in a network that has learnt nothing.
+
+    Args:
+        found: Result of :func:`drstudy.explain.checks.verdicts.sane`.
+    """
     last = found["step"] == found.groupby(["method", "check"])["step"].transform("max")
     ends = found[last & found["check"].isin(("random weights", "shuffled labels"))]
     called = [
@@ -199,7 +215,7 @@ def survivors(found: pd.DataFrame) -> str:
 
 
 def attention(differences: pd.DataFrame) -> pd.DataFrame:
-    """Differences of :func:`own_mask` or :func:`own_map` for readers: one row a pair (and map), one column a metric.
+    """Differences of :func:`drstudy.explain.measures.attention.own_mask` or :func:`drstudy.explain.measures.attention.own_map` for readers: one row per pair (and map), one column per metric.
 
     Enrichment is in times chance, everything else in percentage points.
     """
@@ -219,8 +235,8 @@ def attention_findings(masks: pd.DataFrame, maps: pd.DataFrame) -> list[str]:
     """One sentence a pair of lesions: does the map point at its own; computed, never typed.
 
     Args:
-        masks: Of :func:`own_mask`.
-        maps: Of :func:`own_map`, on heat inside the mask.
+        masks: Result of :func:`drstudy.explain.measures.attention.own_mask`.
+        maps: Result of :func:`drstudy.explain.measures.attention.own_map`, on heat inside the mask.
     """
     said = []
     chosen = masks[(masks["metric"] == "enrichment") & (masks["map"] == masks["label"])]

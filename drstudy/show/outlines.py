@@ -28,7 +28,7 @@ def overlay(image: np.ndarray, outlines: Sequence[Outline], side: int = OVERLAY_
 
     Args:
         image: (S, S, 3) uint8 RGB.
-        outlines: Of the eye.
+        outlines: Outlines of the eye.
         side: Smallest side of the result.
 
     Returns:

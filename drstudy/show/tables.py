@@ -185,7 +185,7 @@ def variance_parts(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame
     """Two reasons why a number could have been another, side by side, for what was trained more than once.
 
     Args:
-        table: From :func:`scores`.
+        table: Result of :func:`scores`.
         columns: Metrics and their headings.
 
     Returns:
@@ -201,10 +201,10 @@ def variance_parts(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame
 
 
 def display(table: pd.DataFrame, columns: dict[str, str], digits: int = 2) -> pd.DataFrame:
-    """A long table for readers: a row a run, a column a metric, ``value [lo, hi]``.
+    """A long table for readers: one row per run, one column per metric, ``value [lo, hi]``.
 
     Args:
-        table: From :func:`scores` or :func:`differences`.
+        table: Result of :func:`scores` or :func:`differences`.
         columns: Metric names and their headings, such as :data:`SUMMARY`.
         digits: After the point.
     """
@@ -278,6 +278,7 @@ def _long(run: ComparedRun, table: pd.DataFrame, resamples: int) -> pd.DataFrame
 
 
 def texts(table: pd.DataFrame, digits: int, scale: float = 1) -> list[str]:
+    """Numbers with intervals of a long table, with a dagger where some resample was undefined."""
     return [
         intervals.text(
             scale * row.value, scale * row.lo, scale * row.hi, digits, complete=row.n_valid == row.resamples
@@ -287,7 +288,7 @@ def texts(table: pd.DataFrame, digits: int, scale: float = 1) -> list[str]:
 
 
 def wide(rows: pd.DataFrame, index: str | list[str], columns: str) -> pd.DataFrame:
-    """Texts side by side, in the order of the rows."""
+    """The column ``text`` of a long table side by side, in the order of its rows."""
     order = rows[index].drop_duplicates()
     wide = rows.pivot(index=index, columns=columns, values="text").rename_axis(columns=None)
     return wide.loc[list(order) if isinstance(index, str) else list(order.itertuples(index=False, name=None))]

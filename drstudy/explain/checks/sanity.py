@@ -57,13 +57,13 @@ def cascade(
 
     Args:
         net: Not changed; a copy is.
-        x, method, target, layer, options: As :func:`drstudy.explain.methods.methods.explain`. The class stays the one explained at first.
-        seed: Of the random weights.
+        x, method, target, layer, options: As in :func:`drstudy.explain.methods.methods.explain`. The class stays the one explained at first.
+        seed: Seed of the random weights.
         trunk_stages: Number of groups into which the trunk's stages are put, from the last to the first.
         batch_size: Eyes at a time.
 
     Returns:
-        One row an eye and stage: ``image``, ``stage`` (what was randomised last; everything above it is random too), ``step``
+        One row per eye and stage: ``image``, ``stage`` (what was randomised last; everything above it is random too), ``step``
         (from 1), ``spearman``, ``ssim`` (see :func:`agreement`), ``method``. The last step has no trained weight.
     """
     import pandas as pd
@@ -89,7 +89,7 @@ def randomised(
     Args:
         net: Not changed.
         x: (N, 3, H, W), normalised, for the statistics.
-        seed: Of the weights.
+        seed: Seed of the weights.
         trunk_stages: See :func:`cascade`.
 
     Yields:
@@ -183,7 +183,7 @@ def equivariance(
     Arguments as :func:`cascade`. A fundus has no up, so a difference is not the eye's.
 
     Returns:
-        One row an eye and transform (:data:`TRANSFORMS`, both exact on pixels): ``image``, ``transform``, ``spearman``, ``ssim``,
+        One row per eye and transform (:data:`TRANSFORMS`, both exact on pixels): ``image``, ``transform``, ``spearman``, ``ssim``,
         ``method``. 1 is a map that turns along.
     """
     import pandas as pd
@@ -206,7 +206,7 @@ def agreement(a: np.ndarray, b: np.ndarray) -> pd.DataFrame:
         a, b: (N, h, w) float, signed, unscaled; of the same shape.
 
     Returns:
-        One row an eye: ``image``; ``spearman``, rank correlation over positions of the signed maps, -1..1; ``ssim``, structural
+        One row per eye: ``image``; ``spearman``, rank correlation over positions of the signed maps, -1..1; ``ssim``, structural
         similarity (Wang et al. 2004) of the positive parts, each scaled to its own 0..1, as a reader sees them. A flat map has no
         order: its rank correlation is missing.
 
@@ -245,13 +245,13 @@ def verdict(
     end is above 0; else it *is lost*, which is what randomised weights should do to it.
 
     Args:
-        table: Of :func:`cascade`, :func:`equivariance` or :func:`agreement`.
-        patients: Of each image, in the order of the maps; both eyes of a patient are drawn together.
-        resamples, seed: Of the bootstrap.
+        table: Result of :func:`cascade`, :func:`equivariance` or :func:`agreement`.
+        patients: Patient of each image, in the order of the maps; both eyes of a patient are drawn together.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
         by: Columns that name the groups; empty is one group.
 
     Returns:
-        A row a group, in their order: the group's columns, ``eyes`` (with a rank correlation), ``flat`` (without), ``spearman``,
+        One row per group, in their order: the group's columns, ``eyes`` (with a rank correlation), ``flat`` (without), ``spearman``,
         ``spearman_lo``, ``spearman_hi``, ``ssim``, ``ssim_lo``, ``ssim_hi``, ``verdict``.
     """
     import pandas as pd

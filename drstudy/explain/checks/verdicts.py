@@ -51,9 +51,9 @@ def choose(measured: pd.DataFrame, eyes: pd.DataFrame, most: int, seed: int) -> 
     """Eyes with an annotated lesion and a map that is not empty, at most so many, drawn evenly over the grades.
 
     Args:
-        measured: Of :func:`drstudy.explain.measures.comparison.prepare`.
+        measured: Result of :func:`drstudy.explain.measures.comparison.prepare`.
         eyes: Rows of a split, with ``image_id`` and ``grade``.
-        most, seed: Of :func:`drstudy.explain.methods.cam.choose_images`; ``most`` is at least 1.
+        most, seed: Arguments of :func:`drstudy.explain.methods.cam.choose_images`; ``most`` is at least 1.
     """
     from drstudy.explain.methods import cam
 
@@ -73,7 +73,7 @@ def several(
         x: (N, 3, S, S) normalised.
         compute: Precision of the trunk.
         costly: Also the pixel-level methods, and the finer ways that the network allows.
-        steps: Of integrated gradients.
+        steps: Number of steps of integrated gradients.
 
     Returns:
         Name to signed raw maps, (N, h, w): the CAM family, then the pixel-level methods, then ``finer: <way>``;
@@ -110,13 +110,13 @@ def faithful(
     """Insertion, deletion and ROAD of several maps, each beside a random map of the same eyes.
 
     Args:
-        net, x, target: As :func:`drstudy.explain.checks.faithfulness.measure`.
+        net, x, target: As in :func:`drstudy.explain.checks.faithfulness.measure`.
         raw: Name to maps.
-        patients: One an eye.
-        resamples, seed: Of the bootstrap over patients.
+        patients: One per eye.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        One row a measure and map: ``measure``, ``map``, ``better`` (``more`` or ``less``) and what
+        One row per measure and map: ``measure``, ``map``, ``better`` (``more`` or ``less``) and what
         :func:`drstudy.evaluation.statistics.paired` gives against the random map.
     """
     side = raw[REFERENCE].shape[-1]
@@ -147,15 +147,15 @@ def sane(
     """How alike a map stays when the weights become random, the labels were shuffled, the eye is turned.
 
     Args:
-        net, x, target: As :func:`drstudy.explain.checks.sanity.cascade`.
+        net, x, target: As in :func:`drstudy.explain.checks.sanity.cascade`.
         raw: Maps of ``net`` by name; those of :data:`SANITY_METHODS` are asked.
-        patients: One an eye.
+        patients: One per eye.
         others: Name (``shuffled labels``, ``seed 1``) to networks of the same backbone, of which the Grad-CAM of the
             same class is compared.
-        resamples, seed: Of the bootstrap over patients.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        One row a method, check and stage, with what :func:`drstudy.explain.checks.sanity.verdict` gives; ``step`` counts the
+        One row per method, check and stage, with what :func:`drstudy.explain.checks.sanity.verdict` gives; ``step`` counts the
         stages of the cascade.
     """
     rows = []
@@ -187,9 +187,9 @@ def beside_grad_cam(
     """Several maps against random ones on their own grids, and against Grad-CAM.
 
     Args:
-        measured: Of :func:`drstudy.explain.measures.comparison.prepare`.
+        measured: Result of :func:`drstudy.explain.measures.comparison.prepare`.
         grids: Name of a map to its (h, w).
-        patients, resamples, seed: As :func:`drstudy.explain.measures.comparison.differences`.
+        patients, resamples, seed: As in :func:`drstudy.explain.measures.comparison.differences`.
 
     Returns:
         Two tables of :func:`drstudy.explain.measures.comparison.differences`.

@@ -64,10 +64,10 @@ def measure(
         maps: (N, L, h, w) float, at least 0, unscaled.
         labels: L codes.
         image_ids: N names.
-        masks_of: Of :func:`drstudy.explain.measures.localisation.masks_of`.
+        masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
         patients: image_id to patient_id.
-        beside: Of :func:`drstudy.explain.measures.baselines.beside`.
-        tolerance: Of the pointing game, disc diameters.
+        beside: Result of :func:`drstudy.explain.measures.baselines.beside`.
+        tolerance: Tolerance of the pointing game, disc diameters.
 
     Returns:
         Rows of :func:`drstudy.explain.measures.comparison.prepare` for the masks of the labels: ``layer`` is the label whose
@@ -91,7 +91,7 @@ def conditions(table: pd.DataFrame, labels: Sequence[str], predicted: pd.DataFra
     """For which eyes each condition of each label's map holds.
 
     Args:
-        table: Of :func:`measure`.
+        table: Result of :func:`measure`.
         labels: Codes.
         predicted: Indexed by image_id, one bool column a label.
 
@@ -131,11 +131,11 @@ def confusion(
     """How the map of each lesion lies on the mask of each, with 95 % intervals from a bootstrap over patients.
 
     Args:
-        table: Of :func:`measure`.
+        table: Result of :func:`measure`.
         labels: Codes, in the order of rows and columns.
-        predicted: As :func:`conditions`.
+        predicted: As in :func:`conditions`.
         patients: image_id to patient_id.
-        resamples, seed: Of the bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         One row a ``map`` (label or baseline), ``mask`` and ``condition`` (baselines: ``all``): ``eyes`` measured, their
@@ -208,12 +208,12 @@ def own_mask(
     chance), ``aupr`` (less area).
 
     Args:
-        table: Of :func:`measure`.
-        labels, predicted, patients, resamples, seed: As :func:`confusion`.
+        table: Result of :func:`measure`.
+        labels, predicted, patients, resamples, seed: As in :func:`confusion`.
         condition: ``predicted`` (lesion i is) or ``present`` (all eyes that count).
 
     Returns:
-        One row a pair (``label``, ``against``), ``map`` (the label's own, then each baseline on the same eyes, those
+        One row per pair (``label``, ``against``), ``map`` (the label's own, then each baseline on the same eyes, those
         excepted where the baseline is 0) and ``metric``: ``eyes`` with both lesions and heat, ``patients``, ``own``, ``other`` and ``difference`` with
         interval; above 0 the map prefers its own mask. Pairs without an eye are left out.
 
@@ -298,11 +298,11 @@ def own_map(
     """Is HE better found by the map of HE than by the map of EX: two maps on the same mask of the same eyes.
 
     Args:
-        table, labels, predicted, patients, resamples, seed: As :func:`confusion`.
-        condition: Of the lesion whose mask it is: ``predicted`` or ``present``.
+        table, labels, predicted, patients, resamples, seed: As in :func:`confusion`.
+        condition: Condition of the lesion whose mask it is: ``predicted`` or ``present``.
 
     Returns:
-        One row a pair of maps (``label``, ``against``) and ``metric`` (of
+        One row per pair of maps (``label``, ``against``) and ``metric`` (of
         :data:`drstudy.explain.measures.comparison.HEADLINES`) on the mask of ``label``: ``eyes``, ``patients``, ``own``,
         ``other``, ``difference`` with interval; above 0 the lesion's own map is better.
 

@@ -82,7 +82,7 @@ def on_photograph(points: np.ndarray, crop: Crop, size: int) -> np.ndarray:
 
     Args:
         points: (V, 2) x, y in pixel edges of the study image.
-        crop: Of :meth:`drstudy.data.images.ImageStore.crop`.
+        crop: Result of :meth:`drstudy.data.images.ImageStore.crop`.
         size: Side of the study image.
 
     Returns:
@@ -95,7 +95,7 @@ def to_source(document: Mapping[str, Any]) -> dict[str, Any]:
     """The same document in pixels of the upright photographs, to 0.01 pixel.
 
     Args:
-        document: Of :func:`document`, also after reading it from a file.
+        document: Result of :func:`document`, also after reading it from a file.
     """
     images, crops = [], {}
     for image in document["images"]:

@@ -100,16 +100,16 @@ def differences(
     """Every score of one map minus that of another, on the same eyes.
 
     Args:
-        table: Of :func:`prepare`.
+        table: Result of :func:`prepare`.
         wanted: Pairs of names in the column ``layer``; see :func:`pairs`.
         patients: image_id to patient_id.
-        resamples, seed: Of the bootstrap over patients.
-        groups: As :func:`drstudy.explain.measures.localisation.summarise`.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
+        groups: As in :func:`drstudy.explain.measures.localisation.summarise`.
         metrics: Columns of ``table``.
-        kinds: Of ``mask`` and ``part``.
+        kinds: Any of ``mask`` and ``part``.
 
     Returns:
-        One row a pair, region, group and metric that has a number in some eye: ``layer``, ``against``,
+        One row per pair, region, group and metric that has a number in some eye: ``layer``, ``against``,
         ``kind``, ``region``, ``group``, ``metric`` and what :func:`drstudy.evaluation.statistics.paired` gives.
     """
     metrics, names = list(metrics), dict.fromkeys(name for pair in wanted for name in pair)
@@ -151,10 +151,10 @@ def coverage(
 
     Args:
         lesions: Second table of :func:`drstudy.explain.measures.localisation.measure`.
-        wanted, patients, resamples, seed: As :func:`differences`.
+        wanted, patients, resamples, seed: As in :func:`differences`.
 
     Returns:
-        One row a pair, region (a code, or ``lesion`` for all) and size (or ``all``): ``lesions``,
+        One row per pair, region (a code, or ``lesion`` for all) and size (or ``all``): ``lesions``,
         ``patients``, ``value`` (mean coverage over lesions, 0..1), ``other``, ``difference`` with interval.
     """
     columns = ["layer", "against", "region", "size", "lesions", "patients", "value", "other"]
@@ -189,7 +189,7 @@ def as_metrics(found: pd.DataFrame) -> dict[str, float]:
     """Flat metrics of all lesions together: ``aupr_lesion_<layer>_minus_centre`` with ``_lo`` and ``_hi``.
 
     Args:
-        found: Of :func:`differences` with :func:`pairs`, one group.
+        found: Result of :func:`differences` with :func:`pairs`, one group.
     """
     metrics = {}
     rows = found[(found["region"] == "lesion") & found["metric"].isin(HEADLINES)]

@@ -119,7 +119,7 @@ def regions(masks: Masks) -> dict[str, np.ndarray | None]:
     """Named masks that are measured one by one, overlaps and all.
 
     Args:
-        masks: Of one eye.
+        masks: Masks of the eye.
 
     Returns:
         (S, S) float 0..1, or ``None``: ``lesion`` (union of the annotated codes of :data:`LESIONS`),
@@ -138,7 +138,7 @@ def partition(named: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray | 
     """Cut the image into parts that do not overlap.
 
     Args:
-        named: Of :func:`regions`; at least one is annotated.
+        named: Result of :func:`regions`; at least one is annotated.
 
     Returns:
         The names of :data:`PARTITION`, each before the next where they overlap, to (S, S) float 0..1,
@@ -160,12 +160,12 @@ def measure_eye(
 
     Args:
         heat: (M, S, S) float, at least 0, at the size of the masks.
-        masks: Of the eye; ``FOV`` must be there.
-        tolerance: Of the pointing game, disc diameters; see :func:`drstudy.explain.measures.scores.disc_diameter` for eyes
+        masks: Masks of the eye; ``FOV`` must be there.
+        tolerance: Tolerance of the pointing game, disc diameters; see :func:`drstudy.explain.measures.scores.disc_diameter` for eyes
             without an outlined disc.
 
     Returns:
-        One row a map (column ``map``, 0 to M-1) and region: ``kind`` is ``part`` (of the partition), ``mask``
+        One row per map (column ``map``, 0 to M-1) and region: ``kind`` is ``part`` (of the partition), ``mask``
         (one by one) or ``field`` (``outside``); ``area`` and ``heat`` are shares in 0..1 (``heat`` inside a
         mask is the energy-based pointing game, Wang et al. 2020); ``hit`` is the pointing game, the chance
         that the map's maximum (ties drawn evenly) lies within the tolerance of the mask, and ``hit_chance``
@@ -173,7 +173,7 @@ def measure_eye(
         :meth:`drstudy.explain.measures.scores.Ranked.scores`, for lesions; ``status`` is ``measured``, ``empty mask``,
         ``no heat`` or ``not annotated``.
 
-        And one row a map and lesion of every code, as :func:`drstudy.explain.measures.scores.lesions`, with its
+        Second, one row per map and lesion of every code, as :func:`drstudy.explain.measures.scores.lesions`, with its
         ``region``; maps without heat are left out.
 
     Raises:
@@ -288,7 +288,7 @@ def measure(
         maps: Name (a layer, a method) to (N, h, w) float, at least 0; grids may differ.
         image_ids: N names.
         masks_of: Gives the masks of an image_id, square, at the size to measure at; see :func:`masks_of`.
-        tolerance: As :func:`measure_eye`.
+        tolerance: As in :func:`measure_eye`.
         beside: Further maps of one eye, from its number, name and masks; see
             :func:`drstudy.explain.measures.baselines.beside`.
 
@@ -324,13 +324,13 @@ def summarise(
     Args:
         table: Rows of :func:`measure`.
         patients: image_id to patient_id; both eyes of a patient are drawn together.
-        resamples: Of the bootstrap; cells of the same patients share their draws.
-        seed: Of the draws.
+        resamples: Number of resamples of the bootstrap; cells of the same patients share their draws.
+        seed: Seed of the draws.
         groups: image_id to a group, such as ``right`` and ``wrong``; ``None`` is one group, ``all``. Eyes
             without a group are left out.
 
     Returns:
-        One row a layer, kind, region and group, in the order of their first appearance: ``eyes`` measured and
+        One row per layer, kind, region and group, in the order of their first appearance: ``eyes`` measured and
         their ``patients``; the counts ``empty_mask``, ``no_heat`` and ``not_annotated``; and with ``_lo`` and
         ``_hi`` each: ``heat`` (mean share), ``enrichment`` (mean share over mean area share: 1 is chance),
         ``difference`` (mean share less mean area share: 0 is chance), ``hit`` (pointing game). ``area`` and
@@ -386,7 +386,7 @@ def as_metrics(summary: pd.DataFrame) -> dict[str, float]:
     """Flat metrics of the masks in :data:`HEADLINES` and of what lies outside the field of view.
 
     Args:
-        summary: Of :func:`summarise`, one group.
+        summary: Result of :func:`summarise`, one group.
 
     Returns:
         ``heat_lesion_<layer>`` with ``..._lo`` and ``..._hi``, so too ``enrichment`` and ``hit``;

@@ -46,7 +46,7 @@ class Regions:
     """What is outlined in one eye.
 
     Attributes:
-        masks: (L, S, S) bool, one a label; empty unless the label's status is ``outlined``.
+        masks: (L, S, S) bool, one per label; empty unless the label's status is ``outlined``.
         status: L of :data:`STATUS`.
     """
 
@@ -62,7 +62,7 @@ class Outline:
         label: Code of the lesion.
         score: Predicted probability of this lesion in the eye, 0..1; the same for all outlines of one lesion.
         area: Pixels of the study's image.
-        rings: (V, 2) float64 of x, y each, not closed, in pixel edges: the outer border, then one a hole.
+        rings: (V, 2) float64 of x, y each, not closed, in pixel edges: the outer border, then one per hole.
     """
 
     label: str
@@ -89,7 +89,7 @@ def regions(
         probabilities: (L,) predicted, 0..1.
         thresholds: (L,); a label is predicted where its probability is at least this.
         fov: (S, S) bool, the field of view at the size of the outlines.
-        cut: Share of each map's maximum, one for all or one a label (NaN: none is known, nothing is outlined); or
+        cut: Share of each map's maximum, one for all or one per label (NaN: none is known, nothing is outlined); or
             ``otsu``.
         smallest: Diameter of the smallest circle to be outlined, disc diameters (of the field of view's size,
             :data:`drstudy.explain.measures.scores.ASSUMED_DISC`: an eye to be read has no disc mask); 0 keeps all.
@@ -182,11 +182,11 @@ def fit_fractions(
         maps: (N, L, h, w) float, at least 0.
         labels: L codes.
         image_ids: N names.
-        masks_of: Of :func:`drstudy.explain.measures.localisation.masks_of`.
+        masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
         predicted: (N, L) bool.
 
     Returns:
-        One row a label: ``label``, ``eyes`` that had a say, ``fraction`` (of
+        One row per label: ``label``, ``eyes`` that had a say, ``fraction`` (of
         :data:`drstudy.explain.measures.scores.FRACTIONS`) and ``dice`` (mean over them, before small regions are dropped); NaN
         where no eye had a say.
 
@@ -219,12 +219,12 @@ def agreement(found: Regions, labels: Sequence[str], masks: Masks) -> pd.DataFra
     """The outlines of one eye against its masks, label by label.
 
     Args:
-        found: Of :func:`regions`.
+        found: Result of :func:`regions`.
         labels: L codes.
-        masks: Of the eye; ``FOV`` must be there.
+        masks: Masks of the eye; ``FOV`` must be there.
 
     Returns:
-        One row a label: ``label``, ``status``, ``present`` (True, False, or <NA> where not annotated), ``area`` (share
+        One row per label: ``label``, ``status``, ``present`` (True, False, or <NA> where not annotated), ``area`` (share
         of the field of view that is outlined), ``outlines`` and how many of them touch a true lesion of this kind
         (``outlines_right``), true ``lesions`` and how many of them an outline touches (``lesions_touched``; wide
         outlines touch many, read it beside ``area``), ``dice`` and ``iou`` (0 where a lesion that is there has no
@@ -303,7 +303,7 @@ def polygon(rings: Sequence[np.ndarray]) -> np.ndarray:
     by the even-odd rule the polygon is the region without its holes. Tools that know only polygons show the slit.
 
     Args:
-        rings: Of :func:`borders`: each has a vertex in the middle of every pixel side that it passes.
+        rings: Result of :func:`borders`: each has a vertex in the middle of every pixel side that it passes.
 
     Returns:
         (V, 2) float64 x, y; vertices in the middle of a straight line are dropped.

@@ -165,7 +165,7 @@ def explain_images(
         compute: Device, and the precision of the trunk; the maps themselves are float32 in any precision.
         rows: Which images, in which order; ``None`` is all.
         target: (N,) classes to explain; ``None`` explains the predicted ones (the paper's choice).
-        layers: As :func:`grad_cam`.
+        layers: As in :func:`grad_cam`.
         batch_size: Images at a time; on a CPU no more than ``net.trunk_batch``.
 
     Raises:
@@ -243,7 +243,7 @@ def choose_images(part: pd.DataFrame, max_images: int, seed: int) -> pd.DataFram
     Args:
         part: Rows of a split, with a column ``grade`` that may be missing.
         max_images: 0 is no limit.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         The chosen rows in their order, index reset.

@@ -137,7 +137,7 @@ def explain_many(
     Args:
         net: A grading network. Runs in evaluation mode; mode, ``.grad`` and hooks are as before afterwards, also after errors.
         x: (N, 3, H, W) float, normalised for this network; moved to its device batch by batch.
-        methods: Of :data:`METHODS`.
+        methods: Names from :data:`METHODS`.
         target: (N,) integer classes; ``None`` explains the predicted ones.
         layer: A name of ``net.cam_layers``, or the path of any module of ``net.net`` that runs once and gives
             (N, C, h, w); ``None`` is the last of ``net.cam_layers``, right before pooling.
@@ -196,7 +196,7 @@ def gradients(net: GradingNet, x: Tensor, target: Tensor | None, layers: Sequenc
     are in the tail the trunk runs without a graph (and in the caller's autocast); what is differentiated is float32.
 
     Args:
-        net, x, target: As :func:`explain_many`, one batch, on the network's device.
+        net, x, target: As in :func:`explain_many`, one batch, on the network's device.
         layers: Names of ``net.cam_layers`` or module paths.
     """
     with cam.evaluating(net), torch.enable_grad(), _recorded(net, layers) as box:

@@ -68,7 +68,7 @@ def label_scores(scored: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """AUC and average precision by label, filled on all eyes, hollow among those of grade 2 or more; ticks are chance.
 
     Args:
-        scored: Of :func:`drstudy.papers.lesions.tables.by_label`.
+        scored: Result of :func:`drstudy.papers.lesions.tables.by_label`.
         names: Network to its label.
     """
     labels = [label for label in dict.fromkeys(scored["label"]) if label != "all labels"]
@@ -138,7 +138,7 @@ def decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Sensitivity and specificity of each decision with intervals; diamonds are what the paper prints, decision not stated.
 
     Args:
-        decided: Of :func:`drstudy.papers.lesions.tables.decisions`.
+        decided: Result of :func:`drstudy.papers.lesions.tables.decisions`.
         names: Network to its label.
     """
     kinds = decided[["network", "rule"]].drop_duplicates().to_dict("records")
@@ -186,7 +186,7 @@ def attention_matrix(
     Cells with fewer than :data:`drstudy.show.heatmaps.FEWEST_SHOWN` eyes show their number in grey and no colour.
 
     Args:
-        table: Of :func:`drstudy.explain.measures.attention.confusion`.
+        table: Result of :func:`drstudy.explain.measures.attention.confusion`.
         metric: ``enrichment`` and ``aupr_over_chance`` are coloured around chance, ``hit`` and ``heat`` from 0 up.
         conditions: One panel each.
         baselines: Which baselines follow as further rows, on all eyes.
@@ -295,11 +295,11 @@ def choose_outlined(agreements: pd.DataFrame) -> pd.DataFrame:
     No eye is shown twice; ties go to the first ``image_id`` and label. The order of the rows does not matter.
 
     Args:
-        agreements: Of :func:`drstudy.explain.measures.outlines.agreement`, of several eyes, with ``image_id`` and
+        agreements: Result of :func:`drstudy.explain.measures.outlines.agreement`, of several eyes, with ``image_id`` and
             ``probability``.
 
     Returns:
-        One row a case that there is: ``case``, ``image_id``, ``label``, ``probability``, ``dice``, ``status``.
+        One row per case that there is: ``case``, ``image_id``, ``label``, ``probability``, ``dice``, ``status``.
     """
     eyes = agreements.dropna(subset="present").sort_values(["image_id", "label"], ignore_index=True)
     present, outlined = eyes["present"].astype(bool), eyes["status"] == outlines.OUTLINED
@@ -329,9 +329,9 @@ def outlined(
     """A page of eyes: photograph, true lesions and predicted outlines on grey; the lesion of the case in a wide line.
 
     Args:
-        cases: Of :func:`choose_outlined`.
-        images: (S, S, 3) uint8 RGB, one a case.
-        masks: Of the eyes.
+        cases: Result of :func:`choose_outlined`.
+        images: (S, S, 3) uint8 RGB, one per case.
+        masks: Masks of each eye.
         found: Outlines of the eyes, of :func:`drstudy.explain.measures.outlines.trace`.
         labels: Which lesions are drawn.
     """

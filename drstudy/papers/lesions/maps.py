@@ -57,7 +57,7 @@ QUESTIONS = {"chance": tuple(baselines.NAMES), "five grades": (GRADE, DISEASE)}
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """Maps of many eyes, one a lesion, at the layer before pooling.
+    """Maps of many eyes, one per lesion, at the layer before pooling.
 
     Attributes:
         raw: (N, L, h, w) float32, signed, unscaled: in units of the lesion's logit.
@@ -144,8 +144,8 @@ def measure(
         maps: Name to (N, h, w), at least 0; blind maps are on the grid of the first.
         data: Photographs, at the size of the masks.
         eyes: ``image_id``, ``patient_id``, ``row``.
-        masks_of: Of :func:`drstudy.explain.measures.localisation.masks_of`.
-        seed: Of the random maps.
+        masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
+        seed: Seed of the random maps.
 
     Returns:
         Rows of :func:`drstudy.explain.measures.comparison.prepare`.
@@ -167,10 +167,11 @@ def differences(
     """The map of each lesion on its own masks, and all together on all lesions, less other maps of the same eyes.
 
     Args:
-        table: Of :func:`measure`; lesions' maps are named by their codes.
+        table: Result of :func:`measure`; lesions' maps are named by their codes.
         codes: Lesions.
         question: ``chance`` (the four blind maps) or ``five grades``.
-        patients, resamples, seed: Of the bootstrap.
+        patients: image_id to patient_id.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         Rows of :func:`drstudy.explain.measures.comparison.differences` with the headline scores; without interval below five patients.
@@ -199,11 +200,11 @@ def outline(
     """Outlines of every eye by each of :data:`CUTS`, and how they agree with the masks.
 
     Args:
-        maps: Of the eyes.
+        maps: Maps of the eyes.
         codes: L lesions.
         thresholds: (L,); a lesion that is not called has no outline.
         fractions: (L,) of :func:`drstudy.explain.measures.outlines.fit_fractions`.
-        masks_of: Of :func:`drstudy.explain.measures.localisation.masks_of`.
+        masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
 
     Returns:
         Cut to image_id to outlines; and rows of :func:`drstudy.explain.measures.outlines.agreement` with ``cut, image_id, probability``.
@@ -223,12 +224,12 @@ def outline(
 def outlined(
     agreements: pd.DataFrame, patients: Mapping[str, str], resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Outlines counted: a row a cut and lesion.
+    """Outlines counted: one row per cut and lesion.
 
     Args:
-        agreements: Of :func:`outline`.
+        agreements: Result of :func:`outline`.
         patients: image_id to patient_id.
-        resamples, seed: Of the bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         ``cut, label, present`` and ``outlined`` (of these eyes), ``absent`` and ``false_alarms`` (of these), ``area`` (mean share of the

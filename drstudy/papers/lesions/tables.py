@@ -41,8 +41,8 @@ def truth(grade: pd.Series, labels: pd.DataFrame, codes: Sequence[str], decision
 
     Args:
         grade: Int64, may be missing.
-        labels: Of the same eyes in the same order, a column a code.
-        codes, decision: As :func:`signs`.
+        labels: Labels of the same eyes in the same order, one column per code.
+        codes, decision: As in :func:`signs`.
 
     Returns:
         (N,) 1, 0 or NaN.
@@ -59,9 +59,9 @@ def decision_scores(
     """One score a decision, rule and eye.
 
     Args:
-        probabilities: Of :func:`drstudy.papers.lesions.training.probabilities`, of any networks and splits.
+        probabilities: Result of :func:`drstudy.papers.lesions.training.probabilities`, of any networks and splits.
         grades: ``image_id, patient_id, split, grade, p0..p4`` of the network of five grades, or ``None``.
-        labels: Of :func:`drstudy.data.labels.read`.
+        labels: Result of :func:`drstudy.data.labels.read`.
         codes: Lesions.
 
     Returns:
@@ -107,7 +107,7 @@ def thresholds(
 
     Args:
         probabilities, scores: With validation rows; others are not looked at.
-        labels: Of :func:`drstudy.data.labels.read`.
+        labels: Result of :func:`drstudy.data.labels.read`.
         codes: Lesions.
         specificity: Wanted of decisions.
 
@@ -163,10 +163,10 @@ def by_label(
     """Scores of every label by network, on all eyes and on those of grade 2 or more; see :func:`drstudy.evaluation.multilabel.evaluate`.
 
     Args:
-        probabilities: Of the eyes to be scored.
-        fitted: Of :func:`thresholds`.
+        probabilities: Probabilities of the eyes to be scored.
+        fitted: Result of :func:`thresholds`.
         labels, codes: As there.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         Long: ``network, group, label, metric, value, lo, hi, n_valid, present, absent, patients_present``.
@@ -194,7 +194,7 @@ def by_label(
 
 
 def called(probabilities: pd.DataFrame, fitted: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
-    """Which lesions one network calls: bool, by ``image_id``, a column a code."""
+    """Which lesions one network calls: bool, by ``image_id``, one column per code."""
     rows = probabilities.set_index("image_id")
     (network,) = rows["network"].unique()
     at = dict(zip(codes, lesion_thresholds(fitted, network, codes)))
@@ -205,9 +205,9 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
     """Sensitivity, specificity and AUC of each decision, and each paired with that of the network of five grades.
 
     Args:
-        scores: Of :func:`decision_scores`, of the eyes to be scored.
-        fitted: Of :func:`thresholds`.
-        resamples, seed: Of the patient bootstrap; all networks share the resamples.
+        scores: Result of :func:`decision_scores`, of the eyes to be scored.
+        fitted: Result of :func:`thresholds`.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws; all networks share the resamples.
 
     Returns:
         Long: ``network, decision, rule, metric, value, lo, hi, n_valid, present, absent, threshold, printed``, and with the network of
@@ -267,9 +267,9 @@ def as_metrics(
     ``<score>_<label>_minus_grades``.
 
     Args:
-        scored: Of :func:`by_label`.
-        decided: Of :func:`decisions`.
-        located: Of :func:`drstudy.papers.lesions.maps.differences` with the question ``five grades``.
+        scored: Result of :func:`by_label`.
+        decided: Result of :func:`decisions`.
+        located: Result of :func:`drstudy.papers.lesions.maps.differences` with the question ``five grades``.
         network, rule: Which.
     """
     found = {}
@@ -289,8 +289,8 @@ def claims(decided: pd.DataFrame, beyond: pd.DataFrame, network: str, rule: str)
     """What the ledger looks up: ``quantity, value, lo, hi``.
 
     Args:
-        decided: Of :func:`decisions`.
-        beyond: Of :func:`drstudy.papers.lesions.maps.differences` with the question ``chance``.
+        decided: Result of :func:`decisions`.
+        beyond: Result of :func:`drstudy.papers.lesions.maps.differences` with the question ``chance``.
         network, rule: Which.
 
     Returns:
@@ -309,7 +309,7 @@ def claims(decided: pd.DataFrame, beyond: pd.DataFrame, network: str, rule: str)
 
 
 def display_labels(scored: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Scores for readers: a row a network and label, with intervals; ``AUC within`` is among eyes of grade 2 or more."""
+    """Scores for readers: one row per network and label, with intervals; ``AUC within`` is among eyes of grade 2 or more."""
     columns = {"auc": "AUC", "ap": "average precision", "f1": "F1"}
     columns |= {"sensitivity": "sensitivity", "specificity": "specificity"}
     rows = []
@@ -357,7 +357,7 @@ def findings(located: pd.DataFrame) -> list[str]:
     """Does learning lesions localise better than learning grades, a sentence a lesion and score; computed, never typed.
 
     Args:
-        located: Of :func:`drstudy.papers.lesions.maps.differences` with the question ``five grades``.
+        located: Result of :func:`drstudy.papers.lesions.maps.differences` with the question ``five grades``.
     """
     sentences = []
     for row in located.to_dict("records"):
@@ -374,7 +374,7 @@ def findings(located: pd.DataFrame) -> list[str]:
 
 
 def display_located(located: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences for readers: a row a map and rival, points of percent with intervals."""
+    """Paired differences for readers: one row per map and rival, points of percent with intervals."""
     shown = located.assign(
         text=[
             intervals.difference(*intervals.of(row, "difference", 100)) for row in located.to_dict("records")

@@ -29,12 +29,12 @@ def count_parameters(layers: Sequence[Conv | Pool], side: int, before_dense: Poo
 
     Args:
         layers: In order; the input has three channels.
-        side: Of the square input, pixels.
+        side: Side of the square input, pixels.
         before_dense: Pooling before the dense head; ``None`` is RAM's mean and one linear unit.
 
     Returns:
-        ``convolutions`` (layers), ``last_map`` (its side), ``weights``, ``untied_biases`` (one a channel and
-        position), ``tied_biases`` (one a channel, for comparison), ``head``, ``total`` (with the untied).
+        ``convolutions`` (layers), ``last_map`` (its side), ``weights``, ``untied_biases`` (one per channel and
+        position), ``tied_biases`` (one per channel, for comparison), ``head``, ``total`` (with the untied).
     """
     channels, found = 3, dict.fromkeys(("convolutions", "weights", "untied_biases", "tied_biases"), 0)
     for layer in layers:
@@ -54,7 +54,7 @@ def count_parameters(layers: Sequence[Conv | Pool], side: int, before_dense: Poo
 
 
 def parameters() -> pd.DataFrame:
-    """The four counts of RAM: a row a network, with ``printed`` (millions) and ``agrees`` (to the printed
+    """The four counts of RAM: one row per network, with ``printed`` (millions) and ``agrees`` (to the printed
     digit)."""
     rows = {
         name: count_parameters(layers, SIDE, pool) | {"printed": printed}

@@ -97,8 +97,8 @@ def scores(
         data: Images and split.
         right: Whether an image_id is a right eye.
         compute: Device and precision of the features; the blend itself is fitted in float32 on the CPU.
-        tta: As :func:`pooled`.
-        seed: Of the blend's weights and batches.
+        tta: As in :func:`pooled`.
+        seed: Seed of the blend's weights and batches.
 
     Returns:
         ``image_id, patient_id, split, grade, score``.

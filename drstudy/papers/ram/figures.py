@@ -23,7 +23,7 @@ def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Squared error and kappa by epoch on validation, one line a network and size.
 
     Args:
-        history: ``network, size, epoch, loss, val_loss, val_qwk``, one row an epoch.
+        history: ``network, size, epoch, loss, val_loss, val_qwk``, one row per epoch.
         names: Network to its label.
     """
     figure, axes = figures.new_figure(1, 2, 9, 3.4)
@@ -70,7 +70,7 @@ def agreement_by_size(agreement: pd.DataFrame, names: Mapping[str, str]) -> Figu
     """Quadratic weighted kappa by size of the photograph, with intervals; hollow is rounding, filled are fitted cuts.
 
     Args:
-        agreement: Of :func:`drstudy.papers.ram.tables.agreement`.
+        agreement: Result of :func:`drstudy.papers.ram.tables.agreement`.
         names: Network to its label.
     """
     figure, axes = figures.new_figure(1, 1, 7.5, 3.6)
@@ -109,8 +109,8 @@ def maps_panel(
         photographs: E, (S, S, 3) uint8.
         signed: Column title to E maps (S, S), in grades; all on one scale.
         printed: Column title to E maps (S, S) that were scaled one by one, drawn in jet as the paper does.
-        masks: Of the eyes.
-        labels: Of the eyes.
+        masks: Masks of each eye.
+        labels: Labels of the eyes.
     """
     import matplotlib as mpl
 
@@ -154,7 +154,7 @@ def network_panel(
     """:func:`maps_panel` for the first eye of the grades 0, 2 and 4 (the next higher or lower where there is none).
 
     Args:
-        kinds: Of :func:`drstudy.papers.ram.maps.kinds`.
+        kinds: Result of :func:`drstudy.papers.ram.maps.kinds`.
         network: Whose maps.
         eyes: ``image_id, grade, row`` of the maps, in their order.
         images: (M, S, S, 3) uint8.
@@ -183,10 +183,10 @@ def network_panel(
 
 
 def localisation_dots(summary: pd.DataFrame, region: str) -> Figure:
-    """Heat on a structure as times chance, and the pointing game beside its own chance, one row a kind of map.
+    """Heat on a structure as times chance, and the pointing game beside its own chance, one row per kind of map.
 
     Args:
-        summary: Of :func:`drstudy.explain.measures.localisation.summarise`.
+        summary: Result of :func:`drstudy.explain.measures.localisation.summarise`.
         region: Its mask.
     """
     rows = summary[(summary["kind"] == "mask") & (summary["region"] == region)].reset_index(drop=True)

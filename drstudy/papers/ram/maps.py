@@ -132,7 +132,7 @@ def explain(
     """Maps and scores of many eyes.
 
     Args:
-        net: As :func:`ram`; its ``input_size`` is the side of the photographs.
+        net: As in :func:`ram`; its ``input_size`` is the side of the photographs.
         images: (M, S, S, 3) uint8 RGB, may be memory-mapped.
         image_ids: One for each of ``rows``.
         rows: Which images.
@@ -164,10 +164,10 @@ def explain_all(
     """:func:`explain` for every network that has maps, and how well each map accounts for its score.
 
     Args:
-        trained: Of :func:`drstudy.papers.ram.training.train`; baselines are left out, as no map sees through their dense head.
-        images: As :func:`explain`.
+        trained: Result of :func:`drstudy.papers.ram.training.train`; baselines are left out, as no map sees through their dense head.
+        images: As in :func:`explain`.
         eyes: ``image_id``, ``row``.
-        compute, tta: As :func:`explain`.
+        compute, tta: As in :func:`explain`.
 
     Returns:
         Maps by network and size, and a table: ``network, size, cells`` (of a map's side), ``eyes``, ``largest_gap`` (of score and
@@ -201,7 +201,7 @@ def kinds(maps: Mapping[tuple[str, int], ScoreMaps]) -> dict[str, ScoreMaps]:
     """Everything that is compared, by name: each network's maps, ``fused``, and as the paper scales and fuses them.
 
     Args:
-        maps: Of :func:`explain_all`. The paper's fusion is of the two smallest sizes (128 and 256, never 512).
+        maps: Result of :func:`explain_all`. The paper's fusion is of the two smallest sizes (128 and 256, never 512).
 
     Returns:
         ``<network> <size>`` and ``<network> <size> scaled``; with two sizes or more ``<network> fused`` and ``<network> fused as
@@ -365,14 +365,14 @@ def differences(
     """Whether one kind of map lies on a structure more than another, on the same eyes: paired, with intervals over patients.
 
     Args:
-        measured: Of :func:`measure`.
+        measured: Result of :func:`measure`.
         pairs: Names of two maps, the second is subtracted from the first; eyes count where both could be measured.
         regions: Masks of :func:`drstudy.explain.measures.localisation.regions`.
         patients: image_id to patient_id.
-        resamples, seed: Of the bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        A row a region, quantity and pair (``heat``, share of the map inside the structure, and ``hit``, the pointing game): ``map``, ``minus``,
+        One row per region, quantity and pair (``heat``, share of the map inside the structure, and ``hit``, the pointing game): ``map``, ``minus``,
         ``region``, ``quantity``, ``eyes``, ``patients``, ``value``, ``lo``, ``hi``; no interval below
         :data:`drstudy.evaluation.statistics.FEWEST_PATIENTS` patients.
     """

@@ -62,11 +62,11 @@ def timing(timed: pd.DataFrame, seed: int, resamples: int = 2000) -> pd.DataFram
     """Training time of RAM against its baseline, from turns taken side by side.
 
     Args:
-        timed: Of :func:`drstudy.papers.ram.training.time_side_by_side`.
-        seed, resamples: Of a bootstrap over the turns.
+        timed: Result of :func:`drstudy.papers.ram.training.time_side_by_side`.
+        seed, resamples: Seed of the draws of a bootstrap over the turns, and number of its resamples.
 
     Returns:
-        A row a kind of net: ``kind``, ``baseline`` and ``ram`` (median seconds a 1,000 images), ``value`` (percent saved, the median over
+        One row per kind of net: ``kind``, ``baseline`` and ``ram`` (median seconds a 1,000 images), ``value`` (percent saved, the median over
         turns) with ``lo`` and ``hi``, ``printed`` (from the seconds that the paper prints).
     """
     wide = timed.pivot(index="round", columns="network", values="seconds_per_1000_images")
@@ -112,8 +112,8 @@ def agreement(
     """Agreement of scores with grades on test, rounded and by cuts fitted on validation.
 
     Args:
-        table: Of :func:`with_both_sizes`.
-        resamples, seed: Of the patient bootstrap.
+        table: Result of :func:`with_both_sizes`.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         ``network, size, cuts, metric, value, lo, hi, n_valid``, and the fitted cuts by network and size.
@@ -132,11 +132,11 @@ def agreement(
 
 
 def display_agreement(agreement: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Kappa for readers: a row a network and size; ``QWK, rounded`` and ``QWK, fitted cuts`` with intervals.
+    """Kappa for readers: one row per network and size; ``QWK, rounded`` and ``QWK, fitted cuts`` with intervals.
 
     Args:
-        agreement: Of :func:`agreement`.
-        names: Of :func:`names`.
+        agreement: Result of :func:`agreement`.
+        names: Result of :func:`names`.
     """
     kappa = agreement[agreement["metric"] == "qwk"]
     texts = intervals.column(kappa)
@@ -153,8 +153,8 @@ def comparisons(
     """Paired differences of kappa on test: each size minus the one before, both minus the better single, RAM minus its baseline.
 
     Args:
-        table: Of :func:`with_both_sizes`.
-        fitted: Of :func:`agreement`; the cuts of all.
+        table: Result of :func:`with_both_sizes`.
+        fitted: Result of :func:`agreement`; the cuts of all.
 
     Returns:
         ``comparison`` (``size``, ``sizes together`` or ``head``), ``a``, ``size_a``, ``b``, ``size_b``, ``metric``, ``value``, ``lo``,
@@ -205,10 +205,10 @@ def blended(
     """Kappa of the blend of both eyes beside that of the single eye, and their paired difference, on test.
 
     Args:
-        table: Of :func:`with_both_sizes`.
+        table: Result of :func:`with_both_sizes`.
         networks: Name and size of each network.
         both: Scores of :func:`drstudy.papers.ram.blend.scores`, one for each of them.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         ``network, size, eyes`` (``single``, ``both``, ``both minus single``), ``value, lo, hi``; cuts are fitted on validation.
@@ -238,7 +238,7 @@ def findings(differences: pd.DataFrame) -> list[str]:
     """What was asked of pairs of maps and what was measured, a sentence a row; computed, never typed.
 
     Args:
-        differences: Of :func:`drstudy.papers.ram.maps.differences`.
+        differences: Result of :func:`drstudy.papers.ram.maps.differences`.
     """
     sentences = []
     for row in differences.to_dict("records"):
@@ -264,7 +264,7 @@ def _points(row: Mapping[str, float], **options: str) -> str:
 
 
 def readable(differences: pd.DataFrame) -> pd.DataFrame:
-    """:func:`drstudy.papers.ram.maps.differences` of one region for readers: one row a pair, in points of percent with intervals."""
+    """:func:`drstudy.papers.ram.maps.differences` of one region for readers: one row per pair, in points of percent with intervals."""
     shown = differences.assign(
         text=[_points(row, form="(to)", missing="-") for row in differences.to_dict("records")]
     )

@@ -18,7 +18,7 @@ def most_accurate(mean_recall: float, shares: Sequence[float]) -> float:
 
     Args:
         mean_recall: Mean over the grades, 0 to 1.
-        shares: Of the images by grade, summing to 1.
+        shares: Shares of the images by grade, summing to 1.
     """
     left, found = mean_recall * len(shares), 0.0
     for share in sorted(shares, reverse=True):
@@ -36,7 +36,7 @@ def macro_reading(table2: pd.DataFrame, counts: Sequence[int], half_unit: float 
         half_unit: Rounding of print, taken in favour of the reading.
 
     Returns:
-        A row a network: ``most_accurate``, the greatest accuracy over five grades at that mean recall;
+        One row per network: ``most_accurate``, the greatest accuracy over five grades at that mean recall;
         ``if_plain``, what it must be if the printed accuracy is it; ``if_one_vs_rest``, what it must be if
         the printed one is the mean of five one-against-rest accuracies A, which is (5 A - 3) / 2;
         ``possible``.

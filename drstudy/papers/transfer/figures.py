@@ -36,10 +36,10 @@ def choose_cases(predictions: pd.DataFrame) -> pd.DataFrame:
     Ties go to the first ``image_id``. The order of the rows does not matter.
 
     Args:
-        predictions: One row an eye: ``image_id``, ``grade`` (may be missing), ``p0`` to ``p4``.
+        predictions: one row per eye: ``image_id``, ``grade`` (may be missing), ``p0`` to ``p4``.
 
     Returns:
-        One row a case, in the order right, borderline, wrong, certain: ``case``, ``image_id`` (empty where
+        One row per case, in the order right, borderline, wrong, certain: ``case``, ``image_id`` (empty where
         there is no such eye), ``grade``, ``predicted``, ``confidence``, ``margin`` and ``note``: why there is
         none, or where the rule gave way.
     """
@@ -128,7 +128,7 @@ def implied_prevalence(arithmetic: pd.DataFrame, counts: Sequence[int]) -> Figur
     """Share of positives that each printed row implies, with the range of rounding, against the share at each cut.
 
     Args:
-        arithmetic: Of :func:`drstudy.papers.transfer.tables.paper_arithmetic`.
+        arithmetic: Result of :func:`drstudy.papers.transfer.tables.paper_arithmetic`.
         counts: Images by grade.
     """
     figure, axes = figures.new_figure(1, 1, 7.5, 2.6)
@@ -169,7 +169,7 @@ def figure4(image: np.ndarray, heat: np.ndarray, masks: Masks, title: str = "") 
     Args:
         image: (S, S, 3) uint8 RGB.
         heat: (S, S), at least 0, unscaled.
-        masks: Of the eye; may be empty.
+        masks: Masks of the eye; may be empty.
         title: Above all panels.
 
     Returns:

@@ -19,7 +19,7 @@ def exposure(dealt: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> dic
     """How far the folds leak, in rows, each counted under the first that holds.
 
     Args:
-        dealt: From :func:`drstudy.papers.transfer.training.deal`.
+        dealt: Result of :func:`drstudy.papers.transfer.training.deal`.
         duplicates: Pairs ``image_id_a, image_id_b``.
 
     Returns:
@@ -47,7 +47,7 @@ def compare(fits: Sequence[CrossFit], resamples: int, seed: int) -> pd.DataFrame
 
     Args:
         fits: The honest one among them.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         Long: ``way``; ``rows``, ``own`` (what such a study would print) or ``new patients``; ``what``, ``score``,
@@ -74,7 +74,7 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     """The effect of leaks, for readers.
 
     Args:
-        table: Of :func:`compare`.
+        table: Result of :func:`compare`.
 
     Returns:
         One row per way of dealing and kind of rows: the QWK, that of the honest networks on the same rows, and the differences
@@ -105,7 +105,7 @@ def describe(table: pd.DataFrame, metric: str = "qwk") -> list[str]:
     is left of that on new patients. Training again, first, shows what chance alone does.
 
     Args:
-        table: From :func:`compare`.
+        table: Result of :func:`compare`.
         metric: One of its metrics.
     """
     differences = table[(table["what"] == "difference") & (table["metric"] == metric)].set_index(

@@ -63,10 +63,10 @@ def compare(
         ablations: Records of notebook 03: the paper's recipe first, then with one setting changed each; or none.
         maps: Records of notebook 05.
         split: The record of notebook 02.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        Long, a row an oddity and metric: ``paper`` and ``changed`` are the two settings, ``paper_value`` and
+        Long, one row per oddity and metric: ``paper`` and ``changed`` are the two settings, ``paper_value`` and
         ``changed_value`` what they give, ``value`` the second minus the first with ``lo`` and ``hi``. Without runs
         these are missing and ``note`` says why. It also names differences no larger than another seed makes.
 

@@ -87,7 +87,7 @@ def maps(
         net: A grading network with ``input_size``, on the device of ``compute``.
         images: (M, S, S, 3) uint8 RGB.
         rows: (N,) which of them.
-        eyes: Of :func:`severe`, in the order of ``rows``.
+        eyes: Result of :func:`severe`, in the order of ``rows``.
         compute: Device and precision of the trunk.
         layer: One of ``net.cam_layers``.
         batch_size: Images at a time.
@@ -121,11 +121,11 @@ def test(table: pd.DataFrame, eyes: pd.DataFrame, resamples: int, seed: int) -> 
 
     Args:
         table: First table of :func:`drstudy.explain.measures.localisation.measure` on :func:`maps`.
-        eyes: Of :func:`severe`.
-        resamples, seed: Of the bootstrap over patients.
+        eyes: Result of :func:`severe`.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        One row a comparison of :data:`COMPARISONS` and region: eyes ``asked``, ``eyes`` and ``patients`` with heat in
+        One row per comparison of :data:`COMPARISONS` and region: eyes ``asked``, ``eyes`` and ``patients`` with heat in
         both maps (nothing may speak for a class) and the region annotated,
         ``value`` and ``other`` (mean shares of the two; of matched eyes less the area's), their ``difference``
         and its ``effect`` (Cohen's d of paired values), each with ``_lo`` and ``_hi``. Comparisons without an

@@ -44,7 +44,7 @@ def table2(table: pd.DataFrame) -> pd.DataFrame:
     """The paper's Table 2 for every cut, and below it the paper's own rows.
 
     Args:
-        table: From :func:`drstudy.show.tables.scores`.
+        table: Result of :func:`drstudy.show.tables.scores`.
 
     Returns:
         Long, with ``positive`` (what counts as positive), its ``prevalence`` among the test images (none for
@@ -71,7 +71,7 @@ def table2(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def table2_display(long: pd.DataFrame) -> pd.DataFrame:
-    """:func:`table2` for readers: a row a network and cut, percentages with 95 % intervals."""
+    """:func:`table2` for readers: one row per network and cut, percentages with 95 % intervals."""
     share = (100 * long["prevalence"]).map(": {:.1f} % of images".format, na_action="ignore").fillna("")
     rows = long.assign(text=tables.texts(long, 1, scale=100), positive=long["positive"] + share)
     found = tables.wide(rows, ["positive", "label"], "quantity")
@@ -79,7 +79,7 @@ def table2_display(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def recipe_deviations(runs: Sequence[ComparedRun]) -> pd.DataFrame:
-    """Where each recipe is not the paper's: a row a setting, a column a run, ``=`` where it is the paper's.
+    """Where each recipe is not the paper's: one row per setting, one column per run, ``=`` where it is the paper's.
 
     What is compared is the recipe that really ran and the weights that were really used, not what was asked for.
     """
@@ -95,7 +95,7 @@ def paper_arithmetic() -> pd.DataFrame:
     """Which positive cut the paper's rows could have, by their own arithmetic (*spec* A5).
 
     Returns:
-        A row a network: ``implied`` share of positives, its range from the rounding of print (``lo``,
+        One row per network: ``implied`` share of positives, its range from the rounding of print (``lo``,
         ``hi``), and for each cut K ``sd_geK``, the distance of that range from the cut's share in the paper's
         data in standard deviations of a random test set (0 inside the range), and ``accuracy_geK``, the
         accuracy that its sensitivity and specificity imply there. ``nearest`` is the cut of least distance.
@@ -133,9 +133,9 @@ def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_mis
     """What the paper reads off its maps (*spec* A6), each with what is measured here; computed, never typed.
 
     Args:
-        summary: Of :func:`drstudy.explain.measures.localisation.summarise` over all eyes.
+        summary: Result of :func:`drstudy.explain.measures.localisation.summarise` over all eyes.
         layer: At which layer.
-        by_outcome, by_miss: Of :func:`drstudy.explain.measures.localisation.summarise` with :func:`drstudy.explain.measures.localisation.outcome` and :func:`drstudy.explain.measures.localisation.missed` as groups; may be
+        by_outcome, by_miss: Result of :func:`drstudy.explain.measures.localisation.summarise` with :func:`drstudy.explain.measures.localisation.outcome` and :func:`drstudy.explain.measures.localisation.missed` as groups; may be
             empty.
     """
 

@@ -53,14 +53,14 @@ def deal(
     :func:`drstudy.data.dataset.load` refuses a split that does.
 
     Args:
-        images: ``image_id, patient_id, grade``, one row an image.
+        images: ``image_id, patient_id, grade``, one row per image.
         way: One of :data:`WAYS`.
         folds: 2 or more.
-        seed: Of the draw and the deal.
+        seed: Seed of the draw and the deal.
         duplicates: Pairs ``image_id_a, image_id_b`` that ``patient`` keeps on one side.
 
     Returns:
-        One row a dealt row: ``image`` (its place in ``images``), ``image_id, patient_id, grade, fold``. As many rows as
+        One row per dealt row: ``image`` (its place in ``images``), ``image_id, patient_id, grade, fold``. As many rows as
         images; each image once, except for ``row``, where rare grades come several times and common ones not always.
 
     Raises:
@@ -93,7 +93,7 @@ class CrossFit:
 
     Attributes:
         way: One of :data:`WAYS`.
-        dealt: From :func:`deal`.
+        dealt: Result of :func:`deal`.
         own: Predictions of the dealt rows, in their order, each by the network that was not trained on its fold.
         new: Predictions of the validation images by the network of every fold.
 
@@ -127,8 +127,8 @@ def cross_fit(way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, co
 
     Args:
         way: As given to :func:`deal`.
-        dealt: Of it, with the images of ``data.part("train")``.
-        data: Of :meth:`drstudy.data.dataset.Dataset.without_test`.
+        dealt: Its result, with the images of ``data.part("train")``.
+        data: Result of :meth:`drstudy.data.dataset.Dataset.without_test`.
         recipe: Its sampler gives way to :data:`OVERSAMPLER`, or to none where the rows are oversampled already.
         compute: Device and precision.
     """
@@ -163,7 +163,7 @@ def shuffle_labels(data: Dataset, seed: int) -> Dataset:
 
     Args:
         data: Not changed.
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
     """
     table = data.table.copy()
     train = table.index[table["split"] == "train"]
@@ -178,9 +178,9 @@ def shuffled(model: records.Record, compute: Compute, seed: int) -> GradingNet:
     One view an image and :data:`SHUFFLED_EPOCHS` epochs at most: it is trained for its maps and not for its score.
 
     Args:
-        model: Of notebook 03.
+        model: Record of notebook 03.
         compute: Device; precision of the training.
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
     """
     made = model.parameters().model_copy(update={"frozen_bn": "eval"})
     data = shuffle_labels(load(records.load(made.audit)), seed)

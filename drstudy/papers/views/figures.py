@@ -18,8 +18,8 @@ def by_views(table: pd.DataFrame, colour: str) -> Figure:
     """Metrics by number of views (above) and their paired differences to fresh views (below), with 95 % intervals.
 
     Args:
-        table: Of :func:`drstudy.papers.views.tables.compare`.
-        colour: Of the backbone.
+        table: Result of :func:`drstudy.papers.views.tables.compare`.
+        colour: Colour of the backbone.
     """
     names = [name for name in METRICS if name in set(table["metric"])]
     order = list(table["views"].unique())

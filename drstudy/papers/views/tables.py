@@ -38,9 +38,9 @@ def compare(
     patients, not the training.
 
     Args:
-        predictions: Of :class:`drstudy.papers.views.training.Trained`, with :data:`FRESH` among its keys.
-        resamples, seed: Of the patient bootstrap, the same resamples for all.
-        names: Of the metrics.
+        predictions: Predictions of :class:`drstudy.papers.views.training.Trained`, with :data:`FRESH` among its keys.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws; the same resamples for all.
+        names: Names of the metrics.
 
     Returns:
         Long: ``views, what`` (``score`` or ``difference`` to fresh), ``metric, value, lo, hi, n_valid``, and ``least, greatest``
@@ -128,7 +128,7 @@ def _difference(row) -> str:
 
 
 def display(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """:func:`compare` for readers: a row a number of views, texts with intervals; ``what`` is ``score`` or ``difference``."""
+    """:func:`compare` for readers: one row per number of views, texts with intervals; ``what`` is ``score`` or ``difference``."""
     rows = table[table["what"] == what]
     texts = rows.assign(text=intervals.column(rows, DIGITS))
     wide = texts.pivot(index="views", columns="metric", values="text").loc[rows["views"].unique()]
@@ -142,8 +142,8 @@ def costs(seconds: pd.DataFrame, epochs: int) -> pd.DataFrame:
     """What each number of views costs, seconds, medians over the seeds.
 
     Args:
-        seconds: Of :class:`drstudy.papers.views.training.Trained`.
-        epochs: Of a training.
+        seconds: Seconds of :class:`drstudy.papers.views.training.Trained`.
+        epochs: Number of epochs of a training.
 
     Returns:
         Indexed by views: ``trunk, prepare, epoch, training`` (preparation and all epochs) and ``times faster`` (fresh views' training over

@@ -39,7 +39,7 @@ class Trained:
 
     Attributes:
         predictions: Number of views to predictions on validation after the last epoch, a table a seed.
-        seconds: One row a seed and number of views: ``seed, views, trunk, prepare, epoch``. ``trunk`` is the time inside the
+        seconds: one row per seed and number of views: ``seed, views, trunk, prepare, epoch``. ``trunk`` is the time inside the
             frozen trunk and ``prepare`` that of the whole store, in a run of notebook 03 (training, validation and test images,
             each pass taken as long as the mean one here); of fresh views, ``trunk`` is of all epochs and ``prepare`` 0. ``epoch`` is the
             median of an epoch, validation included.
