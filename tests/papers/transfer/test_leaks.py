@@ -221,3 +221,16 @@ def test_table_for_readers_has_one_line_a_way_and_rows():
         "–",
     ]
     assert (found.loc[1:3].drop(columns=["rows", "folds by"]) == "0.50 [0.25, 0.75]").all(axis=None)
+
+
+def test_shuffled_labels_are_the_training_split_s_only(coloured_eyes):
+    data = coloured_eyes()
+    shuffled = training.shuffle_labels(data, 3)
+    train = data.table["split"] == "train"
+    pd.testing.assert_frame_equal(shuffled.table[~train], data.table[~train])
+    assert (shuffled.table.loc[train, "grade"] != data.table.loc[train, "grade"]).any()
+    assert sorted(shuffled.table.loc[train, "grade"]) == sorted(data.table.loc[train, "grade"])
+    pd.testing.assert_frame_equal(shuffled.table.drop(columns="grade"), data.table.drop(columns="grade"))
+    assert shuffled.table["grade"].dtype == data.table["grade"].dtype
+    pd.testing.assert_frame_equal(shuffled.table, training.shuffle_labels(data, 3).table)
+    assert not shuffled.table.equals(training.shuffle_labels(data, 4).table)

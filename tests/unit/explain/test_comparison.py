@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drstudy.evaluation import statistics
 from drstudy.explain.measures import baselines, comparison, localisation, scores
 from drstudy.papers.transfer import shift
 from drstudy.show import map_tables
@@ -138,38 +137,6 @@ def test_draws_of_a_baseline_become_their_mean(measured):
     np.testing.assert_allclose(one[one["image_id"] == "cl"][["heat", "hit", "aupr"]].iloc[0], expected)
     np.testing.assert_allclose(table["iou_fixed"].dropna(), scores.iou(table["dice_fixed"].dropna()))
     assert not set(localisation.CURVE) & set(table)
-
-
-def test_paired_differences_equal_a_bootstrap_row_by_row():
-    random = np.random.default_rng(1)
-    patient = np.repeat(list("abcdefgh"), 2)[:15]
-    first, second = random.normal(1, 1, (15, 1)), random.normal(0, 1, (15, 1))
-    first[3] = second[7] = np.nan
-    found = statistics.paired(first, second, patient, 400, 5)
-    gap, names = (first - second)[:, 0], np.unique(patient)
-    means, effects = [], []
-    for drawn in statistics.resample_counts(patient, 400, 5):
-        rows_ = np.concatenate([np.repeat(gap[patient == name], n) for name, n in zip(names, drawn)])
-        rows_ = rows_[~np.isnan(rows_)]
-        means.append(rows_.mean())
-        effects.append(rows_.mean() / rows_.std(ddof=1))
-    known = gap[~np.isnan(gap)]
-    assert found["eyes"][0] == 13
-    assert found["difference"][0] == pytest.approx(known.mean())
-    assert found["effect"][0] == pytest.approx(known.mean() / known.std(ddof=1))
-    ends = [found[name][0] for name in ("difference_lo", "difference_hi", "effect_lo", "effect_hi")]
-    np.testing.assert_allclose(
-        ends, [*np.percentile(means, (2.5, 97.5)), *np.percentile(effects, (2.5, 97.5))]
-    )
-
-
-def test_paired_differences_of_few_patients_have_no_interval():
-    first = np.array([[1.0, np.nan]] * 8)
-    found = statistics.paired(first, first * 0, np.repeat(list("abcd"), 2), 50, 0)
-    assert found["difference"][0] == 1
-    assert np.isnan(found["difference_lo"][0])
-    assert found["eyes"].tolist() == [8, 0]
-    assert np.isnan(found["difference"][1])
 
 
 def test_verdicts_and_numbers_for_readers():

@@ -395,7 +395,7 @@ def test_files_hold_what_was_outlined_and_nothing_of_an_earlier_run(tmp_path):
 def test_a_failed_write_leaves_the_earlier_file(tmp_path, monkeypatch):
     drawings.export(tmp_path, {"a": []}, ["HE"], store())
     before = (tmp_path / "outlines.json").read_text()
-    monkeypatch.setattr(outlines.json, "dumps", lambda content: 1 / 0)
+    monkeypatch.setattr(drawings.json, "dumps", lambda content: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         drawings.export(tmp_path, {"a": [box_outline(10, 20, 6, 4)]}, ["HE"], store())
     assert (tmp_path / "outlines.json").read_text() == before

@@ -10,7 +10,6 @@ from torch import nn
 
 from drstudy.explain.checks import sanity
 from drstudy.models import nets
-from drstudy.papers.transfer import training
 
 TARGET = np.array([0, 3, 1])
 
@@ -180,19 +179,6 @@ def test_agreement_of_known_maps():
     assert (found["ssim"].to_numpy()[1:] < 0.5).all()
     with pytest.raises(ValueError, match="cannot be compared"):
         sanity.agreement(a, a[:3])
-
-
-def test_shuffled_labels_are_the_training_split_s_only(coloured_eyes):
-    data = coloured_eyes()
-    shuffled = training.shuffle_labels(data, 3)
-    train = data.table["split"] == "train"
-    pd.testing.assert_frame_equal(shuffled.table[~train], data.table[~train])
-    assert (shuffled.table.loc[train, "grade"] != data.table.loc[train, "grade"]).any()
-    assert sorted(shuffled.table.loc[train, "grade"]) == sorted(data.table.loc[train, "grade"])
-    pd.testing.assert_frame_equal(shuffled.table.drop(columns="grade"), data.table.drop(columns="grade"))
-    assert shuffled.table["grade"].dtype == data.table["grade"].dtype
-    pd.testing.assert_frame_equal(shuffled.table, training.shuffle_labels(data, 3).table)
-    assert not shuffled.table.equals(training.shuffle_labels(data, 4).table)
 
 
 @pytest.mark.parametrize(
