@@ -20,14 +20,14 @@ def main() -> None:
     import torch
 
     from drstudy.core import devices
-    from drstudy.models import nets
+    from drstudy.models import folding, nets
 
     compute = devices.setup("cpu", "auto", given.threads, 0)
     x = torch.randn(given.batch, 3, given.size, given.size).contiguous(memory_format=torch.channels_last)
     for backbone in ("efficientnet_lite0", "densenet121")[: 1 if given.quick else 2]:
         net = nets.build(backbone)
         net.freeze()
-        plain = nets.folded(net, given.size, compute.dtype).trunk
+        plain = folding.folded(net, given.size, compute.dtype).trunk
         compiled = torch.compile(plain, options={"freezing": True})
 
         def passed(trunk) -> torch.Tensor:

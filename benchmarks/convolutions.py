@@ -27,6 +27,7 @@ def main() -> None:
     import torch
 
     from drstudy.core import devices
+    from drstudy.models import folding
     from drstudy.models import nets as backbones
     from drstudy.models.convolutions import PointwiseConv, SameConv
 
@@ -67,8 +68,8 @@ def main() -> None:
             patch.object(type(nets["ours"]), "join_activations", lambda self: None),
         ):
             nets["other"] = network(backbone)
-            trunks = {"other": backbones.folded(nets["other"], SIZE, compute.dtype).trunk}
-        trunks["ours"] = backbones.folded(nets["ours"], SIZE, compute.dtype).trunk
+            trunks = {"other": folding.folded(nets["other"], SIZE, compute.dtype).trunk}
+        trunks["ours"] = folding.folded(nets["ours"], SIZE, compute.dtype).trunk
         h = features(trunks["ours"]).to(compute.dtype)
         h = h.repeat(-(-given.batch // len(h)), 1, 1, 1)[: given.batch]
         h = h.contiguous(memory_format=torch.channels_last)

@@ -73,13 +73,13 @@ def kappa_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]
 
 
 def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None:
-    import torch
 
-    from drstudy.core import devices, params
+    from drstudy.core import devices
     from drstudy.data import images
     from drstudy.data.dataset import Dataset
     from drstudy.models import nets as backbones
-    from drstudy.training import features, loop, prediction, sampling
+    from drstudy.papers.transfer import params
+    from drstudy.training import features, grading, loop, networks, prediction, sampling
 
     recipe = params.FineTuning(
         backbone=backbone,
@@ -103,18 +103,18 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
         rows.tail(1).assign(split=split) for split in ("validation", "test")
     ]  # must be there; never looked at
     data = Dataset(store.images, pd.concat([rows, *others]), store.folder.name)
-    net = loop.build(recipe, data, compute)
+    net = networks.build(recipe, data, compute)
     start = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         cached = features.open_features(net, data, recipe, compute)
+        cached.prepare()
     stored = time.perf_counter() - began
-    scaler, task = torch.amp.GradScaler("cpu", enabled=False), loop.CLASSIFICATION
-    optimiser = task.optimiser(net, recipe)
+    task = grading.Grading(net, cached, recipe, compute)
     numbers = iter(range(1, 10**6))
 
     def ours() -> None:
-        loop._train_epoch(net, cached, optimiser, scaler, task, recipe, compute, next(numbers))
+        loop.train_epoch(task, next(numbers))
 
     # --- the others
     grades = files["grade"].to_numpy(dtype=int)
@@ -140,7 +140,7 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
         pixels = store.images[test["row"].to_numpy()]
         probabilities = prediction.predict(one.eval(), pixels, devices.Compute("cpu", "fp32"), SIZE)
         tables[name] = prediction.frame(test, probabilities)
-        kappas[name] = loop.qwk(test["grade"].to_numpy(int), probabilities.argmax(1))
+        kappas[name] = grading.qwk(test["grade"].to_numpy(int), probabilities.argmax(1))
     for name in nets:
         difference = kappa_difference(tables["ours"], tables[name])
         compared[name] = {"qwk_ours": kappas["ours"], "qwk_other": kappas[name], **difference}

@@ -29,7 +29,7 @@ def main() -> None:
     from drstudy.core import devices
     from drstudy.data import phantom
     from drstudy.explain.methods import cam
-    from drstudy.models import nets
+    from drstudy.models import nets, norms
     from drstudy.training import transforms
 
     compute = devices.setup("cpu", "fp32", given.threads, 0)
@@ -43,7 +43,7 @@ def main() -> None:
         net.to(memory_format=torch.channels_last)
         if weights == "none":
             x = [transforms.to_input(images[:16], SIZE, net.mean, net.std)]
-            nets.calibrate_norms(net, lambda x=x: iter(x))
+            norms.calibrate(net, lambda x=x: iter(x))
             net.eval()
         chosen = {"one layer": list(net.cam_layers)[-1:]}
         if len(net.cam_layers) > 1:

@@ -33,13 +33,12 @@ def main() -> None:
         os.environ[name] = str(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["DRSTUDY_DATA"] = scratch
-        import torch
 
-        from drstudy.core import devices, params
+        from drstudy.core import devices
         from drstudy.data import images, phantom
         from drstudy.data.dataset import Dataset
-        from drstudy.training import features, prediction
-        from drstudy.training import loop as training
+        from drstudy.papers.transfer import params
+        from drstudy.training import features, grading, networks, prediction
 
         count = given.images + given.test
         config = phantom.PhantomConfig(n_patients=-(-count // 2), size=256, seed=11, distribution="mild")
@@ -63,21 +62,19 @@ def main() -> None:
         sides, nets, stored = {}, {}, {}
         for precision in ("fp32", "bf16"):
             compute = devices.setup("cpu", precision, given.threads, 0)
-            net = nets[precision] = training.build(recipe, data, compute)
+            net = nets[precision] = networks.build(recipe, data, compute)
             with contextlib.redirect_stdout(io.StringIO()):
                 cached = features.open_features(net, data, recipe, compute)
+                cached.prepare()
             stored[precision] = cached.seconds
-            task, scaler = training.CLASSIFICATION, torch.amp.GradScaler("cpu", enabled=False)
-            fixed = net, cached, task.optimiser(net, recipe), scaler, task, recipe, compute
-
-            sides[precision] = epochs(fixed)
+            sides[precision] = epochs(grading.Grading(net, cached, recipe, compute))
         seconds, _ = alternate(sides, given.epochs, time.process_time)
         tables, kappas = {}, {}
         for precision, net in nets.items():
             pixels = store.images[test["row"].to_numpy()]
             found = prediction.predict(net, pixels, devices.Compute("cpu", precision), SIZE)
             tables[precision] = prediction.frame(test, found)
-            kappas[precision] = training.qwk(test["grade"].to_numpy(int), found.argmax(1))
+            kappas[precision] = grading.qwk(test["grade"].to_numpy(int), found.argmax(1))
         difference = kappa_difference(tables["bf16"], tables["fp32"])
         report(
             "precision efficientnet_lite0, bf16 against fp32",
@@ -96,12 +93,12 @@ def main() -> None:
         )
 
 
-def epochs(fixed: tuple):
+def epochs(task):
     """A function that trains one epoch more each time it is called."""
     from drstudy.training import loop
 
     numbers = itertools.count(1)
-    return lambda: loop._train_epoch(*fixed, next(numbers))
+    return lambda: loop.train_epoch(task, next(numbers))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from drstudy.core import params, records
+from drstudy.core import records
+from drstudy.papers.transfer import params
 
 EYEPACS_SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)
 
@@ -56,7 +57,7 @@ def fine_tuning(
     pd.concat([predictions, validation]).to_csv(run.path("predictions.csv"), index=False)
     history(seed).to_csv(run.path("history.csv"), index=False)
     run.metric(parameters_total=7_000_000, parameters_trainable=1_000_000, weights_used=weights_used)
-    run.metric(recipe=params.SHORT if short else params.FULL, epochs=recipe.epochs, views=recipe.views)
+    run.metric(recipe=records.SHORT if short else records.FULL, epochs=recipe.epochs, views=recipe.views)
     run.metric(seconds_trunk=12.5, seconds_per_epoch=3.25, best_epoch=2)
     run.finish()
     return records.load(run.folder)

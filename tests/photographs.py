@@ -4,6 +4,8 @@ files."""
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -56,3 +58,71 @@ def eyepacs(root: Path, n_patients: int, size: int = 120, grades=None) -> pd.Dat
     table = pd.DataFrame({"image": names, "level": levels})
     table.to_csv(root / "trainLabels.csv", index=False)
     return table
+
+
+def stored(tmp_path: Path, pictures: dict[str, bytes], size: int = 128):
+    """A store of named files and its manifest; names like ``3_left`` give patient and eye."""
+    from drstudy.data import images, manifest
+
+    rows = []
+    for name, content in pictures.items():
+        path = tmp_path / f"{name}.jpeg"
+        path.write_bytes(content)
+        patient, _, eye = name.partition("_")
+        eye = eye if eye in ("left", "right") else ""
+        rows.append(
+            {
+                "image_id": name,
+                "path": str(path),
+                "patient_id": patient,
+                "eye": eye,
+                "grade": 0,
+                "source": "t",
+            }
+        )
+    table = manifest.build(rows)
+    return images.build(table, size, workers=1, folder=tmp_path / "stores"), table
+
+
+def scaled(picture: np.ndarray, factor: float) -> np.ndarray:
+    """The picture, lighter or darker by a factor."""
+    return np.clip(picture * factor, 0, 255).astype(np.uint8)
+
+
+def folder_of(root: Path, files: dict[str, bytes]) -> pd.DataFrame:
+    """Write files and return a manifest of them."""
+    from drstudy.data import manifest
+
+    root.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+        rows.append({"image_id": Path(name).stem, "path": str(root / name), "grade": 0, "source": "folder"})
+    return manifest.build(rows)
+
+
+def bomb(side: int) -> bytes:
+    """A PNG that says it is side x side and holds no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+EYE = photograph(1)
+GOOD = encoded(EYE)
+BROKEN = {
+    "truncated": (GOOD[: len(GOOD) // 2], "truncated file"),
+    "cut head": (GOOD[:10], "cannot be opened|not an image"),
+    "empty": (b"", "empty file"),
+    "text": (b"no image at all, only words", "not an image"),
+    "html": (b"<html>quota exceeded</html>", "not an image"),
+    "black": (encoded(np.zeros((300, 300, 3), np.uint8)), "all black"),
+    "nearly black": (encoded(np.full((300, 300, 3), 6, np.uint8)), "all black"),
+    "bomb": (bomb(50_000), "2500 megapixels, more than"),
+    "large": (bomb(9_000), "81 megapixels, more than MAX_MEGAPIXELS 50"),
+    "short png": (encoded(EYE, "PNG")[:2000], "truncated|cannot be decoded"),
+}
+"""Files that cannot be used (the content, and what the message must match)."""

@@ -17,16 +17,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drstudy.core import devices, params, paths
-from drstudy.core.params import Parameters
+from drstudy.core import devices, paths
+from drstudy.core.params import Checked, Parameters
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 RUN_ID = "DRSTUDY_RUN_ID"
+SHORT, FULL = "without_pretraining", "full"
+"""The metric ``recipe`` of a record: whether the settings of ``WITHOUT_PRETRAINING`` held."""
+
 NOT_OUTPUTS = ("run.json", "executed.ipynb", "failure.json")
 NOT_OUTPUT_FOLDERS = ("checkpoints", "tensorboard")
+
+
+TRAININGS: list[dict[str, Any]] = []
+"""Each training of this process that the trained-model store knows: ``key, recipe, code``; ``run.json`` lists them."""
 
 
 class RecordError(RuntimeError):
@@ -131,6 +138,7 @@ class Run:
             "metrics": self.metrics,
             "inputs": self._inputs,
             "outputs": self.outputs(),
+            "trainings": TRAININGS,
             "git": git_state(),
             "packages": devices.packages(),
             "device": str(self.device) if self.device else "CPU",
@@ -174,7 +182,7 @@ class Record:
     def recipe(self) -> dict[str, Any]:
         """UPPER_CASE parameters of the recipe that really ran, of a notebook that trains a network: :attr:`params`, but with the
         weights that were used, and where these were none with the settings of ``WITHOUT_PRETRAINING``."""
-        short = self.params["WITHOUT_PRETRAINING"] if self.metrics.get("recipe") == params.SHORT else {}
+        short = self.params["WITHOUT_PRETRAINING"] if self.metrics.get("recipe") == SHORT else {}
         return self.params | short | {"WEIGHTS": self.metrics["weights_used"]}
 
     @property
@@ -199,11 +207,13 @@ class Record:
             )
         return path
 
-    def parameters(self) -> Parameters:
-        """The parameters as their class."""
-        from drstudy.core.params import BY_NOTEBOOK
+    def parameters(self, cls: type[Checked]) -> Checked:
+        """The parameters of that run as the class of its notebook.
 
-        return BY_NOTEBOOK[self.data["notebook"]].check(self.params)
+        Raises:
+            drstudy.core.params.ParameterError: If they are no valid parameters of that class.
+        """
+        return cls.check(self.params)
 
 
 def load(folder: str | os.PathLike[str]) -> Record:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from drstudy.core import paths, records
+from drstudy.core.names import SPLITS
 from drstudy.data import images, splits
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,16 @@ class Dataset:
 
     Attributes:
         images: (N, S, S, 3) uint8 RGB, memory-mapped.
-        table: One row an image of the split: ``image_id, patient_id, grade, split, row`` (its place in ``images``).
+        table: One row per image of the split: ``image_id, patient_id, grade, split, row`` (its place in ``images``), and a float
+            column for each further target.
         key: What made the store.
+        targets: Columns of ``table`` that a network may learn; in all but ``grade``, NaN is *unknown* (not annotated), never 0.
     """
 
     images: np.ndarray
     table: pd.DataFrame
     key: str
+    targets: tuple[str, ...] = ("grade",)
 
     def part(self, split: str) -> pd.DataFrame:
         """Rows of one split, or of ``all``, in the order of the split file.
@@ -51,7 +54,39 @@ class Dataset:
         """
         train, validation = self.part("train"), self.part("validation")
         table = pd.concat([train, validation, train.assign(split="test")], ignore_index=True)
-        return Dataset(self.images, table, self.key)
+        return replace(self, table=table)
+
+    def with_targets(self, targets: pd.DataFrame) -> Dataset:
+        """The same images with further targets.
+
+        Args:
+            targets: ``image_id`` and one numeric column per target; the column's name is the target's. NaN, and images that are not in
+                it, are unknown.
+
+        Raises:
+            ValueError: If an image stands in it twice, a name is taken already, or a value is no finite number.
+        """
+        _check_targets(targets, self.table.columns)
+        names = [name for name in targets.columns if name != "image_id"]
+        wide = targets.set_index("image_id")[names].astype(float).reindex(self.table["image_id"])
+        table = self.table.assign(**{name: wide[name].to_numpy() for name in names})
+        return replace(self, table=table, targets=(*self.targets, *names))
+
+
+def _check_targets(targets: pd.DataFrame, taken: Iterable[str]) -> None:
+    """Refuse targets that would be joined wrongly or silently become something else."""
+    if "image_id" not in targets or targets["image_id"].duplicated().any():
+        raise ValueError("Targets need a column image_id with each image once.")
+    for name in targets.columns.drop("image_id"):
+        if name in taken:
+            raise ValueError(
+                f"A target cannot be named {name!r}: the table of images has a column of that name."
+            )
+        values = pd.to_numeric(targets[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+        if np.isinf(values).any() or (np.isnan(values) & targets[name].notna().to_numpy()).any():
+            raise ValueError(
+                f"Target {name!r} has values that are no finite numbers; leave out what is not annotated (NaN)."
+            )
 
 
 def load(audit: records.Record) -> Dataset:

@@ -43,7 +43,7 @@ class Header:
         width, height: Pixels, after EXIF rotation.
         format: As Pillow names it (``JPEG``, ``PNG``, ...).
         mode: As Pillow names it (``RGB``, ``L``, ``CMYK``, ...).
-        bits: Of a channel: 1, 8 or 16.
+        bits: Bits of a channel: 1, 8 or 16.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         file_bytes: Size of the file.
         notes: What a reader should know although the file is used, as (problem, action) pairs.
@@ -80,7 +80,7 @@ def header(content: bytes, suffix: str, max_megapixels: float) -> Header:
 
     Args:
         content: The whole file.
-        suffix: Of its name, such as ``.jpeg``; another format inside is noted, not refused.
+        suffix: Suffix of its name, such as ``.jpeg``; another format inside is noted, not refused.
         max_megapixels: More is refused as a possible decompression bomb.
 
     Raises:
@@ -132,7 +132,7 @@ def pixels(content: bytes, head: Header, reduce: int = 1) -> np.ndarray:
 
     Args:
         content: The whole file.
-        head: Of :func:`header`.
+        head: Result of :func:`header`.
         reduce: 1, 2, 4 or 8: each pixel then stands for ``reduce`` x ``reduce`` of the file (the JPEG
             decoder's own scaling).
 

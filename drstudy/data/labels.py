@@ -1,22 +1,27 @@
 """Lesions as labels of a whole photograph: present, absent, or not annotated.
 
-A label is derived from a lesion mask by a minimum area, or read from the source or from a table. What nobody looked for is not absent:
-it stays unknown, and no loss and no score counts it.
+A label is derived from a lesion mask by a minimum area, or read from the source or from a table. A lesion that was not
+annotated is not absent: its label stays unknown, and no loss and no score counts it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from drstudy.core import paths, records
+from drstudy.core.names import FIELD
 from drstudy.data import images, manifest
 
 MASKS, MANIFEST = "masks", "manifest"
 """Where labels come from, beside a CSV."""
+
+MEASURED, ABSENT, NOT_ANNOTATED = "measured", "absent", "not annotated"
+"""What is known of a structure in a photograph; see :func:`status`."""
 
 
 class LabelError(ValueError):
@@ -30,11 +35,12 @@ def read(audit: records.Record, codes: Sequence[str], origin: str, least_area: f
         audit: Record of notebook 01.
         codes: Lesions, such as ``MA``.
         origin: ``masks``, ``manifest`` or the path of a CSV.
-        least_area: Of ``masks``, as a share of the field of view.
+        least_area: Area from which a mask counts as present, as a share of the field of view; used with ``masks``.
 
     Returns:
-        One row an image of ``split.csv``, in its order: ``image_id``, and a column a code, Int64: 1 present, 0 absent, ``<NA>`` not
-        annotated; from masks also ``area_<CODE>``, the share of the field of view that the mask covers (NaN where it is not known).
+        One row per image of ``split.csv``, in its order: ``image_id``, and one column per code, Int64: 1 present, 0 absent,
+        ``<NA>`` not annotated. From masks also ``area_<CODE>``, the share of the field of view that the mask covers (NaN
+        where it is not known).
 
     Raises:
         LabelError: If the CSV is missing, lacks a column, has another value or names none of the photographs.
@@ -42,7 +48,7 @@ def read(audit: records.Record, codes: Sequence[str], origin: str, least_area: f
     names = pd.read_csv(audit.path("split.csv"), dtype=str)["image_id"]
     table = manifest.read(audit.path("manifest.csv")).set_index("image_id").loc[names]
     if origin == MASKS:
-        found = from_areas(areas(audit, table, codes), codes, least_area)
+        found = from_areas(areas(audit, names, codes), codes, least_area)
     elif origin == MANIFEST:
         columns = {code: table.get(f"lesion_{code}", pd.Series(pd.NA, table.index)) for code in codes}
         found = pd.DataFrame(columns).astype("Int64")
@@ -57,7 +63,7 @@ def store_of(audit: records.Record) -> images.ImageStore:
 
 
 def from_areas(share: pd.DataFrame, codes: Sequence[str], least_area: float) -> pd.DataFrame:
-    """The rule: present from ``least_area`` on, absent below it, unknown where the area is.
+    """Labels from areas: present from ``least_area`` on, absent below it, unknown where the area is unknown.
 
     A mask below the least area, like a stray pixel of an annotator's brush, counts as absent.
 
@@ -65,7 +71,7 @@ def from_areas(share: pd.DataFrame, codes: Sequence[str], least_area: float) -> 
         share: ``area_<CODE>``, NaN where not annotated.
 
     Returns:
-        A column a code, Int64, and then those of ``share``.
+        One column per code, Int64, and then those of ``share``.
     """
     labels = {}
     for code in codes:
@@ -74,40 +80,101 @@ def from_areas(share: pd.DataFrame, codes: Sequence[str], least_area: float) -> 
     return pd.DataFrame(labels, index=share.index).join(share)
 
 
-def areas(audit: records.Record, table: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
+def areas(audit: records.Record, image_ids: Sequence[str], codes: Sequence[str]) -> pd.DataFrame:
     """Share of the field of view that each lesion covers, measured at the size of the image store.
-
-    Without a mask file a lesion has no area where the manifest says that it is absent, or where other photographs of the source have
-    such files (a data set ships none for a lesion that an eye has not); else nothing is known of it.
 
     Args:
         audit: Record of notebook 01.
-        table: Rows of its manifest by ``image_id``.
+        image_ids: N photographs of its manifest.
         codes: Lesions.
 
     Returns:
-        ``area_<CODE>`` by ``image_id``, 0 to 1, NaN where not annotated.
+        ``area_<CODE>`` by ``image_id``, 0 to 1: 0 where the lesion is absent, NaN where it was not annotated. See
+        :func:`status` for the rule.
     """
-    store = store_of(audit)
-    files = {code: table.get(f"mask_{code}", pd.Series("", table.index)) != "" for code in codes}
-    elsewhere = {code: there.groupby(table["source"]).transform("any") for code, there in files.items()}
-    rows = []
-    for image_id, row in table.iterrows():
-        masks = images.load_masks(row, store.crop(image_id), (*codes, "FOV"), store.image_size, coverage=True)
-        field = masks["FOV"] >= 0.5 if "FOV" in masks else images.fov_mask(store.images[store.row(image_id)])
-        found = {}
+    read_masks, rows = mask_reader(audit, codes), []
+    for image_id in image_ids:
+        eye = read_masks(image_id)
+        rows.append({f"area_{code}": _share(eye.masks[code], eye.field) for code in codes})
+    return pd.DataFrame(rows, index=pd.Index(image_ids, name="image_id"))
+
+
+def _share(mask: np.ndarray | None, field: np.ndarray) -> float:
+    return np.nan if mask is None else mask[field].sum(dtype=np.float64) / field.sum()
+
+
+def status(whole: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
+    """What is known of each structure in each photograph. This is the one rule for masks that are not there.
+
+    - ``measured``: there is a mask file.
+    - ``absent``: there is no file, and the manifest says that the structure is absent (``lesion_<CODE>`` is 0). If the
+      manifest says nothing, the structure is absent where other photographs of the same source have such files,
+      because a data set ships no file for a lesion that an eye does not have.
+    - ``not annotated``: all others. Nothing is known, so no loss and no score may count the structure as absent.
+
+    Args:
+        whole: The whole manifest, so that the other photographs of a source are known.
+        codes: Codes of lesions or of the anatomy.
+
+    Returns:
+        One row per photograph in the manifest's order, with ``image_id`` as the index; one column per code.
+    """
+    table = whole.set_index("image_id")
+    found = {}
+    for code in codes:
+        there = table.get(f"mask_{code}", pd.Series("", table.index)) != ""
+        elsewhere = there.groupby(table["source"]).transform("any").astype(bool)
+        said = table.get(f"lesion_{code}", pd.Series(pd.NA, table.index)).astype("Int64")
+        absent = elsewhere.where(said.isna(), (said == 0).fillna(False).astype(bool))
+        found[code] = np.select([there, absent], [MEASURED, ABSENT], NOT_ANNOTATED)
+    return pd.DataFrame(found, index=table.index, columns=list(codes))
+
+
+@dataclass(frozen=True)
+class EyeMasks:
+    """The masks of one photograph, in the geometry of the image store.
+
+    Attributes:
+        masks: Code to (S, S) float32, the share of each pixel that is covered, 0 to 1; all 0 where the structure is absent,
+            ``None`` where it was not annotated. Codes that have a file come first.
+        status: Code to :data:`MEASURED`, :data:`ABSENT` or :data:`NOT_ANNOTATED`.
+        field: (S, S) bool, the field of view: from its file, or found in the photograph where there is none.
+    """
+
+    masks: dict[str, np.ndarray | None]
+    status: dict[str, str]
+    field: np.ndarray
+
+
+def mask_reader(audit: records.Record, codes: Sequence[str]) -> Callable[[str], EyeMasks]:
+    """A reader of the masks of one photograph at a time, by the rule of :func:`status`.
+
+    A mask file is read as the share of each pixel that it covers, so that a microaneurysm smaller than a pixel keeps its
+    area.
+
+    Args:
+        audit: Record of notebook 01.
+        codes: Codes of lesions or of the anatomy.
+
+    Returns:
+        A function from image_id to :class:`EyeMasks`. It raises ``KeyError`` if the photograph is not in the audit, and
+        :class:`drstudy.data.decoding.BadImage` if a mask cannot be read.
+    """
+    table, store = manifest.read(audit.path("manifest.csv")), store_of(audit)
+    known, rows = status(table, codes), table.set_index("image_id")
+
+    def read_masks(image_id: str) -> EyeMasks:
+        size, said = store.image_size, known.loc[image_id].to_dict()
+        crop = store.crop(image_id)
+        masks = images.load_masks(rows.loc[image_id], crop, (*codes, FIELD), size, coverage=True)
+        field = masks.pop(FIELD, None)
+        field = images.fov_mask(store.images[store.row(image_id)]) if field is None else field >= 0.5
         for code in codes:
-            said = row.get(f"lesion_{code}", pd.NA)
-            absent = elsewhere[code][image_id] if pd.isna(said) else said == 0
-            found[f"area_{code}"] = (
-                masks[code][field].sum(dtype=np.float64) / field.sum()
-                if code in masks
-                else 0.0
-                if absent
-                else np.nan
-            )
-        rows.append(found)
-    return pd.DataFrame(rows, index=table.index)
+            if code not in masks:
+                masks[code] = np.zeros((size, size), np.float32) if said[code] == ABSENT else None
+        return EyeMasks(masks, said, field)
+
+    return read_masks
 
 
 def _from_csv(path: str, codes: Sequence[str], names: pd.Index) -> pd.DataFrame:
@@ -147,12 +214,12 @@ def counts(labels: pd.DataFrame, split: pd.DataFrame, codes: Sequence[str]) -> p
     """How many photographs, and patients, have each lesion, by split.
 
     Args:
-        labels: Of :func:`read`.
+        labels: Result of :func:`read`.
         split: ``image_id``, ``patient_id``, ``split``.
 
     Returns:
-        A row a code and split: ``lesion, split, images, present, absent, not_annotated, patients_present, share`` (present of the
-        annotated).
+        One row per code and split: ``lesion, split, images, present, absent, not_annotated, patients_present, share``
+        (the share of the annotated images in which it is present).
     """
     whole = split.merge(labels, on="image_id", validate="one_to_one")
     rows = []

@@ -1,4 +1,4 @@
-"""The manifest: one row an image, the same columns for every source, checked on entry."""
+"""The manifest: one row per image, the same columns for every source, checked on entry."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 import pandera.pandas as pa
 
-GRADES = (0, 1, 2, 3, 4)
-"""International clinical DR scale: none, mild, moderate, severe non-proliferative, proliferative."""
+from drstudy.core.names import GRADES
 
 COLUMNS = ("image_id", "path", "patient_id", "eye", "grade", "source")
 WHOLE = ("grade", "true_grade", "gradable")
@@ -107,6 +106,12 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
 def problems(rows: Iterable[tuple[str, str, str]] = ()) -> pd.DataFrame:
     """A quarantine table (file, problem, action) in the order given."""
     return pd.DataFrame(list(rows), columns=list(PROBLEM_COLUMNS), dtype=str)
+
+
+def problem_kinds(problem: pd.Series) -> pd.Series:
+    """The kind of each problem: problems that differ only in a number, a quoted name or a remark in brackets are one kind."""
+    plain = problem.str.replace(r"\s*\(.*\)", "", regex=True)
+    return plain.str.replace(r"(: )?('[^']*'|(?<![-\w])-?\d[\d.x]*)", "…", regex=True)
 
 
 def graded(frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,9 +10,8 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from drstudy.data.manifest import GRADES
+from drstudy.core.names import GRADES, SPLITS
 
-SPLITS = ("train", "validation", "test")
 FINEST = 40
 """A share of a split is met to the nearest fraction with at most this denominator (and at most the number of
 groups)."""
@@ -126,7 +125,7 @@ def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd
 
 
 def join(frame: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> pd.Series:
-    """A group number an image: patients, joined where they share a duplicate (connected components).
+    """One group number per image: patients, joined where they share a duplicate (connected components).
 
     Args:
         frame: ``image_id, patient_id``.
@@ -232,8 +231,8 @@ def leak(manifest: pd.DataFrame, fractions: Sequence[float], seed: int, draws: i
     Args:
         manifest: Its graded images are split.
         fractions: Shares of train, validation and test.
-        seed: Of the simulated splits.
-        draws: How many are simulated.
+        seed: Seed of the simulated splits.
+        draws: Number of simulated splits.
 
     Returns:
         ``expected`` for a random split, exact: an image with ``m`` others of its patient escapes with the

@@ -20,9 +20,9 @@ from os import PathLike
 import numpy as np
 import pandas as pd
 
-GRADES = range(5)
+from drstudy.core.names import GRADES, PROBABILITIES
+
 CUTS = (1, 2, 3, 4)
-PROBABILITIES = [f"p{grade}" for grade in GRADES]
 
 SUM_TOLERANCE = 1e-5
 """How far probabilities may sum from 1. A float32 softmax of five stays within 1e-6; a bf16 one does not."""

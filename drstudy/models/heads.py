@@ -7,21 +7,22 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-GRADES = 5
+from drstudy.core.names import N_GRADES
+
 PAPER_WIDTHS = (512, 256, 128, 64, 32, 16)
-"""Hidden widths of the paper's head (*spec* A3): seven linear layers, with nothing between them."""
+"""Hidden widths of the paper's head (docs/sources.md, A3): seven linear layers, with nothing between them."""
 
 
-def make(kind: str, in_features: int, out_features: int = GRADES) -> nn.Module:
+def make(kind: str, in_features: int, out_features: int = N_GRADES) -> nn.Module:
     """Build a head that maps (N, in_features) to logits (N, out_features).
 
     Args:
         kind: ``single`` is one linear layer (the paper's Table 1); ``paper`` the seven linear layers of its code, without
-            a non-linearity, which collapse to one affine map but train more slowly (*spec* A3); ``mlp`` is our repair of
+            a non-linearity, which collapse to one affine map but train more slowly (docs/sources.md, A3); ``mlp`` is our repair of
             it: two layers of width 256 with ReLU and dropout 0.2 between.
         in_features: Width of the pooled features. For other backbones than DenseNet121 the paper's "same settings"
             cannot be literal; here the chain starts at that backbone's width.
-        out_features: Number of grades.
+        out_features: Number of outputs.
 
     Raises:
         ValueError: If ``kind`` is unknown.

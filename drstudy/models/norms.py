@@ -1,12 +1,14 @@
-"""Batch norms whose statistics are of the whole batch, where several processes hold a part of it each."""
+"""Statistics of batch norms: over all processes while training, and estimated from images for an untrained network."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from drstudy.models.nets import GradingNet
+from drstudy.models.base import GradingNet
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):
@@ -33,10 +35,16 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         return (values * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
-def synchronise(net: GradingNet, cuda: bool) -> None:
-    """Replace the batch norms that learn; parameters and their names stay. ``nn.SyncBatchNorm`` on CUDA, else ours."""
-    for path in net.trainable:
-        for name, module in list(net.net.get_submodule(path).named_modules(prefix=path)):
+def synchronise(net: nn.Module, cuda: bool) -> None:
+    """Replace the batch norms that learn; parameters and their names stay. ``nn.SyncBatchNorm`` on CUDA, else ours.
+
+    Args:
+        net: Of a :class:`~drstudy.models.nets.GradingNet` the layers that are declared to learn, of any other network all.
+        cuda: Whether it runs on CUDA.
+    """
+    inside, paths = (net.net, net.trainable) if isinstance(net, GradingNet) else (net, ("",))
+    for path in paths:
+        for name, module in list(inside.get_submodule(path).named_modules(prefix=path)):
             if isinstance(module, nn.BatchNorm2d):
                 if cuda:
                     made = nn.SyncBatchNorm.convert_sync_batchnorm(module)
@@ -45,4 +53,36 @@ def synchronise(net: GradingNet, cuda: bool) -> None:
                     made.weight, made.bias = module.weight, module.bias
                     made.load_state_dict(module.state_dict())
                 made.train(module.training)
-                net.net.set_submodule(name, made)
+                inside.set_submodule(name, made)
+
+
+@torch.no_grad()
+def calibrate(net: GradingNet, batches: Callable[[], Iterator[Tensor]]) -> None:
+    """Estimate the batch-norm statistics of an untrained network from real inputs.
+
+    Without pretraining the running statistics are the constructor's (mean 0, variance 1) and a frozen trunk would let
+    activations grow or vanish through its depth. One pass in training mode with a cumulative average sets them; the weights stay
+    random.
+
+    Args:
+        net: Changed in place; its mode and the momentum of its norms are as before afterwards. Without norms nothing is computed.
+        batches: Yields normalised images (N, 3, H, W), N >= 2.
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    momenta, modes = (
+        [norm.momentum for norm in norms],
+        [(module, module.training) for module in net.modules()],
+    )
+    nn.Module.train(net.eval(), False)
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for batch in batches():
+        net(batch)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    for module, mode in modes:
+        module.training = mode

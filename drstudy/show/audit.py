@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from drstudy.core.names import GRADE_NAMES, GRADES
 from drstudy.data import audit as audits
 from drstudy.data import splits
 from drstudy.data.images import ImageStore
-from drstudy.data.manifest import GRADES
 from drstudy.show import style
 from drstudy.show.figures import new_figure
 
@@ -198,7 +198,7 @@ def _show(axes: np.ndarray, store: ImageStore, image_ids: Sequence[str], titles:
 
 
 def _grade_label(grade: int) -> str:
-    return f"{grade}\n{style.GRADE_NAMES[grade].replace(' NPDR', '')}"
+    return f"{grade}\n{GRADE_NAMES[grade].replace(' NPDR', '')}"
 
 
 def _nothing(text: str) -> Figure:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from drstudy.core.names import GRADE_NAMES
 from drstudy.evaluation import metrics
 from drstudy.show import intervals, style
 
@@ -262,7 +263,7 @@ def recall_by_grade(scores: pd.DataFrame) -> Figure:
         ax.vlines(x, recall["lo"], recall["hi"], color="black", linewidth=1)
         for at in x[recall["value"].isna()]:
             ax.text(at, 1, "–", ha="center")
-    ax.set_xticks(range(5), [f"{g}\n{name}" for g, name in enumerate(style.GRADE_NAMES)])
+    ax.set_xticks(range(5), [f"{g}\n{name}" for g, name in enumerate(GRADE_NAMES)])
     ax.set(xlabel="true grade", ylabel="recall, % (95 % interval)", ylim=(0, 103))
     figure.legend(loc="outside upper center", ncols=min(2, len(labels)), fontsize=9, frameon=False)
     return figure

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from drstudy.core import params
+from drstudy.core import records
+from drstudy.core.names import NAMES
 
 if TYPE_CHECKING:
     from drstudy.core.records import Record
@@ -39,9 +40,6 @@ LEGEND_ON_PHOTOGRAPHS = {"facecolor": "#5a4a42", "labelcolor": "white", "frameon
 """A legend of outlines, whose light colours need a dark ground."""
 
 # --- grades and splits ----------------------------------------------------------------------------
-
-GRADE_NAMES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR")
-"""Names of the grades 0 to 4 of diabetic retinopathy; (N)PDR is (non-)proliferative."""
 
 GRADE_COLOURS = ("#fbc127", "#f0703a", "#c03a76", "#7e2482", "#2a115c")
 """One colour per grade, 0 to 4. Luminance falls from each to the next, so the order survives colour blindness and grey."""
@@ -98,7 +96,7 @@ def backbone_colour(name: str) -> str:
     return own or SPARE_COLOURS[sum(name.encode()) % len(SPARE_COLOURS)]
 
 
-def backbone_label(name: str, weights_used: str, recipe: str = params.FULL) -> str:
+def backbone_label(name: str, weights_used: str, recipe: str = records.FULL) -> str:
     """A backbone with the weights that it really started from: ``DenseNet121 (no pretraining)``.
 
     Args:
@@ -107,14 +105,14 @@ def backbone_label(name: str, weights_used: str, recipe: str = params.FULL) -> s
         recipe: As in a record: ``without_pretraining`` is added, ``DenseNet121 (no pretraining, short recipe)``.
     """
     weights = WEIGHTS_NAMES.get(weights_used) or f"weights {PurePath(weights_used).name}"
-    short = ", short recipe" if recipe == params.SHORT else ""
+    short = ", short recipe" if recipe == records.SHORT else ""
     return f"{BACKBONE_NAMES.get(name, name)} ({weights}{short})"
 
 
 def record_label(record: Record) -> str:
     """:func:`backbone_label` of the network that a notebook trained."""
     used = record.metrics["weights_used"]
-    return backbone_label(record.params["BACKBONE"], used, record.metrics.get("recipe", params.FULL))
+    return backbone_label(record.params["BACKBONE"], used, record.metrics.get("recipe", records.FULL))
 
 
 # --- samplers -------------------------------------------------------------------------------------
@@ -147,22 +145,22 @@ class Lesion(NamedTuple):
 
 
 LESIONS = {
-    "MA": Lesion("microaneurysm", "#5AA9FF", "solid"),
-    "HE": Lesion("haemorrhage", "#FFFFFF", "solid"),
-    "EX": Lesion("hard exudate", "#2FE08A", "solid"),
-    "SE": Lesion("soft exudate", "#FF9EDB", "dashed"),
-    "IRMA": Lesion("IRMA", "#7FA7FF", "dashed"),
-    "VB": Lesion("venous beading", "#E69F00", "dashed"),
-    "NV": Lesion("new vessels", "#F0E442", "solid"),
-    "PRH": Lesion("pre-retinal haemorrhage", "#FF8A5C", "dashed"),
-    "LASER": Lesion("laser scars", "#BEBEBE", "solid"),
-    "DRUSEN": Lesion("drusen", "#C9B26B", "solid"),
+    "MA": Lesion(NAMES["MA"], "#5AA9FF", "solid"),
+    "HE": Lesion(NAMES["HE"], "#FFFFFF", "solid"),
+    "EX": Lesion(NAMES["EX"], "#2FE08A", "solid"),
+    "SE": Lesion(NAMES["SE"], "#FF9EDB", "dashed"),
+    "IRMA": Lesion(NAMES["IRMA"], "#7FA7FF", "dashed"),
+    "VB": Lesion(NAMES["VB"], "#E69F00", "dashed"),
+    "NV": Lesion(NAMES["NV"], "#F0E442", "solid"),
+    "PRH": Lesion(NAMES["PRH"], "#FF8A5C", "dashed"),
+    "LASER": Lesion(NAMES["LASER"], "#BEBEBE", "solid"),
+    "DRUSEN": Lesion(NAMES["DRUSEN"], "#C9B26B", "solid"),
 }
 """One colour per lesion. Those of the five default labels (MA, HE, EX, SE, NV) are at least 20 apart in CIELAB, from each
 other and from the retina, also for colour-blind readers. Where colours are closer, lines differ, and drawings that name
 lesions do so in letters too."""
 
-DISC = Lesion("optic disc", "#FFFFFF", "dotted")
+DISC = Lesion(NAMES["DISC"], "#FFFFFF", "dotted")
 
 OUTLINED = ("MA", "HE", "EX", "SE", "IRMA", "VB", "NV", "PRH")
 """Lesions that are outlined over heatmaps, in the order of the legend; the disc follows."""

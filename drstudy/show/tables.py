@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from drstudy.core.names import GRADE_NAMES
 from drstudy.core.records import Record, RecordError
 from drstudy.evaluation import metrics, statistics, tests
 from drstudy.show import intervals, style
@@ -24,7 +25,7 @@ SUMMARY = {
     "mae": "mean error (grades)",
     "nll": "NLL (nats)",
 }
-RECALLS = {f"recall_grade{g}": f"recall of {g} ({style.GRADE_NAMES[g]})" for g in metrics.GRADES}
+RECALLS = {f"recall_grade{g}": f"recall of {g} ({GRADE_NAMES[g]})" for g in metrics.GRADES}
 
 COSTS = {
     "parameters_total": "parameters",

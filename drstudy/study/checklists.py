@@ -19,8 +19,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drstudy.core import paths, records
-from drstudy.core.params import PAPER, ParameterError, deviations
+from drstudy.core.params import ParameterError
 from drstudy.evaluation import metrics
+from drstudy.papers.transfer.params import PAPER, deviations
 from drstudy.show import intervals, style, tables
 from drstudy.study import claims, pipeline
 

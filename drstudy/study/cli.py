@@ -195,9 +195,9 @@ def data_check(
     ] = 200,
 ) -> None:
     """Say what is there and what is wrong, before anything is computed. Exits with 1 if no study can be run on it."""
-    from drstudy.data import audit
+    from drstudy.data import checking
 
-    found = audit.check(source, root, decode=decode)
+    found = checking.check(source, root, decode=decode)
     typer.echo(found.text)
     raise typer.Exit(0 if found.ok else 1)
 

@@ -31,17 +31,20 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from drstudy.core import params, paths, records
+from drstudy.papers import registry
+from drstudy.papers.registry import BY_NOTEBOOK
+from drstudy.papers.transfer.params import paper_recipe
 
 PAPER_AUDIT, AUDIT, OVERSAMPLING, TRAINING, COMPARISON, HEATMAPS, RELIABILITY, RAM, LESIONS, VIEWS = (
-    params.BY_NOTEBOOK
+    BY_NOTEBOOK
 )
 
 FURTHER = (RAM, LESIONS, VIEWS)
 """Notebooks beyond the main paper's study, and appendices; ``drstudy reproduce`` runs them with ``--study all``."""
 
 STUDIES = {
-    "core": tuple(name for name in params.BY_NOTEBOOK if name not in FURTHER),
-    "all": tuple(params.BY_NOTEBOOK),
+    "core": tuple(name for name in BY_NOTEBOOK if name not in FURTHER),
+    "all": tuple(BY_NOTEBOOK),
 }
 """Which notebooks ``drstudy reproduce`` runs."""
 
@@ -60,7 +63,7 @@ class Ablation(BaseModel):
 
     Attributes:
         backbone: The network.
-        recipe: Parameters of notebook 03 over :data:`drstudy.core.params.PAPER` for all of them: where the profile cannot afford
+        recipe: Parameters of notebook 03 over :data:`drstudy.papers.transfer.params.PAPER` for all of them: where the profile cannot afford
             the paper's own. Notebook 04 lists them.
         changes: Name to the parameters that this one run has over those.
     """
@@ -167,7 +170,7 @@ class Stage:
 
     def parameters(self) -> params.Parameters:
         """All parameters, checked."""
-        return params.from_files(self.notebook, self.files, self.overrides)
+        return params.from_files(registry.parameters(self.notebook), self.files, self.overrides)
 
 
 def profiles() -> list[str]:
@@ -262,7 +265,7 @@ def _ablated(name: str, chosen: Profile, common: dict[str, Any]) -> list[Stage]:
     if chosen.ablation is None:
         return []
     backbone, seed = chosen.ablation.backbone, chosen.seeds[0]
-    recipe = params.paper_recipe() | chosen.ablation.recipe
+    recipe = paper_recipe() | chosen.ablation.recipe
     stages = []
     for change, values in ({BASE: {}} | chosen.ablation.changes).items():
         own = common | {"BACKBONE": backbone, "SEED": seed} | recipe | values
@@ -419,7 +422,9 @@ def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record
         StageError: If a cell failed, the kernel died, or no finished record of this very run was left; ``failure.json`` then
             holds the parameters and the traceback.
     """
-    checked = params.from_files(stage.notebook, stage.files, {**stage.overrides, **(overrides or {})})
+    checked = params.from_files(
+        registry.parameters(stage.notebook), stage.files, {**stage.overrides, **(overrides or {})}
+    )
     began = time.monotonic()
     with alone(checked.folder, stage.name):
         for stale in ("run.json", "failure.json"):

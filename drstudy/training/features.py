@@ -25,15 +25,19 @@ from torch.utils.data import Dataset as TorchDataset
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
-from drstudy.core.params import Training
 from drstudy.data.dataset import Dataset
-from drstudy.data.images import locked
-from drstudy.models.nets import GradingNet, digest_of, folded
+from drstudy.models.folding import folded
+from drstudy.models.nets import GradingNet
+from drstudy.models.weights import digest_of
 from drstudy.training import transforms
+from drstudy.training.recipe import Training
+from drstudy.training.task import Batch
 
-VERSION = 3
+VERSION = 4
 """Part of the store's key: raise it when the same view would be stored differently."""
 CUDA_TRUNK_BATCH = 256
+PARTS = ("train", "clean")
+"""Of a store: views for training, and the images of validation and test as they are."""
 
 
 class Features:
@@ -42,7 +46,8 @@ class Features:
     Attributes:
         train: Rows of the training split; draws are positions in it.
         clean: Rows of validation and test, in this order; never augmented.
-        seconds: Time that the trunk took, decoding and augmentation left out.
+        seconds: Time that the trunk took so far, decoding and augmentation left out.
+        seconds_prepare: Time that files took to be written so far, decoding and augmentation included.
         share: Which part of each batch :meth:`draws` gives: (rank, processes) of a training in several processes.
     """
 
@@ -52,7 +57,7 @@ class Features:
         self.net, self.data, self.p, self.compute = net, data, p, compute
         self.train = data.part("train")
         self.clean = pd.concat([data.part("validation"), data.part("test")], ignore_index=True)
-        self.seconds = 0.0
+        self.seconds, self.seconds_prepare = 0.0, 0.0
         self._check_size()
 
     def _check_size(self) -> None:
@@ -62,8 +67,8 @@ class Features:
                 f"INPUT_SIZE is {self.p.input_size}; {self.net.backbone} needs a multiple of {multiple}."
             )
 
-    def draws(self, positions: Tensor, views: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of one epoch: the trunk's output (B, ...) for views of training images, and their grades (B,)."""
+    def draws(self, positions: Tensor, views: Tensor) -> Iterator[Batch]:
+        """Batches of one epoch, by positions in :attr:`train` and numbers of views, (N,) int64 each."""
         raise NotImplementedError
 
     def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
@@ -75,8 +80,48 @@ class Features:
         """Images a pass of the trunk."""
         return CUDA_TRUNK_BATCH if self.compute.is_cuda else self.net.trunk_batch
 
+    def prepare(self) -> None:
+        """Do now what would be done when it is first needed: write the files of a store."""
+
     def close(self, keep: bool) -> None:
         """Give back what is held; ``keep`` leaves files for the next run."""
+
+    def targets(self, split: str) -> dict[str, np.ndarray]:
+        """Labels of ``train``, ``validation`` or ``test``, in the order of the images: name to (N,), dtypes as in
+        :class:`drstudy.training.task.Batch`."""
+        rows = self.train if split == "train" else self.clean[self.clean["split"] == split]
+        return {name: _as_array(rows[name]) for name in self.data.targets}
+
+    def pixels(self, batch: Batch, size: int) -> Tensor:
+        """The very views of a batch as photographs, for losses on patches.
+
+        Args:
+            batch: Of :meth:`draws`.
+            size: Side, pixels; rotation, flips and colours are those of the batch, at any size.
+
+        Returns:
+            (B, 3, size, size) float32, normalised, on the device.
+        """
+        pairs = zip(batch.rows.tolist(), batch.views.tolist())
+        views = [
+            transforms.view(transforms.channels_first(self.data.images[row]), size, self.p.seed, row, view)
+            for row, view in pairs
+        ]
+        return self.compute.put(transforms.normalise(torch.stack(views), self.net.mean, self.net.std))
+
+    @functools.cached_property
+    def _train_targets(self) -> dict[str, Tensor]:
+        return {name: torch.tensor(values) for name, values in self.targets("train").items()}
+
+    @functools.cached_property
+    def _train_rows(self) -> Tensor:
+        return torch.tensor(self.train["row"].to_numpy(dtype=np.int64))
+
+    def _batch(self, inputs: Tensor, positions: Tensor, views: Tensor) -> Batch:
+        """Inputs with what belongs to them; ``positions`` and ``views`` are (B,) on the CPU."""
+        device = self.compute.device
+        targets = {name: values[positions].to(device) for name, values in self._train_targets.items()}
+        return Batch(inputs, targets, self._train_rows[positions], views)
 
     def _batches(self, count: int) -> list[np.ndarray]:
         """Which draws make a batch, or this process's share of it; none is left out.
@@ -88,6 +133,53 @@ class Features:
         if len(starts) > 1 and count - starts[-1] < max(2, processes):
             starts.pop()
         return [np.arange(a + rank, b, processes) for a, b in zip(starts, [*starts[1:], count])]
+
+
+class Subset(Features):
+    """Features of which only some training rows are drawn, each as often as it is given.
+
+    Args:
+        base: Gives the trunk's output; its recipe makes the views.
+        rows: (M,) positions in ``base.train``.
+    """
+
+    def __init__(self, base: Features, rows: np.ndarray) -> None:
+        self.base, self.rows = base, torch.tensor(rows)
+        self.net, self.data, self.p, self.compute = base.net, base.data, base.p, base.compute
+        self.clean = base.clean
+        self.train = base.train.iloc[rows].reset_index(drop=True)
+
+    @property
+    def share(self) -> tuple[int, int]:
+        return self.base.share
+
+    @share.setter
+    def share(self, share: tuple[int, int]) -> None:
+        self.base.share = share
+
+    @property
+    def seconds(self) -> float:
+        return self.base.seconds
+
+    @property
+    def seconds_prepare(self) -> float:
+        return self.base.seconds_prepare
+
+    def prepare(self) -> None:
+        self.base.prepare()
+
+    def draws(self, positions: Tensor, views: Tensor) -> Iterator[Batch]:
+        return self.base.draws(self.rows[positions], views)
+
+    def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
+        return self.base.unaugmented(positions)
+
+
+def _as_array(column: pd.Series) -> np.ndarray:
+    """int64 where every label is a whole number that is known, else float32 with NaN for what is not."""
+    if pd.api.types.is_integer_dtype(column) and column.notna().all():
+        return column.to_numpy(dtype=np.int64)
+    return column.to_numpy(dtype=np.float32, na_value=np.nan)
 
 
 class _Views(TorchDataset):
@@ -152,19 +244,16 @@ class Live(Features):
         self.seconds += time.perf_counter() - began
         return output
 
-    def draws(self, positions: Tensor, views: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        rows, grades = (
-            self.train["row"].to_numpy(),
-            torch.from_numpy(self.train["grade"].to_numpy(dtype=np.int64)),
-        )
+    def draws(self, positions: Tensor, views: Tensor) -> Iterator[Batch]:
+        rows = self.train["row"].to_numpy()
         batches = [(positions[some], views[some]) for some in self._batches(len(positions))]
         pairs = [
             (int(rows[i]), int(view)) for batch in batches for i, view in zip(*map(Tensor.tolist, batch))
         ]
         ends = np.cumsum([len(some) for some, _ in batches]).tolist()
         bounds = list(zip([0, *ends[:-1]], ends))
-        for (some, _), images in zip(batches, self.images(pairs, bounds)):
-            yield self.trunk(images), grades[some].to(self.compute.device)
+        for batch, images in zip(batches, self.images(pairs, bounds)):
+            yield self._batch(self.trunk(images), *batch)
 
     def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
         rows = self.clean["row"].to_numpy()[positions]
@@ -177,20 +266,35 @@ class Live(Features):
 class Stored(Features):
     """Reads the trunk's output from a memory-mapped store, which it writes where it is missing.
 
+    The two parts, views for training and images as they are, are written when they are first needed, each whole or not at all. A
+    network that is found trained needs the second only.
+
     Attributes:
         folder: ``data/features/<key>``; the key is a digest of the images, the frozen weights, the views and the precision.
     """
 
     def __init__(self, net: GradingNet, data: Dataset, p: Training, compute: Compute) -> None:
         super().__init__(net, data, p, compute)
-        live = Live(net, data, p, compute)
+        self._live = Live(net, data, p, compute)
         self.folder = paths.data() / "features" / self._key()
-        with locked(self.folder.with_name(f".{self.folder.name}.lock")):
-            if not (self.folder / "store.json").is_file():
-                self._write(live)
-        self.seconds = json.loads((self.folder / "store.json").read_text())["seconds"]
-        self._train = np.load(self.folder / "train.npy", mmap_mode="r")
-        self._clean = np.load(self.folder / "clean.npy", mmap_mode="r")
+        self._parts: dict[str, np.ndarray] = {}
+
+    def prepare(self) -> None:
+        for name in PARTS:
+            self._part(name)
+
+    def _part(self, name: str) -> np.ndarray:
+        """One of :data:`PARTS`, written where it is missing."""
+        if name not in self._parts:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with paths.locked(self.folder.with_name(f".{self.folder.name}.lock")):
+                if not (self.folder / f"{name}.json").is_file():
+                    self._write(name)
+            about = json.loads((self.folder / f"{name}.json").read_text())
+            self.seconds += about["seconds"]
+            self.seconds_prepare += about["seconds_prepare"]
+            self._parts[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return self._parts[name]
 
     def _key(self) -> str:
         trainable = {name for name, tensor in self.net.named_parameters() if tensor.requires_grad}
@@ -213,18 +317,22 @@ class Stored(Features):
         digest.update(repr(described).encode())
         return f"{p.backbone}-{digest.hexdigest()[:16]}"
 
-    def _write(self, live: Live) -> None:
-        """Announce the size, check the disk, run the trunk once a view, and put the store in its place when it is whole."""
-        pairs = [(int(row), view) for row in self.train["row"] for view in range(self.p.views)]
-        clean = [(int(row), -1) for row in self.clean["row"]]
+    def _write(self, name: str) -> None:
+        """Announce the size, check the disk, run the trunk once per view, and put the part in its place when it is whole."""
+        began = time.perf_counter()
+        if name == "train":
+            pairs = [(int(row), view) for row in self.train["row"] for view in range(self.p.views)]
+        else:
+            pairs = [(int(row), -1) for row in self.clean["row"]]
+        live, before = self._live, self._live.seconds
+        was_training = self.net.training
         self.net.eval()
         probe = live.trunk(next(live.images(pairs[:1], [(0, 1)])))
         per_view = probe[0].numel() * probe.element_size()
-        need, base = per_view * (len(pairs) + len(clean)), self.folder.parent
-        base.mkdir(parents=True, exist_ok=True)
+        need, base = per_view * len(pairs), self.folder.parent
         free = shutil.disk_usage(base).free
         print(
-            f"feature store: {len(pairs) + len(clean)} views of {per_view / 1024:.0f} KiB, {need / 2**20:.0f} MiB on disk",
+            f"feature store: {name}, {len(pairs)} views of {per_view / 1024:.0f} KiB, {need / 2**20:.0f} MiB on disk",
             flush=True,
         )
         if need > 0.95 * free:
@@ -232,18 +340,13 @@ class Stored(Features):
                 f"The feature store needs {need / 2**30:.1f} GiB, but {paths.show(base)} has {free / 2**30:.1f} GiB free. "
                 "Make room, lower VIEWS, point DRSTUDY_DATA elsewhere, or set FEATURE_STORE to False."
             )
-        temporary = base / f".{self.folder.name}"
-        shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
-        temporary.mkdir()
-        try:
-            for name, todo in (("train", pairs), ("clean", clean)):
-                self._fill(temporary / f"{name}.npy", live, todo, probe, name)
-            records.write_json(
-                {"views": self.p.views, "bytes": need, "seconds": live.seconds}, temporary / "store.json"
-            )
-            temporary.rename(self.folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        for stale in self.folder.glob(f".{name}-*"):
+            stale.unlink(missing_ok=True)  # what a killed run left
+        with paths.atomic(self.folder / f"{name}.npy") as temporary:
+            self._fill(temporary, live, pairs, probe, name)
+        self.net.train(was_training)
+        spent = {"seconds": live.seconds - before, "seconds_prepare": time.perf_counter() - began}
+        records.write_json({"views": self.p.views, "bytes": need, **spent}, self.folder / f"{name}.json")
 
     def _fill(self, path: Path, live: Live, pairs: list[tuple[int, int]], probe: Tensor, name: str) -> None:
         _, channels, height, width = probe.shape
@@ -272,19 +375,19 @@ class Stored(Features):
         tensor = tensor if tensor.dtype == torch.float32 else tensor.view(self.compute.dtype)
         return self.compute.put(tensor.permute(0, 3, 1, 2))
 
-    def draws(self, positions: Tensor, views: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        grades = torch.from_numpy(self.train["grade"].to_numpy(dtype=np.int64))
+    def draws(self, positions: Tensor, views: Tensor) -> Iterator[Batch]:
+        stored = self._part("train")
         places = (positions * self.p.views + views).numpy()
         for some in self._batches(len(places)):
-            yield self._tensor(self._train[places[some]]), grades[positions[some]].to(self.compute.device)
+            yield self._batch(self._tensor(stored[places[some]]), positions[some], views[some])
 
     def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
-        step = 4 * self.trunk_batch
+        stored, step = self._part("clean"), 4 * self.trunk_batch
         for a in range(0, len(positions), step):
-            yield self._tensor(self._clean[positions[a : a + step]])
+            yield self._tensor(stored[positions[a : a + step]])
 
     def close(self, keep: bool) -> None:
-        del self._train, self._clean
+        self._parts.clear()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 

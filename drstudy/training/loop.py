@@ -1,437 +1,254 @@
-"""The loop: fine-tune the tail, choose the epoch on validation, resume after a kill.
+"""The loop: hand a task its batches, measure it after each epoch, keep the best one, resume after a kill.
 
-Everything random in an epoch follows from the seed and the epoch's number, so a run that was killed and resumed ends
-with the numbers of an uninterrupted one.
-
-One network can be trained by several processes, one a GPU (or on a CPU, to test it): each step's batch is divided among
-them, norms and gradients are of the whole batch, and validation images are dealt out, none twice and none left out. ``PROCESSES: n``
-in notebook 03 does it; without a notebook::
-
-    accelerate launch --multi_gpu --num_processes 2 -m drstudy.training.loop params/paper/03_fine_tuning.yaml -p BACKBONE=densenet121
-
-leaves checkpoints, from which notebook 03 of the same parameters goes on to the predictions.
+It knows no task, no paper and no metric (:mod:`drstudy.training.task` has the contract). Everything random in an epoch follows from the
+seed and the epoch's number, so a run that was killed and resumed ends with the bytes of an uninterrupted one.
 """
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import hashlib
-import json
-import subprocess
-import sys
-import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from sklearn.metrics import cohen_kappa_score
-from torch import Tensor, nn
+from torch import Tensor
 
-from drstudy.core import devices, params, paths, records
-from drstudy.core.devices import Compute
-from drstudy.core.params import FineTuning, Training
-from drstudy.data import dataset
-from drstudy.data.dataset import Dataset
-from drstudy.models import heads, nets, norms
-from drstudy.models.nets import GradingNet
-from drstudy.training import prediction, sampling, transforms
-from drstudy.training.features import Features, open_features
+from drstudy.core import records
+from drstudy.models import norms
+from drstudy.models.weights import digest_of
+from drstudy.training import identity, kept, launch
+from drstudy.training.checkpoints import Checkpointer
+from drstudy.training.task import Task
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-CALIBRATION_IMAGES = 128
-
 
 @dataclass(frozen=True)
 class Fit:
-    """What training gives beside the network.
+    """What training gives beside the networks.
 
     Attributes:
-        history: One row a step: ``epoch, step, loss``; a row that ends an epoch also has ``val_loss, val_qwk``.
-        best_epoch: The epoch whose weights the network has now (from 1).
+        history: One row per step: ``epoch, step`` and the losses; a row that ends an epoch also has ``val_<metric>`` for each metric.
+        best_epoch: The epoch whose weights the networks have now (from 1).
         seconds_per_epoch: Median over all epochs, validation included.
+        seconds_trunk: Time that the frozen trunk took.
+        seconds_prepare: Time that the feature store took to be written, decoding and augmentation included.
         resumed_at: Epochs that a killed run had finished already.
+        found: Whether it was taken from the trained-model store; times are then those of the run that trained.
     """
 
     history: pd.DataFrame
     best_epoch: int
     seconds_per_epoch: float
-    resumed_at: int
-
-
-class Task:
-    """What is learnt, and how: here the main paper's, five classes under cross-entropy with Adam. Others override."""
-
-    outputs = heads.GRADES
-    measure = "QWK"  # what the second number of `validation` is
-
-    def optimiser(self, net: GradingNet, p: Training) -> torch.optim.Optimizer:
-        return torch.optim.Adam(
-            [q for q in net.parameters() if q.requires_grad],
-            lr=p.learning_rate,
-            betas=p.betas,
-            eps=1e-8,
-            weight_decay=p.weight_decay,
-            fused=True,
-        )
-
-    def start_epoch(self, optimiser: torch.optim.Optimizer, p: Training, epoch: int) -> None:
-        """Set what changes from epoch to epoch, such as the learning rate; epochs count from 1."""
-
-    def draw(self, grades: np.ndarray, p: Training, epoch: int, generator: torch.Generator) -> Tensor:
-        """One epoch of positions in ``grades``."""
-        return sampling.draw(p.sampler, grades, generator)
-
-    def loss(self, outputs: Tensor, grades: Tensor, p: Training) -> Tensor:
-        """Of one batch: float32 outputs (B, ``outputs``), grades (B,) int64."""
-        return nn.functional.cross_entropy(outputs, grades, label_smoothing=p.label_smoothing)
-
-    def validation(self, outputs: np.ndarray, grades: np.ndarray) -> tuple[float, float]:
-        """Loss of a whole split, and the number that :attr:`measure` names: quadratic weighted kappa."""
-        loss = nn.functional.cross_entropy(torch.from_numpy(outputs).double(), torch.from_numpy(grades))
-        return loss.item(), qwk(grades, outputs.argmax(1))
-
-
-CLASSIFICATION = Task()
-
-
-def build(p: Training, data: Dataset, compute: Compute, outputs: int = heads.GRADES) -> GradingNet:
-    """The network of a recipe: weights, head, frozen layers; norms calibrated on training images where nothing was pretrained."""
-    net = nets.build(p.backbone, p.head, p.weights, p.seed, outputs)
-    net.freeze(p.frozen_bn)
-    net.to(compute.device, memory_format=torch.channels_last)
-    if net.weights_used == "none":
-        size = recipe_for(net, p).input_size
-        rows = np.sort(data.part("train")["row"].to_numpy()[:CALIBRATION_IMAGES])
-
-        def batches():
-            for part in np.array_split(rows, max(1, len(rows) // net.trunk_batch)):
-                yield compute.put(transforms.to_input(data.images[part], size, net.mean, net.std))
-
-        with compute.autocast():
-            nets.calibrate_norms(net, batches)
-    return net
-
-
-def recipe_for(net: GradingNet, p: Training) -> Training:
-    """The recipe by which a network is really trained: the shorter one of ``p.without_pretraining``, if there is one and the network
-    started from random weights, else ``p`` itself. Features and training take this one.
-
-    Args:
-        net: Made by :func:`build` of ``p``; its ``weights_used`` decides.
-        p: The recipe that was asked for.
-    """
-    return p.shortened() if net.weights_used == "none" and p.without_pretraining else p
-
-
-def described(net: GradingNet, p: Training) -> dict[str, str | int]:
-    """The metrics by which a record says what was trained: ``weights_used``; ``recipe``, :data:`drstudy.core.params.SHORT` or
-    :data:`drstudy.core.params.FULL`; and the ``epochs``, ``views`` and ``input_size`` (pixels) of that recipe.
-
-    Args:
-        net, p: As :func:`recipe_for` takes them.
-    """
-    recipe = recipe_for(net, p)
-    name = params.FULL if recipe is p else params.SHORT
-    return {
-        "weights_used": net.weights_used,
-        "recipe": name,
-        "epochs": recipe.epochs,
-        "views": recipe.views,
-        "input_size": recipe.input_size,
-    }
+    seconds_trunk: float = 0.0
+    seconds_prepare: float = 0.0
+    resumed_at: int = 0
+    found: bool = False
 
 
 def fit(
-    net: GradingNet,
-    features: Features,
-    p: Training,
-    compute: Compute,
-    folder: Path | None = None,
-    task: Task = CLASSIFICATION,
-    team: Accelerator | None = None,
+    task: Task, folder: Path | None = None, *, keep: bool = False, team: Accelerator | None = None
 ) -> Fit:
-    """Fine-tune the tail, by default with Adam under cross-entropy, and leave the network with the best epoch's weights.
+    """Train a task, and leave its networks with the best epoch's weights, in evaluation mode.
 
     Args:
-        net: Made by :func:`build`; changed in place.
-        features: Of the same recipe.
-        p: The recipe, of :func:`recipe_for`.
-        compute: Device and precision.
-        folder: Where checkpoints and TensorBoard logs go, and from where a killed run is resumed; ``None`` keeps nothing.
-        task: What is learnt, and how.
-        team: Of the processes that train this network together, in each of them; without it, and with ``p.processes`` above 1,
-            they are started, and their checkpoints read.
+        task: As it starts; changed in place.
+        folder: Where checkpoints and TensorBoard logs go, and from where a killed run is resumed; ``None`` writes none.
+        keep: Look in the trained-model store first, and keep the finished training there.
+        team: The processes that train this task together, given in each of them; without it, and with ``p.processes`` above 1, they
+            are started, and their checkpoints read.
 
     Raises:
         FloatingPointError: If a loss is no longer finite, with the epoch and step.
         RuntimeError: If processes that were started failed, with the end of what they said.
+        ValueError: If processes are asked for that cannot be started (see :func:`drstudy.training.launch.start`).
     """
-    if team is None and isinstance(p, FineTuning) and p.processes > 1:
-        _launch(p, folder, task)
-    optimiser = task.optimiser(net, p)
-    scaler = torch.amp.GradScaler(compute.device.split(":")[0], enabled=compute.precision == "fp16")
-    leads = team is None or team.is_main_process
-    keeper = _Keeper(net, optimiser, scaler, p, features, folder, leads)
+    started = team is None and getattr(task.p, "processes", 1) > 1
+    if started:
+        launch.check(task.p, folder)
+    made = identity.of(task)
+    keeper = _Keeper(task, made.key, folder, team is None or team.is_main_process)
+    if keep and team is None:
+        records.TRAININGS.append({"key": made.key, "recipe": made.recipe, "code": made.code})
+        if (before := kept.find(made)) is not None:
+            return keeper.take(*before)
+    if started:
+        launch.start(task.p)
     first = keeper.resume()
-    writer = _tensorboard(folder if leads else None, first, keeper.steps)
-    tail = net.tail
-    if team and team.num_processes > 1 and first < p.epochs:
-        features.share = team.process_index, team.num_processes
-        norms.synchronise(net, compute.is_cuda)
-        tail = nn.parallel.DistributedDataParallel(_Tail(net), broadcast_buffers=False)
+    if first < task.p.epochs:
+        task.feed.prepare()
+    _share(task, team, first)
+    _epochs(task, keeper, first, folder)
+    task.put(keeper.best)
+    for module in task.modules.values():
+        module.eval()
+    done = Fit(
+        keeper.history(),
+        keeper.best_epoch,
+        float(np.median(keeper.seconds)),
+        task.feed.seconds,
+        task.feed.seconds_prepare,
+        first,
+    )
+    if keep and team is None:
+        kept.keep(made, keeper.facts(done), keeper.best)
+    return done
+
+
+def _epochs(task: Task, keeper: _Keeper, first: int, folder: Path | None) -> None:
+    p = task.p
+    writer = _tensorboard(folder if keeper.leads else None, first, len(keeper.rows))
     for epoch in range(first + 1, p.epochs + 1):
         began = time.perf_counter()
-        torch.manual_seed(_seed(p.seed, epoch) + features.share[0])
-        task.start_epoch(optimiser, p, epoch)
-        losses = _train_epoch(net, features, optimiser, scaler, task, p, compute, epoch, tail)
-        val_loss, val_qwk = validate(net, features, compute, task)
-        if not np.isfinite(val_loss):
-            raise FloatingPointError(
-                f"The validation loss is {val_loss} after epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'."
-            )
-        keeper.epoch_done(epoch, losses, val_loss, val_qwk, time.perf_counter() - began)
-        _log(writer, keeper, losses, val_loss, val_qwk, task.measure)
-        if leads and (epoch % max(1, p.epochs // 20) == 0 or epoch == p.epochs):
-            print(
-                f"epoch {epoch}/{p.epochs}: loss {np.mean(losses):.3f}, validation loss {val_loss:.3f}, "
-                f"validation {task.measure} {val_qwk:.3f}, {keeper.seconds[-1]:.1f} s",
-                flush=True,
-            )
+        torch.manual_seed(seed_of(p.seed, epoch) + task.feed.share[0])
+        task.start_epoch(epoch)
+        losses = train_epoch(task, epoch)
+        measured = task.validate()
+        _check_measured(task, measured, epoch)
+        keeper.epoch_done(epoch, losses, measured, time.perf_counter() - began)
+        _log(writer, keeper, losses, measured)
+        if keeper.leads and (epoch % max(1, p.epochs // 20) == 0 or epoch == p.epochs):
+            print(_line(task, epoch, losses, measured, keeper.seconds[-1]), flush=True)
     if writer:
         writer.close()
-    keeper.restore_best()
-    return Fit(keeper.history(), keeper.best_epoch, float(np.median(keeper.seconds)), first)
 
 
-class _Tail(nn.Module):
-    """What learns, as a module whose ``forward`` data-parallel training can wrap."""
+def train_epoch(task: Task, epoch: int) -> list[dict[str, float]]:
+    """One epoch of draws; returns the losses of each step.
 
-    def __init__(self, net: GradingNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, h: Tensor) -> Tensor:
-        return self.net.tail(h)
-
-
-def _train_epoch(
-    net, features, optimiser, scaler, task: Task, p: Training, compute: Compute, epoch: int, tail=None
-) -> list[float]:
-    """One epoch of draws; returns each step's loss."""
-    tail = tail or net.tail
-    generator = torch.Generator().manual_seed(_seed(p.seed, epoch))
-    grades = features.train["grade"].to_numpy(dtype=np.int64)
-    positions = task.draw(grades, p, epoch, generator)
+    Raises:
+        FloatingPointError: If a loss is not finite, with the epoch and step.
+    """
+    p, feed = task.p, task.feed
+    generator = torch.Generator().manual_seed(seed_of(p.seed, epoch))
+    positions = task.draw(epoch, generator)
     if p.views:
         views = torch.randint(p.views, (len(positions),), generator=generator)
     else:
         views = torch.arange(len(positions)) + (epoch - 1) * len(positions)
-    net.train()
+    task.train_mode()
     losses = []
-    for h, target in features.draws(positions, views):
-        optimiser.zero_grad(set_to_none=True)
-        with compute.autocast():
-            outputs = tail(h)
-        loss = task.loss(outputs.float(), target, p)
-        share, whole = _of_all(loss, len(target), features.share[1])
-        scaler.scale(share).backward()
-        scaler.step(optimiser)
-        scaler.update()
-        losses.append(whole)
-        if not np.isfinite(losses[-1]):
-            raise FloatingPointError(
-                f"The loss is {losses[-1]} at step {len(losses)} of epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'."
-            )
+    for batch in feed.draws(positions, views):
+        losses.append(task.step(batch))
+        for name, value in losses[-1].items():
+            if not np.isfinite(value):
+                raise FloatingPointError(
+                    f"The {name} is {value} at step {len(losses)} of epoch {epoch}. Lower LEARNING_RATE, or use PRECISION 'fp32'."
+                )
     return losses
 
 
-def _of_all(loss: Tensor, images: int, processes: int) -> tuple[Tensor, float]:
-    """From the mean loss of this process's images: what it differentiates, so that the mean of all gradients is that of the mean loss of
-    the whole batch; and that mean."""
-    if processes == 1:
-        return loss, loss.item()
-    sums = torch.stack([loss.detach() * images, loss.new_tensor(images)])
-    torch.distributed.all_reduce(sums)
-    return loss * (images * processes / sums[1]), (sums[0] / sums[1]).item()
-
-
-def validate(
-    net: GradingNet, features: Features, compute: Compute, task: Task = CLASSIFICATION
-) -> tuple[float, float]:
-    """What the task measures on the validation split; see :meth:`Task.validation`."""
-    rank, processes = features.share
-    outputs = prediction.from_features(net, features, "validation", compute, (rank, processes))
-    if processes > 1:
-        parts: list = [None] * processes
-        torch.distributed.all_gather_object(parts, outputs)
-        outputs = np.empty((sum(map(len, parts)), outputs.shape[1]), outputs.dtype)
-        for other, part in enumerate(parts):
-            outputs[other::processes] = part
-    grades = features.clean.loc[features.clean["split"] == "validation", "grade"].to_numpy(dtype=np.int64)
-    return task.validation(outputs, grades)
-
-
-def qwk(grades: np.ndarray, predicted: np.ndarray) -> float:
-    """Quadratic weighted kappa; 0 where it is undefined because only one grade occurs (agreement by chance alone)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        value = cohen_kappa_score(grades, predicted, weights="quadratic", labels=range(5))
-    return float(value) if np.isfinite(value) else 0.0
-
-
-def _seed(seed: int, epoch: int) -> int:
+def seed_of(seed: int, epoch: int) -> int:
+    """The seed of one epoch."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "little")
 
 
-class _Keeper:
-    """History, the best weights, and checkpoints that are written atomically, the best before the last."""
+def _check_measured(task: Task, measured: dict[str, float], epoch: int) -> None:
+    """Refuse a metric that is no number where it would choose the epoch, and a loss in any case."""
+    for name in task.measures:
+        if (name.startswith("loss") or name == task.p.select_by) and not np.isfinite(measured[name]):
+            raise FloatingPointError(
+                f"The validation {task.titles.get(name, name)} is {measured[name]} after epoch {epoch}. Lower LEARNING_RATE, or use "
+                "PRECISION 'fp32'."
+            )
 
-    def __init__(
-        self,
-        net,
-        optimiser,
-        scaler,
-        p: Training,
-        features: Features,
-        folder: Path | None,
-        writes: bool = True,
-    ) -> None:
-        self.net, self.optimiser, self.scaler, self.p, self.writes = net, optimiser, scaler, p, writes
-        self.folder = folder / "checkpoints" if folder else None
-        start = nets.digest_of(dict(net.named_parameters())) if folder else ""
-        described = json.dumps(
-            [
-                p.model_dump(mode="json", exclude={"threads", "processes", "without_pretraining"}),
-                net.weights_used,
-                start,
-                features.data.key,
-            ]
+
+def _share(task: Task, team: Accelerator | None, first: int) -> None:
+    """Prepare a task that several processes train together: its part of each batch, and norms of the whole batch."""
+    if team is None or team.num_processes == 1 or first >= task.p.epochs:
+        return
+    task.feed.share = team.process_index, team.num_processes
+    for module in task.modules.values():
+        norms.synchronise(module, task.compute.is_cuda)
+    digests: list[Any] = [None] * team.num_processes
+    torch.distributed.all_gather_object(digests, digest_of(task.learned()))
+    if len(set(digests)) > 1:
+        raise RuntimeError(
+            "The processes start with different weights; they must build the task from the same seed and files."
         )
-        rows = (
-            features.train[["image_id", "grade"]].to_csv()
-            + features.clean[["image_id", "split", "grade"]].to_csv()
-        )
-        self.key = hashlib.sha256((described + rows).encode()).hexdigest()
-        self.rows: list[dict] = []
+
+
+class _Keeper:
+    """History, the best weights, and checkpoints, the best before the last."""
+
+    def __init__(self, task: Task, key: str, folder: Path | None, leads: bool) -> None:
+        self.task, self.leads = task, leads
+        self.files = Checkpointer(task, folder / "checkpoints" if folder else None, key, leads)
+        self.rows: list[dict[str, Any]] = []
         self.seconds: list[float] = []
         self.best: dict[str, Tensor] = {}
-        self.best_epoch, self.best_score = 0, (-np.inf, -np.inf)
-
-    @property
-    def steps(self) -> int:
-        return len(self.rows)
+        self.best_epoch, self.best_score = 0, (-np.inf,)
 
     def history(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows, columns=["epoch", "step", "loss", "val_loss", "val_qwk"])
-
-    def state(self) -> dict[str, Tensor]:
-        """What training changes: trainable parameters, and buffers (statistics)."""
-        learned = {name: q for name, q in self.net.named_parameters() if q.requires_grad}
-        return {name: q.detach().cpu().clone() for name, q in (*learned.items(), *self.net.named_buffers())}
+        measured = [f"val_{name}" for name in self.task.measures]
+        losses = [
+            name for name in (self.rows[0] if self.rows else {}) if name not in ("epoch", "step", *measured)
+        ]
+        return pd.DataFrame(self.rows, columns=["epoch", "step", *losses, *measured])
 
     def epoch_done(
-        self, epoch: int, losses: list[float], val_loss: float, val_qwk: float, seconds: float
+        self, epoch: int, losses: list[dict[str, float]], measured: dict[str, float], seconds: float
     ) -> None:
-        for loss in losses:
-            self.rows.append(
-                {"epoch": epoch, "step": self.steps + 1, "loss": loss, "val_loss": np.nan, "val_qwk": np.nan}
-            )
-        self.rows[-1].update(val_loss=val_loss, val_qwk=val_qwk)
+        empty = {f"val_{name}": np.nan for name in self.task.measures}
+        for values in losses:
+            self.rows.append({"epoch": epoch, "step": len(self.rows) + 1, **values, **empty})
+        self.rows[-1].update({f"val_{name}": measured[name] for name in self.task.measures})
         self.seconds.append(seconds)
-        score = {"qwk": (val_qwk, -val_loss), "loss": (-val_loss, val_qwk), "last": (epoch, 0.0)}[
-            self.p.select_by
-        ]
-        state = self.state()
+        score, learned = self.task.score(measured, epoch), self.task.learned()
         if score > self.best_score:
-            self.best, self.best_epoch, self.best_score = state, epoch, score
-            self._save("best", state, epoch)
-        moments = {
-            f"adam/{i}/{name}": value.detach().cpu()
-            for i, entry in self.optimiser.state_dict()["state"].items()
-            for name, value in entry.items()
-        }
-        self._save("last", {**{f"net/{name}": q for name, q in state.items()}, **moments}, epoch)
+            self.best, self.best_epoch, self.best_score = learned, epoch, score
+            self.files.save("best", learned, self._about(epoch))
+        self.files.save("last", learned, self._about(epoch), moments=True)
 
-    def _save(self, name: str, tensors: dict[str, Tensor], epoch: int) -> None:
-        if self.folder is None or not self.writes:
-            return
-        about = {
-            "key": self.key,
-            "epoch": epoch,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
-            "scaler": self.scaler.state_dict(),
-            "history": self.rows,
-            "seconds": self.seconds,
-        }
-        with paths.atomic(self.folder / f"{name}.safetensors") as temporary:
-            save_file(
-                {k: v.contiguous() for k, v in tensors.items()},
-                temporary,
-                metadata={"drstudy": json.dumps(about)},
-            )
-
-    def _read(self, name: str) -> tuple[dict, dict[str, Tensor]] | None:
-        path = self.folder / f"{name}.safetensors" if self.folder else None
-        if path is None or not path.is_file():
-            return None
-        with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["drstudy"])
-        if about["key"] != self.key:
-            print(f"{paths.show(path)} belongs to another recipe or other data; training starts afresh.")
-            return None
-        return about, load_file(path)
+    def _about(self, epoch: int) -> dict[str, Any]:
+        best = {"best_epoch": self.best_epoch, "best_score": self.best_score}
+        return {"epoch": epoch, **best, "history": self.rows, "seconds": self.seconds}
 
     def resume(self) -> int:
-        """Take up a killed run of the same recipe and data; returns the number of epochs that it had finished."""
-        last = self._read("last")
-        if last is None:
+        """Take up a killed run of the same training; returns the number of epochs that it had finished."""
+        last = self.files.read("last")
+        best = self.files.read("best") if last else None
+        if last is None or best is None:
             return 0
         about, tensors = last
-        best = self._read("best")
-        if best is None:
-            return 0
-        self._put({name[4:]: q for name, q in tensors.items() if name.startswith("net/")})
-        state: dict[int, dict[str, Tensor]] = {}
-        learning = [q for group in self.optimiser.param_groups for q in group["params"]]
-        for name, value in tensors.items():
-            if name.startswith("adam/"):
-                _, index, field = name.split("/")
-                like = learning[int(index)]
-                # laid out in memory as its parameter: fused steps go through both side by side, whatever their strides say
-                placed = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-                state.setdefault(int(index), {})[field] = placed
-        self.optimiser.load_state_dict(
-            {"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]}
-        )
-        if about["scaler"]:
-            self.scaler.load_state_dict(about["scaler"])
-        self.rows = about["history"]
-        self.seconds = about["seconds"]
-        self.best, self.best_epoch, self.best_score = best[1], about["best_epoch"], tuple(about["best_score"])
-        print(f"resumed after epoch {about['epoch']} of {self.p.epochs}", flush=True)
+        self.files.restore(about, tensors)
+        self.rows, self.seconds = about["history"], about["seconds"]
+        self.best = self.files.learned(best[1])
+        self.best_epoch, self.best_score = about["best_epoch"], tuple(about["best_score"])
+        print(f"resumed after epoch {about['epoch']} of {self.task.p.epochs}", flush=True)
         return about["epoch"]
 
-    def restore_best(self) -> None:
-        self._put(self.best)
-        self.net.eval()
+    def facts(self, done: Fit) -> dict[str, Any]:
+        """JSON-ready, for the trained-model store; :meth:`take` reads it."""
+        plain = dataclasses.asdict(dataclasses.replace(done, history=None))
+        return {**plain, "rows": self.rows}
 
-    def _put(self, state: dict[str, Tensor]) -> None:
-        unexpected = self.net.load_state_dict(state, strict=False).unexpected_keys
-        if unexpected:
-            raise RuntimeError(
-                f"The checkpoint has unknown tensors: {unexpected[:3]}. Delete the folder checkpoints and run again."
-            )
+    def take(self, facts: dict[str, Any], learned: dict[str, Tensor]) -> Fit:
+        """The training that was found, as if it had just ended."""
+        self.rows = facts.pop("rows")
+        self.task.put(learned)
+        for module in self.task.modules.values():
+            module.eval()
+        print(
+            f"trained before, with the same recipe, data, weights and code: {self.task.p.epochs} epochs, epoch {facts['best_epoch']} kept",
+            flush=True,
+        )
+        return Fit(**{**facts, "history": self.history(), "resumed_at": 0, "found": True})
+
+
+def _line(
+    task: Task, epoch: int, losses: list[dict[str, float]], measured: dict[str, float], seconds: float
+) -> str:
+    """What is printed after an epoch."""
+    parts = [f"{name} {np.mean([values[name] for values in losses]):.3f}" for name in losses[0]]
+    parts += [f"validation {task.titles.get(name, name)} {measured[name]:.3f}" for name in task.measures]
+    return f"epoch {epoch}/{task.p.epochs}: {', '.join(parts)}, {seconds:.1f} s"
 
 
 def _tensorboard(folder: Path | None, first: int, step: int):
@@ -442,71 +259,12 @@ def _tensorboard(folder: Path | None, first: int, step: int):
     return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if first else None)
 
 
-def _log(writer, keeper: _Keeper, losses: list[float], val_loss: float, val_qwk: float, measure: str) -> None:
+def _log(writer, keeper: _Keeper, losses: list[dict[str, float]], measured: dict[str, float]) -> None:
     if writer is None:
         return
-    for row in keeper.rows[-len(losses) :]:
-        writer.add_scalar("loss/train", row["loss"], row["step"])
-    writer.add_scalar("loss/validation", val_loss, keeper.steps)
-    writer.add_scalar(f"{measure.lower().replace(' ', '_')}/validation", val_qwk, keeper.steps)
+    for row, values in zip(keeper.rows[-len(losses) :], losses):
+        for name, value in values.items():
+            writer.add_scalar(f"{name}/train", value, row["step"])
+    for name, value in measured.items():
+        writer.add_scalar(f"{name}/validation", value, len(keeper.rows))
     writer.flush()
-
-
-def _launch(p: FineTuning, folder: Path | None, task: Task) -> None:
-    """Train in ``p.processes`` processes; what they leave are finished checkpoints."""
-    if folder is None or folder != p.folder or task is not CLASSIFICATION:
-        raise ValueError(
-            "PROCESSES above 1 is for notebook 03: processes meet in the checkpoints of its result folder."
-        )
-    command = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={p.processes}"]
-    # its --cpu starts one process; with --multi_gpu each takes a GPU where there is one, else the CPU
-    command += ["--multi_gpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "recipe.yaml"
-        file.write_text(yaml.safe_dump(p.upper()))
-        command += ["-m", "drstudy.training.loop", str(file)]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=paths.root()
-        )
-        said = []
-        for line in process.stdout:
-            said = [*said[-100:], line]
-            if line.startswith(("epoch", "feature store", "resumed")):
-                print(line, end="", flush=True)
-        if process.wait():
-            raise RuntimeError(f"Training in {p.processes} processes failed:\n{''.join(said)}")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """One of the processes that ``accelerate launch -m drstudy.training.loop`` starts."""
-    from accelerate import Accelerator
-
-    parser = argparse.ArgumentParser(
-        prog="accelerate launch -m drstudy.training.loop", description=main.__doc__
-    )
-    parser.add_argument(
-        "files", nargs="+", type=Path, help="parameter files of notebook 03, later ones winning"
-    )
-    parser.add_argument(
-        "-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter (YAML value)"
-    )
-    given = parser.parse_args(arguments)
-    pairs = [text.partition("=")[::2] for text in given.p]
-    p = params.from_files(
-        FineTuning.notebook, given.files, {name: yaml.safe_load(value) for name, value in pairs}
-    )
-    team = Accelerator(cpu=p.device == "cpu" or not torch.cuda.is_available())
-    device = "cpu" if team.device.type == "cpu" else str(team.device)
-    compute = devices.setup(device, p.precision, p.threads, p.seed)
-    audit = records.load(paths.resolve(p.audit))
-    data = dataset.load(audit)
-    net = build(p, data, compute)
-    p = recipe_for(net, p)
-    with team.main_process_first():
-        store = open_features(net, data, p, compute)
-    fit(net, store, p, compute, p.folder, team=team)
-    team.end_training()
-
-
-if __name__ == "__main__":
-    main()

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
-from drstudy.models import heads, nets
+from drstudy.models import nets
 from drstudy.models.nets import GradingNet
-from drstudy.papers.ram import model as ram
 from drstudy.training import transforms
 from drstudy.training.features import Features
 
 CUDA_BATCH = 64
 
+Result = TypeVar("Result")
+
 
 @torch.no_grad()
-def from_features(
-    net: GradingNet, features: Features, split: str, compute: Compute, share: tuple[int, int] = (0, 1)
-) -> np.ndarray:
-    """Outputs (N, 5), of a regression (N, 1), float32 for a split's images, in the order of the split file.
+def from_features(net: GradingNet, features: Features, split: str, compute: Compute) -> np.ndarray:
+    """Outputs (N, outputs) float32 for a split's images, in the order of the split file.
+
+    Of several processes that train together (``features.share``) each computes its part, dealt out without padding, and all return the
+    whole.
 
     Args:
         net: Set to evaluation mode.
         features: Of the same network.
         split: ``validation`` or ``test``.
         compute: Device and precision.
-        share: (rank, processes): only images rank, rank + processes, ..., dealt out without padding.
 
     Raises:
         ValueError: If ``split`` is neither validation nor test.
@@ -42,25 +46,73 @@ def from_features(
         raise ValueError(
             f"Features without augmentation are kept for validation and test, not for {split!r}."
         )
-    rank, processes = share
+    rank, processes = features.share
     positions = np.flatnonzero(features.clean["split"].to_numpy() == split)[rank::processes]
     net.eval()
     with compute.autocast():
         parts = [net.tail(h).float().cpu() for h in features.unaugmented(positions)]
-    return torch.cat(parts).numpy() if parts else np.empty((0, net.outputs), np.float32)
+    outputs = torch.cat(parts).numpy() if parts else np.empty((0, net.outputs), np.float32)
+    if processes == 1:
+        return outputs
+    dealt: list = [None] * processes
+    torch.distributed.all_gather_object(dealt, outputs)
+    whole = np.empty((sum(map(len, dealt)), net.outputs), np.float32)
+    for other, part in enumerate(dealt):
+        whole[other::processes] = part
+    return whole
 
 
 @torch.no_grad()
+def in_batches(
+    forward: Callable[[Tensor], Result],
+    net: GradingNet,
+    images: np.ndarray,
+    rows: np.ndarray,
+    input_size: int,
+    compute: Compute,
+    batch_size: int = 0,
+) -> Iterator[tuple[slice, Result]]:
+    """Photographs through a network, or a part of it, in batches: the one place where photographs are predicted or explained.
+
+    Args:
+        forward: From (B, 3, S, S) float32, normalised, on the device, to whatever is wanted of them; it runs without gradients and under
+            the precision of ``compute``.
+        net: Set to evaluation mode; gives mean and standard deviation.
+        images: (N, S, S, 3) uint8, the image store.
+        rows: (M,) rows of it, in order.
+        input_size: Side of the input, pixels.
+        compute: Device and precision.
+        batch_size: Photographs at a time; 0 is as many as suit the device.
+
+    Yields:
+        Which of ``rows`` a batch is, and what ``forward`` returned.
+    """
+    net.eval()
+    step = batch_size or (CUDA_BATCH if compute.is_cuda else net.trunk_batch)
+    for start in range(0, len(rows), step):
+        some = slice(start, min(start + step, len(rows)))
+        batch = compute.put(transforms.to_input(images[rows[some]], input_size, net.mean, net.std))
+        with compute.autocast():
+            yield some, forward(batch)
+
+
+def logits(
+    net: GradingNet,
+    images: np.ndarray,
+    rows: np.ndarray,
+    input_size: int,
+    compute: Compute,
+    batch_size: int = 0,
+) -> np.ndarray:
+    """Outputs (M, outputs) float32 of photographs by the whole network; arguments as of :func:`in_batches`."""
+    found = in_batches(net, net, images, rows, input_size, compute, batch_size)
+    parts = [outputs.float().cpu() for _, outputs in found]
+    return torch.cat(parts).numpy() if parts else np.empty((0, net.outputs), np.float32)
+
+
 def predict(net: GradingNet, images: np.ndarray, compute: Compute, input_size: int) -> np.ndarray:
     """Probabilities (N, 5) float64 of stored images (N, S, S, 3) uint8, by the whole network."""
-    net.eval()
-    logits = []
-    step = CUDA_BATCH if compute.is_cuda else net.trunk_batch
-    for start in range(0, len(images), step):
-        batch = transforms.to_input(images[start : start + step], input_size, net.mean, net.std)
-        with compute.autocast():
-            logits.append(net(compute.put(batch)).float().cpu())
-    return softmax(torch.cat(logits).numpy())
+    return softmax(logits(net, images, np.arange(len(images)), input_size, compute))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -87,30 +139,22 @@ def write(predictions: pd.DataFrame, path: Path) -> None:
 
 
 def save(net: GradingNet, path: Path, input_size: int) -> None:
-    """Write a network that describes itself: all tensors, and backbone, head, weights and normalisation as metadata."""
-    about = {
-        "backbone": net.backbone,
-        "head": net.head,
-        "weights_used": net.weights_used,
-        "frozen_bn": net.frozen_bn,
-        "input_size": input_size,
-        "mean": net.mean,
-        "std": net.std,
-    }
-    if net.outputs != heads.GRADES:
-        about["outputs"] = net.outputs
-    if isinstance(net, ram.RamNet):
-        about["options"] = net.options
+    """Write a network that describes itself: all tensors, and as metadata what :meth:`GradingNet.describe` says."""
+    about = net.describe(input_size)
     with paths.atomic(path) as temporary:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
         save_file(state, temporary, metadata={"drstudy": json.dumps(about)})
 
 
-def load(model: records.Record | Path) -> GradingNet:
+def load(
+    model: records.Record | Path, rebuild: Callable[[dict[str, Any]], GradingNet] = nets.rebuild
+) -> GradingNet:
     """A trained network in evaluation mode on the CPU, with ``input_size`` set.
 
     Args:
-        model: A record of notebook 03, or a file (notebook 11 leaves several) that :func:`save` wrote.
+        model: A record with a ``model.safetensors``, or a file that :func:`save` wrote.
+        rebuild: Makes an empty network from what :meth:`GradingNet.describe` said. A paper whose networks are not in the registry of
+            backbones gives its own.
 
     Raises:
         FileNotFoundError, ValueError: If the file is missing or was not written by :func:`save`.
@@ -121,18 +165,14 @@ def load(model: records.Record | Path) -> GradingNet:
             about = (file.metadata() or {}).get("drstudy")
     except SafetensorError as error:
         raise ValueError(
-            f"{paths.show(path)} is not a whole safetensors file ({error}). Run notebook 03 for it again."
+            f"{paths.show(path)} is not a whole safetensors file ({error}). Run the notebook that wrote it again."
         ) from error
     if about is None:
         raise ValueError(
-            f"{paths.show(path)} does not say which backbone it is; only files written by notebook 03 do."
+            f"{paths.show(path)} does not say which backbone it is; only files that this study wrote do."
         )
     about = json.loads(about)
-    if "options" in about:
-        with torch.device("meta"):
-            net = ram.build(**about["options"])
-    else:
-        net = nets.empty(about["backbone"], about["head"], about.get("outputs", heads.GRADES))
+    net = rebuild(about)
     net.load_state_dict(load_file(path), assign=True)
     net.weights_used, net.input_size = about["weights_used"], about["input_size"]
     net.freeze(about["frozen_bn"])

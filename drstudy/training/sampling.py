@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import WeightedRandomSampler
 
-GRADES = 5
+from drstudy.core.names import N_GRADES
+
 PAPER_WEIGHTS = (0.1, 1.0, 0.5, 3.0, 4.0)
 """Weight of an image of each grade, as the main paper prints them (its equation 2-1; *spec* A2)."""
 RAM_FINAL = (1.0, 2.0, 2.0, 2.0, 2.0)
@@ -29,7 +30,7 @@ def grade_weights(sampler: str, counts: np.ndarray) -> np.ndarray:
         ValueError: If the sampler is unknown or no image is counted.
     """
     counts = np.asarray(counts, dtype=float)
-    if counts.shape != (GRADES,) or counts.sum() <= 0 or (counts < 0).any():
+    if counts.shape != (N_GRADES,) or counts.sum() <= 0 or (counts < 0).any():
         raise ValueError(f"Counts of five grades are needed, at least one above 0; given: {counts.tolist()}.")
     present = counts > 0
     power = {"none": 0.0, "sqrt": -0.5, "inverse": -1.0}
@@ -50,7 +51,7 @@ def expected_repeats(sampler: str, counts: np.ndarray) -> np.ndarray:
     """Expected draws of one image of each grade in an epoch of as many draws as images, (5,); 0 for an absent grade."""
     counts = np.asarray(counts, dtype=float)
     return np.divide(
-        expected_shares(sampler, counts) * counts.sum(), counts, out=np.zeros(GRADES), where=counts > 0
+        expected_shares(sampler, counts) * counts.sum(), counts, out=np.zeros(N_GRADES), where=counts > 0
     )
 
 
@@ -69,7 +70,7 @@ def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.
     grades = np.asarray(grades, dtype=int)
     if sampler == "none":
         return torch.randperm(len(grades), generator=generator)
-    return draw_by_weight(grade_weights(sampler, np.bincount(grades, minlength=GRADES)), grades, generator)
+    return draw_by_weight(grade_weights(sampler, np.bincount(grades, minlength=N_GRADES)), grades, generator)
 
 
 def annealed_weights(counts: np.ndarray, epoch: int, ratio: float = RAM_RATIO) -> np.ndarray:
@@ -87,7 +88,7 @@ def annealed_weights(counts: np.ndarray, epoch: int, ratio: float = RAM_RATIO) -
         (5,) float64; 0 for a grade without images.
     """
     counts = np.asarray(counts, dtype=float)
-    balanced = np.divide(counts.sum(), counts, out=np.zeros(GRADES), where=counts > 0)
+    balanced = np.divide(counts.sum(), counts, out=np.zeros(N_GRADES), where=counts > 0)
     left = ratio ** (epoch - 1)
     return np.where(counts > 0, left * balanced + (1 - left) * np.array(RAM_FINAL), 0.0)
 

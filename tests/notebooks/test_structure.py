@@ -10,7 +10,8 @@ import statistics
 import nbformat
 import pytest
 
-from drstudy.core import params, paths
+from drstudy.core import paths
+from drstudy.papers.registry import BY_NOTEBOOK
 
 FILES = sorted((paths.root() / "notebooks").glob("*.ipynb"))
 MOST_CELLS, MEDIAN_LINES, MOST_LINES = 32, 6, 25
@@ -53,7 +54,7 @@ def lines(cell) -> list[str]:
 
 
 def test_every_stage_has_its_notebook():
-    assert [path.stem for path in FILES] == list(params.BY_NOTEBOOK)
+    assert [path.stem for path in FILES] == list(BY_NOTEBOOK)
 
 
 def test_is_valid_notebook_for_python3(notebook):
@@ -74,7 +75,7 @@ def test_opens_with_a_title_and_says_the_time(notebook):
 
 def test_parameters_are_those_of_its_class(path, code):
     cell = parameters_cell(code)
-    cls = params.BY_NOTEBOOK[path.stem]
+    cls = BY_NOTEBOOK[path.stem]
     given = {}
     for node in ast.parse(cell.source).body:
         assert isinstance(node, ast.AnnAssign), (
@@ -94,7 +95,7 @@ def test_parameters_are_of_the_class_it_checks(path, code):
     checks = [
         name for _, cell in code for name in re.findall(r"params\.(\w+)\.check\(globals\(\)\)", cell.source)
     ]
-    assert checks == [params.BY_NOTEBOOK[path.stem].__name__]
+    assert checks == [BY_NOTEBOOK[path.stem].__name__]
 
 
 def test_ends_with_its_limits_and_its_record(notebook, code):

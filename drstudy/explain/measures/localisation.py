@@ -28,16 +28,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from drstudy.core.names import FIELD, LESIONS, OTHER_FINDINGS
 from drstudy.evaluation import statistics
 from drstudy.explain.measures import scores
 
 if TYPE_CHECKING:
     from drstudy.core.records import Record
-
-LESIONS = ("MA", "HE", "EX", "SE", "VB", "IRMA", "NV", "PRH")
-"""Codes whose union is ``lesion``: signs of the disease. LASER scars and DRUSEN are measured beside."""
-
-OTHER = ("LASER", "DRUSEN")
 
 ANATOMY = {"disc": "DISC", "vessel": "VESSEL", "fovea": "FOVEA"}
 """Region of the partition to code, in order of precedence after ``lesion``."""
@@ -78,10 +74,7 @@ Masks = Mapping[str, "np.ndarray | None"]
 def masks_of(audit: Record) -> Callable[[str], Masks]:
     """A reader of the masks of one eye, in the geometry of the image store.
 
-    A mask file is read as the share of each pixel that it covers, so that a microaneurysm smaller than a
-    pixel keeps its area. Without a file a structure is absent where the manifest says so (``lesion_<CODE>``
-    is 0) or where other images of the source have such files (a data set ships none for a lesion that an eye
-    has not); else it is not annotated. The field of view, where there is no file, is found in the photograph.
+    What a missing file means is decided by :func:`drstudy.data.labels.status`.
 
     Args:
         audit: Record of notebook 01.
@@ -89,30 +82,15 @@ def masks_of(audit: Record) -> Callable[[str], Masks]:
     Returns:
         A function from image_id to :data:`Masks` with every code of this module and ``FOV`` (bool).
     """
-    from drstudy.data import images, labels, manifest
+    from drstudy.data import labels
 
-    table = manifest.read(audit.path("manifest.csv")).set_index("image_id")
-    store = labels.store_of(audit)
-    files = [name for name in table if name.startswith("mask_")]
-    sources = {
-        source: {name.removeprefix("mask_") for name in files if (rows[name] != "").any()}
-        for source, rows in table.groupby("source")
-    }
-    codes = (*LESIONS, *OTHER, *ANATOMY.values())
+    read = labels.mask_reader(audit, (*LESIONS, *OTHER_FINDINGS, *ANATOMY.values()))
 
-    def read(image_id: str) -> Masks:
-        row, crop, size = table.loc[image_id], store.crop(image_id), store.image_size
-        found: dict[str, np.ndarray | None] = {}
-        found |= images.load_masks(row, crop, (*codes, "FOV"), size, coverage=True)
-        for code in codes:
-            known = row.get(f"lesion_{code}", pd.NA)
-            absent = code in sources[row["source"]] if pd.isna(known) else known == 0
-            found.setdefault(code, np.zeros((size, size), np.float32) if absent else None)
-        fov = found.get("FOV")
-        found["FOV"] = images.fov_mask(store.images[store.row(image_id)]) if fov is None else fov >= 0.5
-        return found
+    def read_eye(image_id: str) -> Masks:
+        eye = read(image_id)
+        return eye.masks | {FIELD: eye.field}
 
-    return read
+    return read_eye
 
 
 def regions(masks: Masks) -> dict[str, np.ndarray | None]:

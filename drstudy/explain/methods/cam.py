@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional
 
 from drstudy.core import paths
-from drstudy.models import heads, nets
+from drstudy.models import folding, heads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +178,7 @@ def explain_images(
     layers = _layers(net, layers)
     batch_size = batch_size if compute.is_cuda else min(batch_size, net.trunk_batch)
     # rounding in a folded trunk can move an activation across a ReLU, and a map with it: float32 means the very maps
-    trunk = net.trunk if compute.precision == "fp32" else nets.folded(net, size, compute.dtype).trunk
+    trunk = net.trunk if compute.precision == "fp32" else folding.folded(net, size, compute.dtype).trunk
     began = told = time.monotonic()
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     logits, targets = [], []

@@ -1,15 +1,15 @@
 """Training of lesions as labels (Jiang et al. 2020; *spec* B): one sigmoid a lesion, unknown labels left out.
 
 Of the paper only the abstract is public: labels, loss, thresholds and how lesions make a diagnosis are **choices of this study**. The
-loop is :func:`drstudy.training.loop.fit`, given :class:`MultiLabel` as its task; the labels of an image travel through it as one whole
-number (:func:`encode`) in the place of the grade.
+loop is :func:`drstudy.training.loop.fit`, given :class:`MultiLabel` as its task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,45 +20,16 @@ from torch.nn import functional as F
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
-from drstudy.core.params import LesionRecipe, Lesions
+from drstudy.core.names import SPLITS
 from drstudy.data import labels as lesion_labels
-from drstudy.data.dataset import SPLITS, Dataset
+from drstudy.data.dataset import Dataset
 from drstudy.models.compat import torchvision
 from drstudy.models.nets import FineResNet, GradingNet
-from drstudy.training import features, loop, prediction, transforms
-
-UNKNOWN = 2
-"""In a code, what stands for a label that is not annotated; 0 is absent and 1 present."""
+from drstudy.papers.lesions.params import LesionRecipe, Lesions
+from drstudy.training import features, grading, loop, networks, prediction
 
 GAMMA_POSITIVE, GAMMA_NEGATIVE, MARGIN = 0.0, 4.0, 0.05
 """Of the asymmetric loss, as in the main experiments of its paper (Ridnik et al. 2021, arXiv 2009.14119)."""
-
-
-def encode(labels: np.ndarray) -> np.ndarray:
-    """Labels as one whole number an image, in base 3.
-
-    Args:
-        labels: (N, L) 1, 0 or NaN (not annotated); L at most 20.
-
-    Returns:
-        (N,) int64.
-    """
-    digits = np.where(np.isnan(labels), UNKNOWN, labels).astype(np.int64)
-    return digits @ 3 ** np.arange(labels.shape[1], dtype=np.int64)
-
-
-def decode(codes: Tensor, labels: int) -> tuple[Tensor, Tensor]:
-    """Back from :func:`encode`.
-
-    Args:
-        codes: (N,) int64.
-        labels: L.
-
-    Returns:
-        (N, L) float32 each: the label (0 where it is not known), and whether it is known.
-    """
-    digits = codes[:, None] // 3 ** torch.arange(labels, device=codes.device) % 3
-    return (digits == 1).float(), (digits != UNKNOWN).float()
 
 
 def positive_weights(labels: np.ndarray, heaviest: float) -> np.ndarray:
@@ -75,7 +46,7 @@ def positive_weights(labels: np.ndarray, heaviest: float) -> np.ndarray:
     return ratio.clip(1 / heaviest, heaviest)
 
 
-def loss(outputs: Tensor, target: Tensor, known: Tensor, weights: Tensor, kind: str, gamma: float) -> Tensor:
+def loss(outputs: Tensor, labels: Tensor, weights: Tensor, kind: str, gamma: float) -> Tensor:
     """Mean over the known labels of a batch; 0, with a gradient of 0, where none is known.
 
     ``bce`` is binary cross-entropy on logits, positives weighted. ``focal`` also has the factor (1 - p of the truth)^gamma (Lin et al.
@@ -84,11 +55,12 @@ def loss(outputs: Tensor, target: Tensor, known: Tensor, weights: Tensor, kind: 
 
     Args:
         outputs: (B, L) logits, float32.
-        target, known: (B, L) of :func:`decode`.
+        labels: (B, L) float32: 1, 0, or NaN where not annotated.
         weights: (L,) of :func:`positive_weights`.
         kind: One of the three.
         gamma: Of ``focal``.
     """
+    known, target = (~labels.isnan()).float(), labels.nan_to_num()
     if kind == "bce":
         each = F.binary_cross_entropy_with_logits(outputs, target, pos_weight=weights, reduction="none")
     elif kind == "focal":
@@ -104,32 +76,52 @@ def loss(outputs: Tensor, target: Tensor, known: Tensor, weights: Tensor, kind: 
     return (each * known).sum() / known.sum().clamp(min=1)
 
 
-class MultiLabel(loop.Task):
-    """A sigmoid a lesion.
+class MultiLabel(grading.OneNetwork):
+    """One sigmoid output per lesion type.
 
     Args:
+        net, feed, p, compute: As of :class:`drstudy.training.grading.OneNetwork`; the feed has a target of :func:`target` for each code of
+            the recipe.
         weights: (L,) of :func:`positive_weights`.
-        kind, gamma: Of :func:`loss`.
     """
 
-    measure = "mean AUC"
+    measures: ClassVar[Mapping[str, int]] = {"loss": -1, "auc": 1}
+    titles: ClassVar[Mapping[str, str]] = {"auc": "mean AUC"}
 
-    def __init__(self, weights: np.ndarray, kind: str, gamma: float) -> None:
-        self.outputs, self.kind, self.gamma = len(weights), kind, gamma
+    def __init__(
+        self, net: GradingNet, feed: features.Features, p: LesionRecipe, compute: Compute, weights: np.ndarray
+    ) -> None:
+        super().__init__(net, feed, p, compute)
         self.weights = torch.from_numpy(weights).float()
 
-    def loss(self, outputs: Tensor, grades: Tensor, p: LesionRecipe | None = None) -> Tensor:
-        """Of one batch; the labels are encoded in ``grades``."""
-        target, known = decode(grades, self.outputs)
-        return loss(outputs, target, known, self.weights.to(outputs.device), self.kind, self.gamma)
+    def labels(self, targets: Mapping[str, Tensor]) -> Tensor:
+        """(B, L) float32 out of the targets by name."""
+        return torch.stack([targets[target(code)] for code in self.p.codes], 1)
 
-    def validation(self, outputs: np.ndarray, grades: np.ndarray) -> tuple[float, float]:
+    def terms(self, targets: Mapping[str, Tensor]) -> float:
+        return float((~self.labels(targets).isnan()).sum())
+
+    def loss(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        weights = self.weights.to(outputs.device)
+        return loss(outputs, self.labels(targets), weights, self.p.loss, self.p.gamma)
+
+    def measure(self, outputs: np.ndarray, targets: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Loss, and the mean AUC over the labels that have one (0.5 where none has)."""
-        logits, codes = torch.from_numpy(outputs).float(), torch.from_numpy(grades)
-        target, known = (part.numpy().astype(bool) for part in decode(codes, self.outputs))
-        pairs = [(target[known[:, j], j], outputs[known[:, j], j]) for j in range(self.outputs)]
-        areas = [roc_auc_score(truth, said) for truth, said in pairs if len(set(truth)) == 2]
-        return self.loss(logits, codes).item(), float(np.mean(areas)) if areas else 0.5
+        tensors = {name: torch.from_numpy(values) for name, values in targets.items()}
+        labels = self.labels(tensors).numpy()
+        columns = [(labels[:, j], outputs[:, j]) for j in range(labels.shape[1])]
+        pairs = [(truth[~np.isnan(truth)] == 1, score[~np.isnan(truth)]) for truth, score in columns]
+        areas = [roc_auc_score(truth, score) for truth, score in pairs if len(set(truth)) == 2]
+        value = self.loss(torch.from_numpy(outputs).float(), tensors).item()
+        return {"loss": value, "auc": float(np.mean(areas)) if areas else 0.5}
+
+    def extra(self) -> dict[str, list[float]]:
+        return {"weights": self.weights.tolist()}
+
+
+def target(code: str) -> str:
+    """Name of the target of a lesion."""
+    return f"lesion_{code}"
 
 
 @dataclass(frozen=True)
@@ -150,7 +142,12 @@ class Trained:
 
 
 def train(
-    p: Lesions, data: Dataset, labels: pd.DataFrame, compute: Compute, folder: Path | None = None
+    p: Lesions,
+    data: Dataset,
+    labels: pd.DataFrame,
+    compute: Compute,
+    folder: Path | None = None,
+    keep: bool = False,
 ) -> list[Trained]:
     """Train the networks that a notebook's parameters ask for; a killed run goes on from the last finished epoch.
 
@@ -160,6 +157,7 @@ def train(
         labels: Of :func:`drstudy.data.labels.read`.
         compute: Device and precision.
         folder: Where checkpoints go; ``None`` keeps none.
+        keep: See :func:`drstudy.training.loop.fit`.
 
     Returns:
         The network that started from published weights first.
@@ -167,21 +165,21 @@ def train(
     Raises:
         drstudy.data.labels.LabelError: If no training photograph has a label that is known.
     """
-    labelled = with_codes(data, labels, p.codes)
+    labelled = with_labels(data, labels, p.codes)
     rows = labelled.part("train")["image_id"]
     known = lesion_labels.as_array(labels.set_index("image_id").loc[rows], p.codes)
-    task = MultiLabel(positive_weights(known, p.heaviest), p.loss, p.gamma)
+    weights = positive_weights(known, p.heaviest)
     found = []
     for recipe in (p.recipe(), p.net_recipe() if p.network else None):
         if recipe is None:
             continue
         print(f"{recipe.backbone} at {recipe.input_size} px", flush=True)
-        net = loop.build(recipe, labelled, compute, task.outputs)
+        net = networks.build(recipe, labelled, compute, len(weights))
         if isinstance(net, FineResNet) and not recipe.feature_store:
             net.learn_all()
         seen = features.open_features(net, labelled, recipe, compute)
         own = folder / "checkpoints" / recipe.backbone if folder else None
-        fit = loop.fit(net, seen, recipe, compute, own, task)
+        fit = loop.fit(MultiLabel(net, seen, recipe, compute, weights), own, keep=keep)
         seen.close(keep=False)
         if isinstance(net, FineResNet):
             net.whole = False  # trained; from here on the trunk runs once an eye, whatever the number of maps
@@ -190,16 +188,17 @@ def train(
     return found
 
 
-def with_codes(data: Dataset, labels: pd.DataFrame, codes: Sequence[str]) -> Dataset:
-    """The photographs with their labels, encoded, in the place of the grade; those of which no label is known are left out.
+def with_labels(data: Dataset, labels: pd.DataFrame, codes: Sequence[str]) -> Dataset:
+    """The photographs with a target for each lesion; those of which no label is known are left out.
 
     Raises:
         drstudy.data.labels.LabelError: If that leaves no training or no validation photograph.
     """
     values = lesion_labels.as_array(labels, codes)
-    known = ~np.isnan(values).all(axis=1)
-    code = pd.Series(encode(values), index=labels["image_id"])[known]
-    table = data.table[data.table["image_id"].isin(code.index)]
+    targets = pd.DataFrame(values, columns=[target(code) for code in codes])
+    targets.insert(0, "image_id", labels["image_id"].to_numpy())
+    known = labels["image_id"][~np.isnan(values).all(axis=1)]
+    table = data.table[data.table["image_id"].isin(known)]
     for split in SPLITS[:2]:
         if not (table["split"] == split).any():
             raise lesion_labels.LabelError(
@@ -207,12 +206,12 @@ def with_codes(data: Dataset, labels: pd.DataFrame, codes: Sequence[str]) -> Dat
                 "(notebook 01 puts those without a grade into test), set LABELS "
                 "to a CSV of labels, or set TRAINED to the result of another profile to look at its networks here."
             )
-    return replace(data, table=table.assign(grade=pd.array(code.loc[table["image_id"]], dtype="Int64")))
+    return replace(data, table=table).with_targets(targets)
 
 
 def _by_epoch(fit: loop.Fit, network: str) -> pd.DataFrame:
     by_epoch = fit.history.groupby("epoch", as_index=False)
-    rows = by_epoch.agg(loss=("loss", "mean"), val_loss=("val_loss", "last"), val_auc=("val_qwk", "last"))
+    rows = by_epoch.agg(loss=("loss", "mean"), val_loss=("val_loss", "last"), val_auc=("val_auc", "last"))
     rows.insert(0, "network", network)
     return rows
 
@@ -258,7 +257,6 @@ def eyes(p: Lesions, data: Dataset) -> pd.DataFrame:
     return data.table[data.table["split"].isin(wanted)].reset_index(drop=True)
 
 
-@torch.no_grad()
 def probabilities(
     one: Trained,
     data: Dataset,
@@ -280,13 +278,9 @@ def probabilities(
     Returns:
         ``network, image_id, patient_id, split, grade``, and ``p_<CODE>``, float64, 0 to 1.
     """
-    rows, logits = eyes["row"].to_numpy(), []
-    for begin in range(0, len(rows), batch_size):
-        batch = data.images[rows[begin : begin + batch_size]]
-        x = transforms.to_input(batch, one.net.input_size, one.net.mean, one.net.std)
-        with compute.autocast():
-            logits.append(one.net(compute.put(x)).float().cpu())
-    found = torch.cat(logits).double().sigmoid().numpy()
+    rows = eyes["row"].to_numpy()
+    logits = prediction.logits(one.net, data.images, rows, one.net.input_size, compute, batch_size)
+    found = torch.from_numpy(logits).double().sigmoid().numpy()
     about = eyes[["image_id", "patient_id", "split", "grade"]].reset_index(drop=True)
     about.insert(0, "network", one.network)
     return about.assign(**{f"p_{code}": found[:, j] for j, code in enumerate(codes)})

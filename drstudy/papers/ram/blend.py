@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from drstudy.core.devices import Compute
-from drstudy.data.dataset import SPLITS, Dataset
+from drstudy.core.names import SPLITS
+from drstudy.data.dataset import Dataset
 from drstudy.models.nets import GradingNet
 from drstudy.papers.ram.model import Maxout
 from drstudy.training import transforms

@@ -8,6 +8,8 @@ Lasagne's dense layer has a rectifier where none is asked for, and their output 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -114,6 +116,9 @@ class RamNet(GradingNet):
         x = self.tap("last_conv", self.net.features(h))
         return self.net.head(x.mean((2, 3)) if isinstance(self.net.head, nn.Linear) else x)
 
+    def describe(self, input_size: int) -> dict[str, Any]:
+        return super().describe(input_size) | {"options": self.options}
+
     @property
     def margin(self) -> float:
         """Share of the photograph's side that is cut off on each side."""
@@ -144,6 +149,12 @@ def build(network: str, size: int, untied: bool = True, batch_norm: bool = False
     net.options = {"network": network, "size": size, "untied": untied, "batch_norm": batch_norm}
     net.freeze("eval")
     return net
+
+
+def rebuild(about: dict[str, Any]) -> RamNet:
+    """The empty network of a :meth:`RamNet.describe`, for :func:`drstudy.training.prediction.load`."""
+    with torch.device("meta"):
+        return build(**about["options"])
 
 
 @torch.no_grad()

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -22,12 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from drstudy.core.devices import Compute
-from drstudy.core.params import Ram, RamRecipe
-from drstudy.data.dataset import SPLITS, Dataset
+from drstudy.core.names import N_GRADES, SPLITS
+from drstudy.data.dataset import Dataset
 from drstudy.models.nets import GradingNet
 from drstudy.papers.ram import model
 from drstudy.papers.ram.layers import CROPS
-from drstudy.training import features, loop, prediction, sampling, transforms
+from drstudy.papers.ram.params import Ram, RamRecipe
+from drstudy.training import features, grading, loop, networks, prediction, sampling, transforms
 
 PAPER_SHIFT = 40
 """Translation either way, pixels: in the paper's code at every size, so 36 % of the side of a 112 px crop."""
@@ -36,10 +38,12 @@ ZOOM = 1.15
 COLOUR_IMAGES = 200
 
 
-class Regression(loop.Task):
+class Regression(grading.OneNetwork):
     """The grade as a number, under mean squared error."""
 
     outputs = 1
+    measures: ClassVar[Mapping[str, int]] = {"loss": -1, "qwk": 1}
+    titles: ClassVar[Mapping[str, str]] = {"qwk": "QWK"}
 
     def optimiser(self, net: GradingNet, p: RamRecipe) -> torch.optim.Optimizer:
         """Nesterov; L2 is on weights only, and 2 w times its factor is what SGD calls weight decay. For a backbone, Adam."""
@@ -50,27 +54,28 @@ class Regression(loop.Task):
         groups = [{"params": weights, "weight_decay": 2 * p.weight_decay}, {"params": rest}]
         return torch.optim.SGD(groups, lr=p.learning_rate, momentum=p.momentum, nesterov=True)
 
-    def start_epoch(self, optimiser: torch.optim.Optimizer, p: RamRecipe, epoch: int) -> None:
-        if p.optimiser == "nesterov":
-            fallen = sum(epoch > drop * p.epochs for drop in p.drops)
-            for group in optimiser.param_groups:
-                group["lr"] = p.learning_rate / 10**fallen
+    def start_epoch(self, epoch: int) -> None:
+        if self.p.optimiser == "nesterov":
+            fallen = sum(epoch > drop * self.p.epochs for drop in self.p.drops)
+            for group in self.optimisers["net"].param_groups:
+                group["lr"] = self.p.learning_rate / 10**fallen
 
-    def draw(self, grades: np.ndarray, p: RamRecipe, epoch: int, generator: torch.Generator) -> Tensor:
-        if p.sampler != "annealed":
-            return super().draw(grades, p, epoch, generator)
-        counts = np.bincount(grades, minlength=sampling.GRADES)
-        return sampling.draw_by_weight(
-            sampling.annealed_weights(counts, epoch, p.balance_ratio), grades, generator
+    def draw(self, epoch: int, generator: torch.Generator) -> Tensor:
+        if self.p.sampler != "annealed":
+            return super().draw(epoch, generator)
+        grades = self.feed.train["grade"].to_numpy(dtype=np.int64)
+        weights = sampling.annealed_weights(
+            np.bincount(grades, minlength=N_GRADES), epoch, self.p.balance_ratio
         )
+        return sampling.draw_by_weight(weights, grades, generator)
 
-    def loss(self, outputs: Tensor, grades: Tensor, p: RamRecipe) -> Tensor:
-        return nn.functional.mse_loss(outputs[:, 0], grades.float())
+    def loss(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        return nn.functional.mse_loss(outputs[:, 0], targets["grade"].float())
 
-    def validation(self, outputs: np.ndarray, grades: np.ndarray) -> tuple[float, float]:
-        scores = outputs[:, 0].astype(float)
-        called = np.floor(np.clip(scores, 0, 4) + 0.5).astype(int)
-        return float(np.mean((scores - grades) ** 2)), loop.qwk(grades, called)
+    def measure(self, outputs: np.ndarray, targets: Mapping[str, np.ndarray]) -> dict[str, float]:
+        scores, grades = outputs[:, 0].astype(float), targets["grade"]
+        predicted = np.floor(np.clip(scores, 0, 4) + 0.5).astype(int)
+        return {"loss": float(np.mean((scores - grades) ** 2)), "qwk": grading.qwk(grades, predicted)}
 
 
 def view(image: np.ndarray, crop: int, shift: float, seed: int, row: int, number: int) -> np.ndarray:
@@ -174,7 +179,9 @@ class Trained:
     scores: pd.DataFrame
 
 
-def train(p: Ram, data: Dataset, compute: Compute, folder: Path | None = None) -> list[Trained]:
+def train(
+    p: Ram, data: Dataset, compute: Compute, folder: Path | None = None, keep: bool = False
+) -> list[Trained]:
     """Train all that a notebook's parameters ask for; a killed run goes on from the last finished epoch.
 
     Args:
@@ -182,6 +189,7 @@ def train(p: Ram, data: Dataset, compute: Compute, folder: Path | None = None) -
         data: Images and split.
         compute: Device and precision.
         folder: Where checkpoints go; ``None`` keeps none.
+        keep: See :func:`drstudy.training.loop.fit`.
     """
     found = []
     for network in p.networks:
@@ -194,23 +202,28 @@ def train(p: Ram, data: Dataset, compute: Compute, folder: Path | None = None) -
             if before is not None:
                 model.transfer(before, net)
             net.to(compute.device, memory_format=torch.channels_last)
-            found.append(_fit(net, Views(net, data, recipe, compute), recipe, compute, folder))
+            found.append(_fit(net, Views(net, data, recipe, compute), recipe, compute, folder, keep))
             before = net
     for size in p.sizes if p.backbone else ():
         recipe = p.backbone_recipe(size)
-        net = loop.build(recipe, data, compute, Regression.outputs)
+        net = networks.build(recipe, data, compute, Regression.outputs)
         store = features.open_features(net, data, recipe, compute)
-        found.append(_fit(net, store, recipe, compute, folder))
+        found.append(_fit(net, store, recipe, compute, folder, keep))
         store.close(keep=False)
     return found
 
 
 def _fit(
-    net: GradingNet, seen: features.Features, p: RamRecipe, compute: Compute, folder: Path | None
+    net: GradingNet,
+    seen: features.Features,
+    p: RamRecipe,
+    compute: Compute,
+    folder: Path | None,
+    keep: bool,
 ) -> Trained:
     print(f"{p.backbone} at {p.input_size} px", flush=True)
     own = folder / "checkpoints" / f"{p.backbone}-{p.input_size}" if folder else None
-    fit = loop.fit(net, seen, p, compute, own, Regression())
+    fit = loop.fit(Regression(net, seen, p, compute), own, keep=keep)
     net.input_size = p.input_size
     parts = []
     for split in SPLITS[1:]:

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from drstudy.core import params
 from drstudy.core.records import Record, RecordError, load
 from drstudy.evaluation import metrics, statistics
 from drstudy.explain.measures import baselines
+from drstudy.papers.transfer import params
 from drstudy.show import intervals, style
 
 SHOWN = {"qwk": "QWK", "macro_auc": "macro AUC"}

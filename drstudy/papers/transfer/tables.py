@@ -12,8 +12,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from drstudy.core import params
 from drstudy.evaluation import metrics
+from drstudy.papers.transfer import params
 from drstudy.show import map_tables, style, tables
 from drstudy.show.tables import ComparedRun
 

@@ -1,4 +1,4 @@
-"""Networks that the main study trains beside its main ones: in folds, honest and leaking, and on shuffled labels.
+"""Training of the main study: notebook 03 in several processes, folds that leak and honest ones, shuffled labels.
 
 For the effect of a leak, the same images are dealt into folds honestly, by image, and by row after oversampling. Every image
 of the training split is tested once, by a network that was trained on the other folds. The ways differ only in how the folds
@@ -19,21 +19,26 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from drstudy.core import records
+from drstudy.core import devices, paths, records
 from drstudy.core.devices import Compute
-from drstudy.core.params import Training
 from drstudy.data import splits
 from drstudy.data.dataset import Dataset, load
 from drstudy.models.nets import GradingNet
-from drstudy.training import features, loop, prediction, sampling
+from drstudy.papers.transfer.params import FineTuning
+from drstudy.training import features, loop, networks, prediction, sampling
+from drstudy.training.grading import Grading
+from drstudy.training.recipe import Training
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 HONEST, AGAIN, BY_IMAGE, BY_ROW = "patient", "patient, again", "image", "row"
 WAYS = (HONEST, AGAIN, BY_IMAGE, BY_ROW)
@@ -42,6 +47,25 @@ OVERSAMPLER = "inverse"
 
 SHUFFLED_EPOCHS = 10
 """Most epochs of a network that is trained on shuffled labels."""
+
+
+def task(given: dict[str, Any], team: Accelerator) -> Grading:
+    """The task of notebook 03 in one of several processes (:mod:`drstudy.training.launch`).
+
+    Args:
+        given: UPPER_CASE parameters of the notebook.
+        team: The processes; its first one writes the feature store.
+    """
+    p = FineTuning.check(given)
+    device = "cpu" if team.device.type == "cpu" else str(team.device)
+    compute = devices.setup(device, p.precision, p.threads, p.seed)
+    data = load(records.load(paths.resolve(p.audit)))
+    net = networks.build(p, data, compute)
+    recipe = networks.recipe_for(net, p)
+    store = features.open_features(net, data, recipe, compute)
+    with team.main_process_first():
+        store.prepare()
+    return Grading(net, store, recipe, compute)
 
 
 def deal(
@@ -107,22 +131,9 @@ class CrossFit:
     new: pd.DataFrame
 
 
-class _Rows(features.Features):
-    """Features of which only the given training rows are drawn, some more than once."""
-
-    def __init__(self, base: features.Features, rows: np.ndarray) -> None:
-        self.base, self.rows = base, torch.tensor(rows)
-        self.data, self.clean = base.data, base.clean
-        self.train = base.train.iloc[rows].reset_index(drop=True)
-
-    def draws(self, positions: Tensor, views: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.base.draws(self.rows[positions], views)
-
-    def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
-        return self.base.unaugmented(positions)
-
-
-def cross_fit(way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, compute: Compute) -> CrossFit:
+def cross_fit(
+    way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, compute: Compute, keep: bool = False
+) -> CrossFit:
     """Train one network a fold, on the rows of the others, and let it answer.
 
     Args:
@@ -131,16 +142,18 @@ def cross_fit(way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, co
         data: Result of :meth:`drstudy.data.dataset.Dataset.without_test`.
         recipe: Its sampler gives way to :data:`OVERSAMPLER`, or to none where the rows are oversampled already.
         compute: Device and precision.
+        keep: See :func:`drstudy.training.loop.fit`.
     """
     sampler, seed = ("none" if way == BY_ROW else OVERSAMPLER), recipe.seed + (way == AGAIN)
     recipe_here = recipe.model_copy(update={"sampler": sampler, "seed": seed})
     own, new = [], []
     for fold, held in dealt.groupby("fold"):
-        net = loop.build(recipe_here, data, compute)
+        net = networks.build(recipe_here, data, compute)
         store = features.open_features(net, data, recipe, compute)  # its seed: the same views for all ways
         trained = dealt.loc[dealt["fold"] != fold, "image"].to_numpy()
         with contextlib.redirect_stdout(io.StringIO()):  # its lines are about epochs; here folds count
-            loop.fit(net, _Rows(store, trained), recipe_here, compute)
+            task = Grading(net, features.Subset(store, trained), recipe_here, compute)
+            loop.fit(task, keep=keep)
         answers = prediction.table(net, store, "test", compute).iloc[held["image"]].set_index(held.index)
         own.append(answers)
         new.append(_numbered(prediction.table(net, store, "validation", compute), fold))
@@ -172,21 +185,21 @@ def shuffle_labels(data: Dataset, seed: int) -> Dataset:
     return replace(data, table=table)
 
 
-def shuffled(model: records.Record, compute: Compute, seed: int) -> GradingNet:
+def shuffled(recipe: Training, compute: Compute, seed: int) -> GradingNet:
     """A network fine-tuned by the recipe of another, on the same eyes with their training grades dealt anew.
 
-    One view an image and :data:`SHUFFLED_EPOCHS` epochs at most: it is trained for its maps and not for its score.
+    One view per image and :data:`SHUFFLED_EPOCHS` epochs at most: it is trained for its maps and not for its score.
 
     Args:
-        model: Record of notebook 03.
+        recipe: Recipe of the network that is explained, with the photographs (``audit``) on which it was trained.
         compute: Device; precision of the training.
         seed: Seed of the shuffle.
     """
-    made = model.parameters().model_copy(update={"frozen_bn": "eval"})
+    made = recipe.model_copy(update={"frozen_bn": "eval"})
     data = shuffle_labels(load(records.load(made.audit)), seed)
-    net = loop.build(made, data, compute)
-    made = loop.recipe_for(net, made)
-    recipe = made.model_copy(
+    net = networks.build(made, data, compute)
+    made = networks.recipe_for(net, made)
+    short = made.model_copy(
         update={
             "views": 1,
             "epochs": min(made.epochs, SHUFFLED_EPOCHS),
@@ -194,15 +207,15 @@ def shuffled(model: records.Record, compute: Compute, seed: int) -> GradingNet:
             "feature_store": True,
         }
     )
-    store = features.open_features(net, data, recipe, compute)
+    store = features.open_features(net, data, short, compute)
     try:
-        loop.fit(net, store, recipe, compute)
+        loop.fit(Grading(net, store, short, compute), keep=True)
     finally:
         store.close(keep=False)
     return net.eval()
 
 
-def networks(folders: Sequence[str]) -> dict[str, GradingNet]:
+def other_seeds(folders: Sequence[str]) -> dict[str, GradingNet]:
     """Networks of other seeds by name, ``seed 1``, from result folders of notebook 03."""
     found = [records.load(folder) for folder in folders]
     return {f"seed {record.params['SEED']}": prediction.load(record) for record in found}

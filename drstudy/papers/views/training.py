@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from drstudy.evaluation import metrics
 
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
-    from drstudy.core.params import ViewsStudy
     from drstudy.data.dataset import Dataset
+    from drstudy.papers.views.params import ViewsStudy
 
 FRESH = 0
 """As ``VIEWS`` writes it: a new view at every draw."""
@@ -49,18 +47,19 @@ class Trained:
     seconds: pd.DataFrame
 
 
-def train(p: ViewsStudy, data: Dataset, compute: Compute) -> Trained:
+def train(p: ViewsStudy, data: Dataset, compute: Compute, keep: bool = False) -> Trained:
     """Train ``p.repeats`` networks with each number of views, seeds one apart, the same ones for each.
 
     One store of the largest number is made a seed; smaller numbers are its first views, which is what a store of their own would
     hold.
 
     Args:
-        p: The recipe, of :func:`drstudy.training.loop.recipe_for`, and what is compared.
+        p: The recipe, of :func:`drstudy.training.networks.recipe_for`, and what is compared.
         data: All splits; the test images are counted, for the costs, and not read.
         compute: Device and precision.
+        keep: See :func:`drstudy.training.loop.fit`.
     """
-    from drstudy.training import features, loop, prediction
+    from drstudy.training import features, grading, loop, networks, prediction
 
     sizes = {split: len(data.part(split)) for split in ("train", "validation", "test")}
     data = data.without_test()
@@ -68,27 +67,30 @@ def train(p: ViewsStudy, data: Dataset, compute: Compute) -> Trained:
     rows = []
     for seed in range(p.seed, p.seed + p.repeats):
         most = p.model_copy(update={"seed": seed, "views": max(p.views_compared)})
-        began = time.perf_counter()
-        store = features.open_features(loop.build(most, data, compute), data, most, compute)
-        prepare = time.perf_counter() - began
-        if prepare < store.seconds:
-            prepare = np.nan  # it was there, left by a run that was killed
+        store = features.open_features(networks.build(most, data, compute), data, most, compute)
         made = len(store.train) * most.views + len(store.clean)
         for views in p.views_compared:
             recipe = most.model_copy(update={"views": views, "feature_store": views != FRESH})
-            net = loop.build(recipe, data, compute)
+            net = networks.build(recipe, data, compute)
             source = features.open_features(net, data, recipe, compute) if views == FRESH else store
             with contextlib.redirect_stdout(io.StringIO()):  # its lines are about epochs; here networks count
-                fitted = loop.fit(net, source, recipe, compute)
-            trunk, share = source.seconds, 0.0
+                fitted = loop.fit(grading.Grading(net, source, recipe, compute), keep=keep)
+            trunk, prepare = fitted.seconds_trunk, fitted.seconds_prepare
             if views != FRESH:
                 share = (sizes["train"] * views + sizes["validation"] + sizes["test"]) / made
-                trunk = share * store.seconds
+                trunk, prepare = share * trunk, share * prepare
             found = prediction.table(net, source, "validation", compute)
             predictions[views].append(found)
-            seconds = {"trunk": trunk, "prepare": share * prepare, "epoch": fitted.seconds_per_epoch}
-            rows.append({"seed": seed, "views": views, **seconds})
-            score = loop.qwk(found["grade"].to_numpy(int), metrics.arrays(found)[2])
+            rows.append(
+                {
+                    "seed": seed,
+                    "views": views,
+                    "trunk": trunk,
+                    "prepare": prepare,
+                    "epoch": fitted.seconds_per_epoch,
+                }
+            )
+            score = grading.qwk(found["grade"].to_numpy(int), metrics.arrays(found)[2])
             print(f"seed {seed}, views {label(views)}: validation QWK {score:.3f}", flush=True)
         store.close(keep=False)
     return Trained(predictions, pd.DataFrame(rows))

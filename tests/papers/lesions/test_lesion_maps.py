@@ -10,7 +10,6 @@ import pytest
 import torch
 from untrained import network
 
-from drstudy.core import params
 from drstudy.core.devices import Compute
 from drstudy.data import images, labels, sources, splits
 from drstudy.data.dataset import Dataset
@@ -20,6 +19,8 @@ from drstudy.explain.methods import cam
 from drstudy.models import nets
 from drstudy.papers.lesions import maps as lesion_maps
 from drstudy.papers.lesions import training
+from drstudy.papers.lesions.params import Lesions
+from drstudy.papers.transfer import params
 
 CPU = Compute("cpu", "fp32")
 SIZE, EYES = 48, 16
@@ -186,7 +187,7 @@ def test_on_a_phantom_lesions_are_learnt_and_permuted_labels_are_not(phantom):
     42 test eyes: the standard error of an AUC of 0.5 is about 0.09, so 0.75 is almost three of them away.
     """
     audit, data = phantom
-    p = params.Lesions(codes=CODES, network="", epochs=6, batch_size=16, input_size=128, threads=1)
+    p = Lesions(codes=CODES, network="", epochs=6, batch_size=16, input_size=128, threads=1)
     own = labels.read(audit, CODES, "masks", p.least_area)
     truth = own.set_index("image_id")["HE"]
     found = {}
@@ -214,6 +215,6 @@ def test_on_a_phantom_lesions_are_learnt_and_permuted_labels_are_not(phantom):
 def test_the_loss_reaches_every_output():
     """A label that never counted would leave its output where it began."""
     outputs = torch.zeros(4, 3, requires_grad=True)
-    codes = torch.from_numpy(training.encode(np.eye(4, 3)))
-    training.MultiLabel(np.ones(3), "bce", 0.0).loss(outputs, codes).backward()
+    truth = torch.from_numpy(np.eye(4, 3)).float()
+    training.loss(outputs, truth, torch.ones(3), "bce", 0.0).backward()
     assert (outputs.grad.abs().sum(0) > 0).all()

@@ -1,151 +1,40 @@
-"""Lesions as labels: the rule that makes them, their way through training, the losses by hand, and what a permutation would break."""
+"""Lesions as labels: their way through training, the losses by hand, and what a permutation would break."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
-from drstudy.core import params
 from drstudy.core.devices import Compute
-from drstudy.data import images, labels, manifest
-from drstudy.models import nets
-from drstudy.papers.lesions import training
+from drstudy.core.params import ParameterError
+from drstudy.data import labels
+from drstudy.models import nets, weights
+from drstudy.papers.lesions import params, training
 from drstudy.training import prediction
 
 CPU = Compute("cpu", "fp32")
 CODES = ("MA", "HE", "EX")
 
 
-# --- labels ----------------------------------------------------------------------------------------
-
-
-class Audit:
-    """A finished notebook 01, as far as labels need one."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def path(self, name):
-        return self.folder / name
-
-
-@pytest.fixture
-def audit(tmp_path, monkeypatch):
-    """Six photographs of 100 px, filled with retina: two sources, one of which has masks.
-
-    a: 20 px of HE, 3 of MA. b: no mask, MA said to be absent. c: of a source without masks. d: there, and nothing said.
-    """
-    monkeypatch.setenv("DRSTUDY_DATA", str(tmp_path / "data"))
-    rows = []
-    for name, source in zip("abcd", ("masked", "masked", "bare", "masked")):
-        Image.fromarray(np.full((100, 100, 3), 120, np.uint8)).save(tmp_path / f"{name}.png")
-        row = {"image_id": name, "path": str(tmp_path / f"{name}.png"), "source": source, "grade": 0}
-        for code, pixels in {"HE": 20, "MA": 3}.items() if name == "a" else ():
-            mask = np.zeros((100, 100), np.uint8)
-            mask[50, 40 : 40 + pixels] = 255
-            Image.fromarray(mask).save(tmp_path / f"{name}_{code}.png")
-            row[f"mask_{code}"] = str(tmp_path / f"{name}_{code}.png")
-        if name in "ad":
-            Image.fromarray(np.full((100, 100), 255, np.uint8)).save(tmp_path / f"{name}_FOV.png")
-            row["mask_FOV"] = str(tmp_path / f"{name}_FOV.png")
-        row["lesion_MA"] = {"a": 1, "b": 0}.get(name, pd.NA)
-        rows.append(row)
-    table = manifest.build(rows)
-    table.to_csv(tmp_path / "manifest.csv", index=False)
-    table.assign(split="train")[["image_id", "patient_id", "grade", "split"]].to_csv(
-        tmp_path / "split.csv", index=False
-    )
-    (tmp_path / "images.json").write_text(json.dumps({"store": str(images.build(table, 100, 1).folder)}))
-    return Audit(tmp_path)
-
-
-def listed(column: pd.Series) -> list:
-    return [None if pd.isna(value) else int(value) for value in column]
-
-
-def test_a_label_is_present_from_the_least_area_on(audit):
-    """20 and 3 of 10,000 pixels; d ships no mask where others of its source do; of EX, and of c, nobody knows."""
-    found = labels.read(audit, CODES, "masks", 20 / 10_000)
-    assert list(found["image_id"]) == list("abcd")
-    assert listed(found["HE"]) == [1, 0, None, 0]
-    assert listed(found["MA"]) == [0, 0, None, 0], "3 pixels are below the least area"
-    assert listed(found["EX"]) == [None] * 4
-    assert found["area_HE"].iloc[0] == pytest.approx(20 / 10_000)
-    above = labels.read(audit, CODES, "masks", 21 / 10_000)
-    assert listed(above["HE"]) == [0, 0, None, 0]
-    assert listed(labels.read(audit, CODES, "masks", 3 / 10_000)["MA"]) == [1, 0, None, 0]
-
-
-def test_labels_as_the_source_says(audit):
-    found = labels.read(audit, CODES, "manifest", 0.5)
-    assert listed(found["MA"]) == [1, 0, None, None]
-    assert listed(found["HE"]) == [None] * 4
-
-
-def test_labels_of_a_table(audit, tmp_path):
-    file = tmp_path / "labels.csv"
-    file.write_text("image_id,MA,HE,EX\nc,1,0,\na, 0,1,1\n")
-    found = labels.read(audit, CODES, str(file), 0.5)
-    assert [listed(found[code]) for code in CODES] == [
-        [0, None, 1, None],
-        [1, None, 0, None],
-        [1, None, None, None],
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("image_id,MA,HE\na,1,1\n", "lacks the columns EX"),
-        ("image_id,MA,HE,EX\na,1,yes,0\n", "'yes' is no label"),
-        ("image_id,MA,HE,EX\nz,1,1,0\n", "names none of the 4 photographs"),
-        ("image_id,MA,HE,EX\na,1,1,0\na,0,1,0\n", "'a' more than once"),
-    ],
-)
-def test_a_table_that_cannot_be_meant_is_refused(audit, tmp_path, text, said):
-    (tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(labels.LabelError, match=said):
-        labels.read(audit, CODES, str(tmp_path / "labels.csv"), 0.5)
-    with pytest.raises(labels.LabelError, match="neither 'masks' nor 'manifest' nor a CSV"):
-        labels.read(audit, CODES, "mask", 0.5)
-
-
-def test_counts_tell_absent_from_not_annotated(audit):
-    found = labels.read(audit, CODES, "masks", 20 / 10_000)
-    split = pd.DataFrame(
-        {"image_id": list("abcd"), "patient_id": list("ppqr"), "split": ["train"] * 3 + ["test"]}
-    )
-    counted = labels.counts(found, split, CODES).set_index(["lesion", "split"])
-    row = counted.loc[("HE", "train")]
-    assert (row["images"], row["present"], row["absent"], row["not_annotated"], row["patients_present"]) == (
-        3,
-        1,
-        1,
-        1,
-        1,
-    )
-    assert row["share"] == 0.5
-    assert math.isnan(counted.loc[("EX", "test"), "share"])
-
-
 # --- training --------------------------------------------------------------------------------------
 
 
-def test_codes_hold_every_label():
-    random = np.random.default_rng(0)
-    given = random.choice([0.0, 1.0, np.nan], (300, 7))
-    target, known = training.decode(torch.from_numpy(training.encode(given)), 7)
-    np.testing.assert_array_equal(known.numpy() == 1, ~np.isnan(given))
-    np.testing.assert_array_equal(target.numpy() == 1, given == 1)
-    twenty = np.full((1, 20), np.nan)  # the greatest code of the most labels that params allow
-    assert training.decode(torch.from_numpy(training.encode(twenty)), 20)[1].sum() == 0
+def task_of(codes="ABC", kind="bce", gamma=2.0):
+    """A task without a feed; of its network only the number of outputs counts."""
+    p = params.LesionRecipe(codes=tuple(codes), loss=kind, gamma=gamma, backbone="resnet18", weights="none")
+    net = nets.build("resnet18", outputs=len(codes))
+    return training.MultiLabel(net, None, p, CPU, np.ones(len(codes)))
+
+
+def targets(values, codes="ABC", tensor=True):
+    """Labels (N, L) by name, as a batch or a split has them."""
+    columns = {training.target(code): np.float32(values[:, j]) for j, code in enumerate(codes)}
+    return {name: torch.tensor(v) if tensor else v for name, v in columns.items()}
 
 
 def test_positive_weights_are_negatives_over_positives_within_limits():
@@ -161,10 +50,10 @@ def log_p(x: float) -> float:
 def test_losses_by_hand():
     """One positive with logit 0.7 and weight 3, one negative with logit -0.2, one label unknown."""
     outputs, weights = torch.tensor([[0.7, -0.2, 5.0]]), torch.tensor([3.0, 2.0, 1.0])
-    target, known = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+    truth = torch.tensor([[1.0, 0.0, torch.nan]])
 
     def found(kind: str, gamma: float = 2.0) -> float:
-        return training.loss(outputs, target, known, weights, kind, gamma).item()
+        return training.loss(outputs, truth, weights, kind, gamma).item()
 
     positive, negative = -log_p(0.7), -log_p(0.2)
     p, q = math.exp(-positive), 1 - math.exp(-negative)  # of the positive, and of the negative
@@ -180,25 +69,24 @@ def test_losses_by_hand():
 @pytest.mark.parametrize("kind", ["bce", "focal", "asymmetric"])
 def test_unknown_labels_teach_nothing(kind):
     outputs = torch.tensor([[3.0, -40.0, 0.4], [-2.0, 40.0, 0.1]], requires_grad=True)
-    codes = torch.from_numpy(training.encode(np.array([[1, np.nan, 0], [0, np.nan, np.nan]])))
-    training.MultiLabel(np.ones(3), kind, 2.0).loss(outputs, codes).backward()
+    task = task_of(kind=kind)
+    task.loss(outputs, targets(np.array([[1, np.nan, 0], [0, np.nan, np.nan]]))).backward()
     assert (outputs.grad[:, 1] == 0).all()
     assert outputs.grad[1, 2] == 0
     assert outputs.grad[0, 2] > 0
-    nothing = torch.from_numpy(training.encode(np.full((2, 3), np.nan)))
-    assert training.MultiLabel(np.ones(3), kind, 2.0).loss(outputs, nothing).item() == 0
+    assert task.loss(outputs, targets(np.full((2, 3), np.nan))).item() == 0
 
 
 def test_validation_is_loss_and_mean_auc_over_what_is_known():
     logits = np.array([[2.0, 0, 1], [1, 0, 2], [0, 0, 3], [-1, 5, 4]], dtype=np.float32)
     truth = np.array([[1, 1, 0], [0, 0, 0], [1, 1, 1], [0, np.nan, 1]])
-    task = training.MultiLabel(np.ones(3), "bce", 0.0)
-    value, area = task.validation(logits, training.encode(truth))
-    assert area == pytest.approx((0.75 + 0.5 + 1.0) / 3)  # 3 of 4 pairs; all equal; all in order
+    task = task_of()
+    found = task.measure(logits, targets(truth, tensor=False))
+    assert found["auc"] == pytest.approx((0.75 + 0.5 + 1.0) / 3)  # 3 of 4 pairs; all equal; all in order
     known = ~np.isnan(truth)
     each = np.log1p(np.exp(-np.where(truth == 1, 1, -1) * logits.astype(float)))
-    assert value == pytest.approx(each[known].mean(), rel=1e-6)
-    assert task.validation(logits, training.encode(np.full((4, 3), np.nan)))[1] == 0.5
+    assert found["loss"] == pytest.approx(each[known].mean(), rel=1e-6)
+    assert task.measure(logits, targets(np.full((4, 3), np.nan), tensor=False))["auc"] == 0.5
 
 
 @pytest.fixture(scope="module")
@@ -271,12 +159,17 @@ def test_photographs_without_any_label_are_left_out(coloured_eyes):
     known = bright_and_red(data)
     known.loc[known["image_id"] == "000", ["MA", "HE"]] = pd.NA
     known.loc[known["image_id"] == "001", "MA"] = pd.NA
-    kept = training.with_codes(data, known, ("MA", "HE")).table
+    labelled = training.with_labels(data, known, ("MA", "HE"))
+    kept = labelled.table
+    assert labelled.targets == ("grade", "lesion_MA", "lesion_HE")
+    assert kept.set_index("image_id").loc["001", ["lesion_MA", "lesion_HE"]].isna().tolist() == [True, False]
+    grades = data.table.set_index("image_id").loc[kept["image_id"], "grade"]
+    assert kept["grade"].tolist() == grades.tolist(), "a grade stays a grade"
     assert "000" not in set(kept["image_id"])
     assert set(data.table["image_id"]) - set(kept["image_id"]) == {"000"}
     known.loc[known["image_id"].isin(data.part("validation")["image_id"]), ["MA", "HE"]] = pd.NA
     with pytest.raises(labels.LabelError, match="No validation photograph has a known label of MA, HE"):
-        training.with_codes(data, known, ("MA", "HE"))
+        training.with_labels(data, known, ("MA", "HE"))
 
 
 # --- the network -----------------------------------------------------------------------------------
@@ -284,7 +177,7 @@ def test_photographs_without_any_label_are_left_out(coloured_eyes):
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_last_stage_at_stride_1_doubles_the_map_and_keeps_the_parameters(depth):
-    plain, fine = (nets.build(f"resnet{depth}{end}", seed=3) for end in ("", nets.FINE))
+    plain, fine = (nets.build(f"resnet{depth}{end}", seed=3) for end in ("", weights.FINE))
     state = plain.state_dict()
     fine.load_state_dict(state)  # weights of the plain network load unchanged
     assert {k: v.shape for k, v in fine.state_dict().items()} == {k: v.shape for k, v in state.items()}
@@ -314,7 +207,7 @@ def test_both_cuts_of_the_fine_network_are_one_network():
 
 
 def test_a_lesion_is_a_label_once():
-    with pytest.raises(params.ParameterError, match="a lesion stands twice"):
+    with pytest.raises(ParameterError, match="a lesion stands twice"):
         params.Lesions.check({"CODES": ["MA", "HE", "MA"]})
 
 
@@ -332,5 +225,5 @@ def test_networks_and_thresholds_of_another_setting_are_refused(tmp_path, recipe
 
 
 def test_two_networks_of_one_name_are_refused():
-    with pytest.raises(params.ParameterError, match="BACKBONE and NETWORK are both 'resnet18_stride1'"):
+    with pytest.raises(ParameterError, match="BACKBONE and NETWORK are both 'resnet18_stride1'"):
         params.Lesions.check({"BACKBONE": "resnet18_stride1"})

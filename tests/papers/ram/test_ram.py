@@ -9,7 +9,7 @@ from torch import nn
 
 from drstudy.core.devices import Compute
 from drstudy.explain.methods import cam
-from drstudy.models import nets
+from drstudy.models import nets, norms
 from drstudy.papers.ram import layers, maps, model
 
 CPU = Compute("cpu", "fp32")
@@ -144,7 +144,7 @@ def regressor(network: str, size: int = 128) -> nets.GradingNet:
     net.input_size = size
     if network not in layers.NETWORKS:  # else activations fade away through the untrained depth
         noise = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-        nets.calibrate_norms(net, lambda: iter([noise]))
+        norms.calibrate(net, lambda: iter([noise]))
     with torch.no_grad():  # a head that is not by chance near 0, with a bias that must be left out
         for module in net.net.get_submodule(net.head_path).modules():
             if isinstance(module, nn.Linear):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from drstudy.core import params
 from drstudy.core.devices import Compute
 from drstudy.evaluation import ordinal
-from drstudy.papers.ram import blend, model, training
-from drstudy.training import features, loop, prediction, sampling
+from drstudy.models import nets
+from drstudy.papers.ram import blend, layers, model, params, training
+from drstudy.papers.transfer.params import FineTuning
+from drstudy.training import features, grading, loop, networks, prediction, sampling
 
 CPU = Compute("cpu", "fp32")
 KAGGLE = np.array([25810, 2443, 5292, 873, 708])
@@ -34,12 +36,17 @@ def test_annealed_weights_are_the_printed_ones():
     assert sampling.annealed_weights(np.array([5, 0, 3, 1, 1]), 3)[1] == 0
 
 
+def task_of(net, recipe, feed=None):
+    return training.Regression(net, feed, recipe, CPU)
+
+
 def test_annealed_draws_lean_from_balance_to_what_there_is():
     grades = np.repeat(range(5), [700, 100, 100, 50, 50])
-    task, p = training.Regression(), params.Ram().net_recipe("ram_net5", 128)
+    feed = SimpleNamespace(train=pd.DataFrame({"grade": grades}))
+    task = task_of(model.build("ram_net5", 128), params.Ram().net_recipe("ram_net5", 128), feed)
 
     def shares(epoch):
-        drawn = grades[task.draw(grades, p, epoch, torch.Generator().manual_seed(0)).numpy()]
+        drawn = grades[task.draw(epoch, torch.Generator().manual_seed(0)).numpy()]
         return np.bincount(drawn, minlength=5) / len(grades)
 
     # 1,000 draws: a share of 0.2 has a standard error of 0.013
@@ -131,7 +138,7 @@ def test_colour_noise_lies_along_the_principal_colours(data):
 def test_the_optimiser_is_nesterov_with_decay_of_weights_only():
     recipe = params.Ram().net_recipe("ram_net5", 128)
     net = model.build("ram_net5", 128, batch_norm=True)
-    optimiser = training.Regression().optimiser(net, recipe)
+    optimiser = task_of(net, recipe).optimisers["net"]
     decayed, rest = optimiser.param_groups
     assert isinstance(optimiser, torch.optim.SGD)
     assert decayed["nesterov"]
@@ -143,32 +150,31 @@ def test_the_optimiser_is_nesterov_with_decay_of_weights_only():
 def test_the_rate_falls_where_the_paper_says():
     """At 512 px: a tenth after 150 and again after 220 of 250 epochs (spec E4)."""
     p = params.Ram(sizes=(512,), net_epochs=(250,), net_learning_rates=(0.003,))
-    recipe, task = p.net_recipe("ram_net5", 512), training.Regression()
     with torch.device("meta"):
-        optimiser = task.optimiser(model.build("ram_net5", 512), recipe)
+        task = task_of(model.build("ram_net5", 512), p.net_recipe("ram_net5", 512))
     rates = {}
     for epoch in (1, 150, 151, 220, 221, 250):
-        task.start_epoch(optimiser, recipe, epoch)
-        rates[epoch] = optimiser.param_groups[0]["lr"]
+        task.start_epoch(epoch)
+        rates[epoch] = task.optimisers["net"].param_groups[0]["lr"]
     expected = {1: 3e-3, 150: 3e-3, 151: 3e-4, 220: 3e-4, 221: 3e-5, 250: 3e-5}
     assert rates == pytest.approx(expected)
 
 
 def test_loss_and_validation_by_hand():
-    task, p = training.Regression(), params.Ram().net_recipe("ram_net5", 128)
+    task = task_of(model.build("ram_net5", 128), params.Ram().net_recipe("ram_net5", 128))
     said, grades = torch.tensor([[0.4], [2.6], [9.0], [-3.0]]), torch.tensor([0, 2, 4, 1])
-    assert task.loss(said, grades, p).item() == pytest.approx((0.16 + 0.36 + 25 + 16) / 4)
-    loss, kappa = task.validation(said.numpy(), grades.numpy())
-    assert loss == pytest.approx(10.38)
-    assert kappa == pytest.approx(cohen_kappa_score([0, 2, 4, 1], [0, 3, 4, 0], weights="quadratic"))
+    assert task.loss(said, {"grade": grades}).item() == pytest.approx((0.16 + 0.36 + 25 + 16) / 4)
+    found = task.measure(said.numpy(), {"grade": grades.numpy()})
+    assert found["loss"] == pytest.approx(10.38)
+    assert found["qwk"] == pytest.approx(cohen_kappa_score([0, 2, 4, 1], [0, 3, 4, 0], weights="quadratic"))
 
 
 def test_classification_is_as_before(data):
     """The loop's default task is what notebook 03 has always run."""
-    p = params.FineTuning(input_size=64, epochs=1, views=1, batch_size=8)
-    net = loop.build(p, data, CPU)
+    p = FineTuning(input_size=64, epochs=1, views=1, batch_size=8)
+    net = networks.build(p, data, CPU)
     assert net.outputs == 5
-    fit = loop.fit(net, features.Live(net, data, p, CPU), p, CPU)
+    fit = loop.fit(grading.Grading(net, features.Live(net, data, p, CPU), p, CPU))
     assert 0 < fit.history["loss"].iloc[0] < 5
 
 
@@ -211,7 +217,8 @@ def test_it_learns_an_easy_problem(trained, place):
 def test_a_trained_network_survives_its_file(trained, tmp_path, place):
     one = trained[place]
     training.save([one], tmp_path)
-    again = prediction.load(tmp_path / f"{one.network}-128.safetensors")
+    rebuild = (model if one.network in layers.NETWORKS else nets).rebuild
+    again = prediction.load(tmp_path / f"{one.network}-128.safetensors", rebuild)
     assert (again.backbone, again.outputs, again.input_size) == (one.network, 1, 128)
     with torch.no_grad():
         x = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))

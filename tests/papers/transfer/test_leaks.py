@@ -8,12 +8,11 @@ import pytest
 import torch
 from fabricated import eyes
 
-from drstudy.core import params
 from drstudy.core.devices import Compute
 from drstudy.data import splits
 from drstudy.data.dataset import Dataset
-from drstudy.papers.transfer import leaks, training
-from drstudy.training import features, loop
+from drstudy.papers.transfer import leaks, params, training
+from drstudy.training import features, networks
 
 CPU = Compute("cpu", "fp32")
 FOLDS = 4
@@ -136,15 +135,15 @@ def test_without_test_has_every_training_image_as_it_is_and_no_test_image(noise)
 
 def test_rows_draw_what_the_whole_draws(noise, own_folders):
     data, p = noise.without_test(), recipe(batch_size=4)
-    store = features.open_features(loop.build(p, data, CPU), data, p, CPU)
+    store = features.open_features(networks.build(p, data, CPU), data, p, CPU)
     rows = np.array([5, 5, 30, 59, 2])
-    some = training._Rows(store, rows)
+    some = features.Subset(store, rows)
     positions, views = torch.tensor([4, 0, 1, 3, 2]), torch.tensor([1, 0, 1, 0, 1])
     found = list(some.draws(positions, views))
     expected = list(store.draws(torch.tensor(rows)[positions], views))
-    for (h, grade), (other, other_grade) in zip(found, expected, strict=True):
-        assert torch.equal(h, other)
-        assert torch.equal(grade, other_grade)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours.inputs, theirs.inputs)
+        assert torch.equal(ours.targets["grade"], theirs.targets["grade"])
     assert some.train["image_id"].tolist() == data.part("train")["image_id"].iloc[rows].tolist()
     assert len(some.clean) == 80
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from fabricated import eyes, fine_tuning, graded
 
-from drstudy.core import params, paths, records
+from drstudy.core import paths, records
 from drstudy.evaluation import metrics, statistics
 from drstudy.explain.measures import baselines
-from drstudy.papers.transfer import oddities
+from drstudy.papers.transfer import oddities, params
 
 B, SEED = 200, 0
 LITE = "efficientnet_lite0"

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from fabricated import eyes, fine_tuning, graded
 
-from drstudy.core import params
 from drstudy.evaluation import metrics
+from drstudy.papers.transfer import params
 from drstudy.papers.transfer import tables as paper_tables
 from drstudy.show import style, tables
 

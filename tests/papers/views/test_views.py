@@ -7,14 +7,13 @@ import pandas as pd
 import pytest
 from fabricated import eyes, graded
 
-from drstudy.core import params
 from drstudy.core.devices import Compute
 from drstudy.core.params import ParameterError
 from drstudy.evaluation import metrics, statistics
-from drstudy.papers.views import figures, tables, training
+from drstudy.papers.views import figures, params, tables, training
 from drstudy.show import style
 from drstudy.study import pipeline
-from drstudy.training import features, loop, prediction
+from drstudy.training import features, grading, loop, networks, prediction
 
 B, SEED = 200, 0
 CPU = Compute("cpu", "fp32")
@@ -213,10 +212,10 @@ def test_training_is_that_of_each_recipe_alone(own_folders, coloured_eyes, capsy
     assert not list((own_folders / "data" / "features").glob("[!.]*")), "the store is gone"
     for number in p.views_compared:
         alone = p.model_copy(update={"views": number, "feature_store": number > 0})
-        net = loop.build(alone, data, CPU)
+        net = networks.build(alone, data, CPU)
         source = features.open_features(net, data.without_test(), alone, CPU)
         assert isinstance(source, features.Stored) == (number > 0)
-        loop.fit(net, source, alone, CPU)
+        loop.fit(grading.Grading(net, source, alone, CPU))
         expected = prediction.table(net, source, "validation", CPU)
         pd.testing.assert_frame_equal(
             found.predictions[number][0], expected, rtol=0, atol=OTHER_BATCHES if number == 1 else 1e-6

@@ -7,9 +7,12 @@ import re
 
 import pytest
 
-from drstudy.core import params
-from drstudy.core.params import ParameterError
+from drstudy.core.params import ParameterError, from_files
+from drstudy.papers import registry
+from drstudy.papers.transfer import params
+from drstudy.papers.views.params import ViewsStudy
 from drstudy.study import pipeline
+from drstudy.training.recipe import SHORTENED
 
 STAGES = [stage for name in pipeline.profiles() for stage in pipeline.plan(name, "all")]
 
@@ -32,7 +35,7 @@ def test_every_problem_is_listed_at_once_with_notebook_and_value():
 def test_yaml_scientific_notation_arrives_as_text_and_is_a_number(tmp_path):
     file = tmp_path / "p.yaml"
     file.write_text("LEARNING_RATE: 1e-4\nBETAS: [0, 9e-1]\n")
-    checked = params.from_files("03_fine_tuning", [file])
+    checked = from_files(params.FineTuning, [file])
     assert checked.learning_rate == 1e-4
     assert checked.betas == (0.0, 0.9)
 
@@ -94,7 +97,7 @@ def test_checked_parameters_cannot_be_changed():
 
 
 def test_upper_goes_back_through_check():
-    for cls in params.BY_NOTEBOOK.values():
+    for cls in registry.BY_NOTEBOOK.values():
         p = cls(seed=7)
         assert cls.check(p.upper()) == p
 
@@ -144,7 +147,7 @@ def test_the_paper_profile_trains_the_printed_recipe():
 
 # --- a shorter recipe without pretraining -------------------------------------------------------------
 
-TRAINED = (params.FineTuning, params.Oversampling, params.ViewsStudy)
+TRAINED = (params.FineTuning, params.Oversampling, ViewsStudy)
 
 
 @pytest.mark.parametrize("notebook", TRAINED)
@@ -188,7 +191,7 @@ def test_a_shorter_recipe_is_checked_as_the_recipe_is(settings, message):
 
 
 def test_a_shorter_recipe_changes_neither_the_network_nor_where_it_runs():
-    settled = set(params.FineTuning.names()) - set(params.SHORTENED)
+    settled = set(params.FineTuning.names()) - set(SHORTENED)
     assert {"BACKBONE", "WEIGHTS", "HEAD", "AUDIT", "PROFILE", "VARIANT", "SEED", "DEVICE"} <= settled
     for name in settled:
         with pytest.raises(ParameterError, match=f"{name} cannot differ between networks with and without"):
@@ -225,7 +228,7 @@ def test_later_files_and_overrides_win(tmp_path):
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
     first.write_text("EPOCHS: 4\nSEED: 1\nVIEWS: 3\n")
     second.write_text("EPOCHS: 5\nSEED: 2\n")
-    p = params.from_files("03_fine_tuning", [first, second], {"SEED": 3})
+    p = from_files(params.FineTuning, [first, second], {"SEED": 3})
     assert (p.views, p.epochs, p.seed) == (3, 5, 3)
 
 
@@ -243,7 +246,7 @@ def test_bad_files_are_named(tmp_path, text, message):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
     with pytest.raises(ParameterError, match=message):
-        params.from_files("03_fine_tuning", [file])
+        from_files(params.FineTuning, [file])
 
 
 def test_only_without_pretraining_holds_settings_in_a_file_and_is_taken_whole(tmp_path):
@@ -251,21 +254,21 @@ def test_only_without_pretraining_holds_settings_in_a_file_and_is_taken_whole(tm
     first.write_text("WITHOUT_PRETRAINING: {EPOCHS: 2, VIEWS: 1}\n")
     second.write_text("WITHOUT_PRETRAINING: {LEARNING_RATE: 1e-4}\n")
     third.write_text("EPOCHS: {VIEWS: 1}\n")
-    read = params.from_files("03_fine_tuning", [first]).without_pretraining
+    read = from_files(params.FineTuning, [first]).without_pretraining
     assert read == {"EPOCHS": 2, "VIEWS": 1}
-    read = params.from_files("03_fine_tuning", [first, second]).without_pretraining
+    read = from_files(params.FineTuning, [first, second]).without_pretraining
     assert read == {"LEARNING_RATE": 1e-4}
     with pytest.raises(ParameterError, match=r"c\.yaml must be a flat .*; only WITHOUT_PRETRAINING holds"):
-        params.from_files("03_fine_tuning", [third])
+        from_files(params.FineTuning, [third])
     with pytest.raises(ParameterError, match=r"a\.yaml must be a flat mapping of NAME: value\.$"):
-        params.from_files("01_data_audit", [first])
+        from_files(params.DataAudit, [first])
 
 
 def test_a_lower_case_override_is_not_silently_dropped():
     with pytest.raises(ParameterError, match="UPPER CASE, not epochs"):
-        params.from_files("03_fine_tuning", [], {"epochs": 3})
+        from_files(params.FineTuning, [], {"epochs": 3})
 
 
 def test_an_unknown_notebook_names_those_there_are():
     with pytest.raises(KeyError, match="03_fine_tuning"):
-        params.from_files("03_training", [])
+        registry.parameters("03_training")

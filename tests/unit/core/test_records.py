@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drstudy.core import params, paths, records
+from drstudy.core import paths, records
 from drstudy.core.records import RecordError
+from drstudy.papers.transfer import params
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +155,7 @@ def test_a_record_is_read_back(run):
     assert record.params["SEED"] == 3
     assert record.metrics == {"qwk": 0.5}
     assert record.name == "01_data_audit"
-    assert record.parameters() == run.parameters
+    assert record.parameters(params.DataAudit) == run.parameters
     assert record.path("split.csv").read_text() == "x"
     with pytest.raises(RecordError, match=r"results/demo/01_data_audit/manifest\.csv is missing"):
         record.path("manifest.csv")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from drstudy.core import paths
-from drstudy.data import audit, images, sources, splits
+from drstudy.data import audit, checking, duplicates, images, sources, splits
 
 SETS = {
     "eyepacs": "../shared/data/eyepacs_mini",
@@ -51,7 +51,7 @@ def test_one_photograph_entered_as_both_eyes_is_found(tmp_path):
     source = sources.load("eyepacs", needed("eyepacs"))
     near = source.manifest["patient_id"].astype(int).between(10350, 10400)
     store = images.build(source.manifest[near].reset_index(drop=True), 128, workers=1, folder=tmp_path)
-    found = audit.duplicates(store, 6)
+    found = duplicates.find(store, 6)
     assert found[["image_id_a", "image_id_b", "kind"]].to_numpy().tolist() == [
         ["10363_left", "10363_right", "near"]
     ]
@@ -86,13 +86,13 @@ def test_odir_loads_through_the_folder_source(tmp_path):
     assert (source.problems["action"] == "excluded").all()
     some = source.manifest[source.manifest["patient_id"].isin(["2365", "3047", "952", "4133", "81"])]
     store = images.build(some.reset_index(drop=True), 128, workers=1, folder=tmp_path)
-    found = audit.duplicates(store, 6)
+    found = duplicates.find(store, 6)
     # one eye under two patients; the pairs that share only their glare (952, 4133 and 81) are not accused
     assert found[["image_id_a", "image_id_b"]].to_numpy().tolist() == [["2365_left", "3047_left"]]
 
 
 @pytest.mark.parametrize("source", SETS)
 def test_check_says_usable(source):
-    report = audit.check(source, needed(source), decode=10)
+    report = checking.check(source, needed(source), decode=10)
     assert report.ok, report.text
     assert report.examined == 10

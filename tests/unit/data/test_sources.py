@@ -7,8 +7,9 @@ import pytest
 from photographs import encoded, eyepacs, photograph
 from PIL import Image
 
-from drstudy.core import params, paths
+from drstudy.core import paths
 from drstudy.data import sources
+from drstudy.papers.transfer import params
 
 SMALL = encoded(photograph(0, 64))
 

@@ -125,11 +125,11 @@ def test_every_check_runs_on_a_small_network_and_leaves_it_as_it_was():
     import torch
 
     from drstudy.core import devices
-    from drstudy.models import nets
+    from drstudy.models import nets, weights
 
     compute = devices.setup("cpu", "fp32", 1, 0)
     net = nets.build("efficientnet_lite0", "single", "bundled").eval()
-    before = nets.digest_of(net.state_dict())
+    before = weights.digest_of(net.state_dict())
     x = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     raw, target = verdicts.several(net, x, compute, costly=True, steps=2)
     assert {"grad_cam", "layer_cam", "guided_backprop", "finer: fusion", "finer: stride 1"} <= set(raw)
@@ -145,5 +145,5 @@ def test_every_check_runs_on_a_small_network_and_leaves_it_as_it_was():
     assert same["verdict"] == "survives"
     assert set(table["method"]) == set(verdicts.SANITY_METHODS)
     assert len(map_tables.sanity(table)) == 2 + 2 * 2 + 2
-    assert nets.digest_of(net.state_dict()) == before
+    assert weights.digest_of(net.state_dict()) == before
     assert statistics.FEWEST_PATIENTS <= 6

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from drstudy.models import nets
+from drstudy.models import folding, nets
 from drstudy.models.convolutions import ClampedConv, PointwiseConv, SameConv
 
 
@@ -90,7 +90,7 @@ def test_clamped_convolution(monkeypatch, available):
 
 def test_folded_trunk_has_no_separate_clamping():
     net = nets.build("efficientnet_lite0")
-    fast = nets.folded(net, 64)
+    fast = folding.folded(net, 64)
     assert isinstance(fast.net._conv_stem, ClampedConv)
     assert not isinstance(net.net._conv_stem, ClampedConv)
 

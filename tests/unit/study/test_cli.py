@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from drstudy.core import params, records
+from drstudy.core import records
+from drstudy.papers.transfer import params
 from drstudy.study import cli, pipeline
 
 

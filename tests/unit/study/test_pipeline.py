@@ -10,7 +10,10 @@ import sys
 import nbformat
 import pytest
 
-from drstudy.core import params, paths, records
+from drstudy.core import paths, records
+from drstudy.core.params import ParameterError
+from drstudy.papers.registry import BY_NOTEBOOK
+from drstudy.papers.transfer import params
 from drstudy.study import pipeline
 
 FINISH = """
@@ -53,7 +56,7 @@ def test_parameters_that_name_results_are_waited_for(name):
 def test_smoke_is_the_notebooks_own_defaults():
     """What readers see committed is what the smoke profile runs: only names of networks and their weights are set."""
     for stage in pipeline.plan("smoke", "all"):
-        default = params.BY_NOTEBOOK[stage.notebook]().upper()
+        default = BY_NOTEBOOK[stage.notebook]().upper()
         changed = {name for name, value in stage.parameters().upper().items() if value != default[name]}
         assert changed <= {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL"}, stage.name
         assert not stage.files
@@ -65,7 +68,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
         core, everything = ({s.notebook for s in pipeline.plan(name, study)} for study in ("core", "all"))
         without = set() if pipeline.profile(name).lesion_labels else {pipeline.LESIONS}
         assert everything - core == set(pipeline.FURTHER) - without
-        assert everything == set(params.BY_NOTEBOOK) - without
+        assert everything == set(BY_NOTEBOOK) - without
     assert {name for name in pipeline.profiles() if not pipeline.profile(name).lesion_labels} == {
         "eyepacs_mini",
         "paper",
@@ -80,7 +83,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
 def test_every_stage_has_its_rule():
     """A notebook without a rule in the Snakefile could not be reproduced."""
     rules = (paths.root() / "Snakefile").read_text()
-    for notebook in params.BY_NOTEBOOK:
+    for notebook in BY_NOTEBOOK:
         assert f'needs("{notebook}")' in rules
 
 
@@ -139,9 +142,7 @@ def test_bad_profile_file_is_named(root):
     folder = root / "params" / "mine"
     folder.mkdir(parents=True)
     (folder / "profile.yaml").write_text("description: x\nbackbones: [densenet121]\nsedes: [1]\n")
-    with pytest.raises(
-        params.ParameterError, match=r"(?s)params/mine/profile.yaml is not a valid profile.*sedes"
-    ):
+    with pytest.raises(ParameterError, match=r"(?s)params/mine/profile.yaml is not a valid profile.*sedes"):
         pipeline.plan("mine")
 
 
@@ -161,7 +162,7 @@ def test_overrides_are_of_one_backbone_and_only_those_named_are_explained(root):
     assert list(variants(pipeline.HEATMAPS)) == ["vgg16-seed0"]
     assert len(variants(pipeline.TRAINING)) == 2
     (folder / "profile.yaml").write_text("\n".join([*lines, "explained: [vgg19]"]))
-    with pytest.raises(params.ParameterError, match="explained names vgg19, not among the backbones"):
+    with pytest.raises(ParameterError, match="explained names vgg19, not among the backbones"):
         pipeline.plan("mine")
 
 
@@ -178,7 +179,7 @@ def test_source_digest_is_of_the_text_not_of_the_outputs(root):
     assert pipeline.source_digest(pipeline.AUDIT) != before
 
 
-@pytest.mark.parametrize("notebook", list(params.BY_NOTEBOOK))
+@pytest.mark.parametrize("notebook", list(BY_NOTEBOOK))
 def test_library_holds_every_module_that_importing_loads(notebook):
     """Against the interpreter: the notebook's own import lines, run, and the drstudy modules that are then there."""
     code = [
@@ -227,12 +228,12 @@ def test_unknown_parameter_is_refused_before_a_kernel_starts(own_folders, monkey
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
     stage = pipeline.stage("03", "smoke", "densenet121-seed0")
     with pytest.raises(
-        params.ParameterError, match=r"EPOHCS is not a parameter of this notebook; did you mean EPOCHS\?"
+        ParameterError, match=r"EPOHCS is not a parameter of this notebook; did you mean EPOCHS\?"
     ):
         pipeline.run(stage, {"EPOHCS": 3})
-    with pytest.raises(params.ParameterError, match="EPOCHS = 0"):
+    with pytest.raises(ParameterError, match="EPOCHS = 0"):
         pipeline.run(stage, {"EPOCHS": 0})
-    with pytest.raises(params.ParameterError, match=r"WITHOUT_PRETRAINING: EPOHCS .* did you mean EPOCHS\?"):
+    with pytest.raises(ParameterError, match=r"WITHOUT_PRETRAINING: EPOHCS .* did you mean EPOCHS\?"):
         pipeline.run(stage, {"WITHOUT_PRETRAINING": {"EPOHCS": 3}})
     assert not stage.record.parent.exists()
 

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from drstudy.core import params, paths, records
+from drstudy.core import paths, records
+from drstudy.papers.transfer import params
 from drstudy.study import checklists, pipeline, reference, report, verify
 
 matplotlib.use("agg")

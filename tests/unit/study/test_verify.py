@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from drstudy.core import params, paths, records
+from drstudy.core import paths, records
+from drstudy.papers.transfer import params
 from drstudy.study import cli, pairing, reference, verify
 
 STAGE = "00_paper_audit"

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,12 @@ import pytest
 import torch
 from photographs import eyepacs
 
-from drstudy.core import params, paths, records
+from drstudy.core import paths, records
 from drstudy.core.devices import Compute
 from drstudy.data import dataset, images, sources, splits
 from drstudy.models import nets
-from drstudy.training import features, loop, transforms
+from drstudy.papers.transfer import params
+from drstudy.training import features, networks, transforms
 
 CPU = Compute("cpu", "fp32")
 FLOAT32 = 1e-5
@@ -37,12 +39,12 @@ def data(coloured_eyes):
 
 def opened(data, compute=CPU, net=None, **changes):
     p = recipe(**changes)
-    return features.open_features(net or loop.build(p, data, compute), data, p, compute)
+    return features.open_features(net or networks.build(p, data, compute), data, p, compute)
 
 
 def drawn(source, positions, views):
     batches = list(source.draws(torch.as_tensor(positions), torch.as_tensor(views)))
-    return torch.cat([h for h, _ in batches]), torch.cat([grade for _, grade in batches])
+    return torch.cat([b.inputs for b in batches]), torch.cat([b.targets["grade"] for b in batches])
 
 
 def expected_view(data, net, part, position, view):
@@ -129,8 +131,10 @@ def test_a_last_single_image_joins_the_batch_before(data, feature_store, count, 
     source = opened(data, feature_store=feature_store)
     positions = torch.arange(count) % 13
     batches = list(source.draws(positions, torch.zeros(count, dtype=torch.int64)))
-    assert [len(h) for h, _ in batches] == sizes
-    assert [len(grade) for _, grade in batches] == sizes
+    assert [len(batch) for batch in batches] == sizes
+    for name in ("rows", "views"):
+        assert [len(getattr(batch, name)) for batch in batches] == sizes
+    assert [len(batch.targets["grade"]) for batch in batches] == sizes
 
 
 def test_tracked_statistics_move_on_draws_and_not_on_clean_images(data):
@@ -147,7 +151,7 @@ def test_tracked_statistics_move_on_draws_and_not_on_clean_images(data):
 
 def test_a_store_is_refused_where_it_would_not_be_exact(data):
     p = recipe()
-    net = loop.build(p, data, CPU)
+    net = networks.build(p, data, CPU)
     net.freeze("track")
     with pytest.raises(ValueError, match="would not be exact with FROZEN_BN 'track'"):
         features.open_features(net, data, p, CPU)
@@ -162,31 +166,44 @@ def test_an_input_size_that_lite0_cannot_take_is_refused(data):
 # --- the files of a store --------------------------------------------------------------------------
 
 
-def stores(folder):
-    return sorted(path.name for path in (folder / "data/features").iterdir() if path.is_dir())
+def parts(folder):
+    """Parts of stores that look whole."""
+    return sorted(path.stem for path in (folder / "data/features").glob("*/*.json"))
 
 
 def test_a_store_is_made_once_and_said_how_large(data, own_folders, monkeypatch, capsys):
     first = opened(data)
-    size = sum((first.folder / name).stat().st_size for name in ("train.npy", "clean.npy"))
-    about = json.loads((first.folder / "store.json").read_text())
-    assert about["views"] == 2
-    assert about["bytes"] == size - 2 * 128, "the arrays without their headers"
-    assert about["seconds"] == first.seconds > 0
-    assert "feature store: 39 views of" in capsys.readouterr().out
+    assert parts(own_folders) == [], "nothing is computed before it is needed"
+    first.prepare()
+    told = capsys.readouterr().out
+    for name, count in (("train", 26), ("clean", 13)):
+        about = json.loads((first.folder / f"{name}.json").read_text())
+        size = (first.folder / f"{name}.npy").stat().st_size
+        assert about["bytes"] == size - 128, "the array without its header"
+        assert about["seconds_prepare"] > about["seconds"] > 0
+        assert f"feature store: {name}, {count} views of" in told
+    assert first.seconds_prepare > first.seconds > 0
     monkeypatch.setattr(features.Live, "trunk", lambda *_: pytest.fail("the trunk ran again"))
     again = opened(
         data, head="mlp", learning_rate=0.1, sampler="none", epochs=9, batch_size=3, feature_store=True
     )
+    again.prepare()
     assert again.folder == first.folder
     assert again.seconds == first.seconds
     assert capsys.readouterr().out == ""
 
 
+def test_unaugmented_images_need_no_views(data, own_folders):
+    """What a network that is found trained asks for."""
+    source = opened(data)
+    next(source.unaugmented(np.arange(3)))
+    assert parts(own_folders) == ["clean"]
+
+
 def test_what_changes_the_numbers_changes_the_store(data, coloured_eyes, own_folders):
     def key(data=data, compute=CPU, change=None, **changes):
         p = recipe(**changes)
-        net = loop.build(p, data, compute)
+        net = networks.build(p, data, compute)
         if change:
             change(net)
         stored = object.__new__(features.Stored)
@@ -224,8 +241,8 @@ def test_too_small_a_disk_is_told_before_anything_is_written(data, own_folders, 
     with pytest.raises(
         OSError, match=r"needs .* GiB, but data/features has 0\.0 GiB.*lower VIEWS.*FEATURE_STORE"
     ):
-        opened(data)
-    assert stores(own_folders) == []
+        opened(data).prepare()
+    assert parts(own_folders) == []
 
 
 def test_a_killed_run_leaves_no_store_that_looks_whole(data, own_folders, monkeypatch):
@@ -238,31 +255,28 @@ def test_a_killed_run_leaves_no_store_that_looks_whole(data, own_folders, monkey
         return real(self, images)
 
     monkeypatch.setattr(nets.GradingNet, "trunk_batch", 8)
+    source = opened(data)
     with monkeypatch.context() as patch:
         patch.setattr(features.Live, "trunk", killed)
+        patch.setattr(Path, "unlink", lambda *_args, **_kwargs: None)  # as a kill that no handler sees
         with pytest.raises(KeyboardInterrupt):
-            opened(data)
-    assert stores(own_folders) == []
-    p = recipe()
-    net = loop.build(p, data, CPU)
-    with monkeypatch.context() as patch:  # a kill that no handler sees: the folder stays
-        patch.setattr(features.Live, "trunk", killed)
-        patch.setattr(features.shutil, "rmtree", lambda *_args, **_kwargs: None)
-        calls.clear()
-        with pytest.raises(KeyboardInterrupt):
-            features.open_features(net, data, p, CPU)
-    assert [name[0] for name in stores(own_folders)] == ["."]
-    source = features.open_features(net, data, p, CPU)
-    assert stores(own_folders) == [source.folder.name], "the next run cleans up"
-    close(drawn(source, [12], [1])[0][0], expected_view(data, net, source.train, 12, 1))
+            source.prepare()
+    assert parts(own_folders) == []
+    assert len(list(source.folder.glob(".train-*.npy"))) == 1
+    source = opened(data, net=source.net)
+    source.prepare()
+    assert parts(own_folders) == ["clean", "train"]
+    assert list(source.folder.glob(".train-*")) == [], "the next run cleans up"
+    close(drawn(source, [12], [1])[0][0], expected_view(data, source.net, source.train, 12, 1))
 
 
 def test_closing_removes_the_store_unless_it_is_kept(data, own_folders):
     source = opened(data)
+    source.prepare()
     source.close(keep=True)
-    assert (source.folder / "store.json").is_file()
+    assert parts(own_folders) == ["clean", "train"]
     opened(data).close(keep=False)
-    assert stores(own_folders) == []
+    assert parts(own_folders) == []
     opened(data, feature_store=False).close(keep=False)
 
 
@@ -341,7 +355,7 @@ def test_a_store_that_is_gone_or_another_is_told(audited):
 
 def test_views_made_on_the_device_are_those_of_the_loader(data):
     """The path that CUDA takes, on the CPU: the same views, and none is lost at the end of a batch."""
-    net = loop.build(recipe(feature_store=False), data, CPU)
+    net = networks.build(recipe(feature_store=False), data, CPU)
     beside = features.Live(net, data, recipe(feature_store=False), CPU)
     there = features.Live(net, data, recipe(feature_store=False), CPU)
     there.on_device = True

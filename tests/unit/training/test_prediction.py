@@ -11,11 +11,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from drstudy.core import params, records
+from drstudy.core import records
 from drstudy.core.devices import Compute
 from drstudy.evaluation import metrics
 from drstudy.models import nets
-from drstudy.training import features, loop, prediction, transforms
+from drstudy.papers.transfer import params
+from drstudy.training import features, grading, loop, networks, prediction, transforms
 
 CPU = Compute("cpu", "fp32")
 P = [f"p{grade}" for grade in range(5)]
@@ -38,9 +39,9 @@ def trained(request, data):
     """A trained network, which is no longer the one it started as, and its features."""
     weights = "bundled" if request.param == "efficientnet_lite0" else "none"
     p = recipe(backbone=request.param, weights=weights, head="mlp")
-    net = loop.build(p, data, CPU)
+    net = networks.build(p, data, CPU)
     source = features.open_features(net, data, p, CPU)
-    loop.fit(net, source, p, CPU)
+    loop.fit(grading.Grading(net, source, p, CPU))
     return net, source
 
 
@@ -122,7 +123,7 @@ def test_bf16_predicts_nearly_the_same(trained, data):
 def test_images_of_another_size_are_resized_as_in_training(coloured_eyes):
     data = coloured_eyes(train=5, validation=5, test=5, size=96)
     p = recipe()
-    net = loop.build(p, data, CPU)
+    net = networks.build(p, data, CPU)
     source = features.open_features(net, data, p, CPU)
     from_features = prediction.softmax(prediction.from_features(net, source, "test", CPU))
     assert np.abs(prediction.predict(net, of(data, "test"), CPU, 64) - from_features).max() < FLOAT32

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from drstudy.core import devices, params, paths, records
+from drstudy.core import devices, paths, records
 from drstudy.data import dataset
 from drstudy.models import nets, norms
+from drstudy.papers.transfer import params
 from drstudy.study import pipeline
-from drstudy.training import features, loop, prediction
+from drstudy.training import features, grading, launch, loop, networks, prediction
 
 ROUNDING = 1e-4
 """Of losses: sums over a batch of seven are taken in another order, which three epochs of Adam enlarge; measured: 4e-6."""
@@ -36,9 +37,9 @@ def test_two_processes_end_with_the_numbers_of_one(tmp_path, monkeypatch):
             threads=1,
             processes=processes,
         )
-        net = loop.build(p, data, compute)
+        net = networks.build(p, data, compute)
         store = features.open_features(net, data, p, compute)
-        fits.append(loop.fit(net, store, p, compute, p.folder))
+        fits.append(loop.fit(grading.Grading(net, store, p, compute), p.folder))
         answers.append(prediction.table(net, store, "test", compute).set_index("image_id"))
         store.close(keep=False)
     one, two = (fit.history for fit in fits)
@@ -72,8 +73,11 @@ def test_batches_are_dealt_out_whole(count, processes):
 
 def test_processes_without_a_folder_to_meet_in_are_refused():
     p = params.FineTuning(processes=2)
-    with pytest.raises(ValueError, match="PROCESSES above 1 is for notebook 03"):
-        loop.fit(torch.nn.Linear(1, 1), None, p, devices.Compute("cpu", "fp32"))
+    with pytest.raises(ValueError, match="PROCESSES above 1 is for a notebook whose parameters say"):
+        launch.check(p, None)
+    with pytest.raises(ValueError, match="PROCESSES above 1 is for a notebook whose parameters say"):
+        launch.check(p, p.folder / "elsewhere")
+    launch.check(p, p.folder)
 
 
 def test_global_norms_are_ordinary_ones_for_a_process_alone(tmp_path):

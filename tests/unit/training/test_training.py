@@ -10,10 +10,11 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from drstudy.core import params, paths
+from drstudy.core import paths, records
 from drstudy.core.devices import Compute
 from drstudy.models import nets
-from drstudy.training import features, loop, prediction
+from drstudy.papers.transfer import params
+from drstudy.training import checkpoints, features, grading, loop, networks, prediction
 
 CPU = Compute("cpu", "fp32")
 PROBABILITIES = [f"p{grade}" for grade in range(5)]
@@ -42,11 +43,11 @@ class Trained:
 
     def __init__(self, data, folder=None, prepare=None, **changes):
         self.p = recipe(**changes)
-        self.net = loop.build(self.p, data, CPU)
+        self.net = networks.build(self.p, data, CPU)
         self.features = features.open_features(self.net, data, self.p, CPU)
         if prepare:
             prepare(self)
-        self.fit = loop.fit(self.net, self.features, self.p, CPU, folder)
+        self.fit = loop.fit(grading.Grading(self.net, self.features, self.p, CPU), folder)
         self.predictions = pd.concat(
             [prediction.table(self.net, self.features, split, CPU) for split in ("validation", "test")]
         )
@@ -123,9 +124,9 @@ def test_the_first_loss_is_smoothed_cross_entropy_by_hand(data, smoothing):
         draws = run.features.draws
 
         def kept(positions, views):
-            for h, grades in draws(positions, views):
-                seen.append(grades)
-                yield h, grades
+            for batch in draws(positions, views):
+                seen.append(batch.targets["grade"])
+                yield batch
 
         run.features.draws = kept
 
@@ -162,8 +163,8 @@ def test_validation_numbers_are_those_of_the_predictions(uninterrupted):
 
 def test_kappa_is_scikit_learns_and_zero_where_it_is_undefined():
     grades, predicted = np.array([0, 0, 1, 2, 4, 3, 0]), np.array([0, 1, 1, 2, 2, 4, 0])
-    assert loop.qwk(grades, predicted) == cohen_kappa_score(grades, predicted, weights="quadratic")
-    assert loop.qwk(np.zeros(4, int), np.zeros(4, int)) == 0.0
+    assert grading.qwk(grades, predicted) == cohen_kappa_score(grades, predicted, weights="quadratic")
+    assert grading.qwk(np.zeros(4, int), np.zeros(4, int)) == 0.0
 
 
 # --- twice alike -----------------------------------------------------------------------------------
@@ -237,6 +238,11 @@ def test_fresh_views_are_new_each_epoch_and_the_same_each_run(data):
     assert len(set(asked[0] + asked[1])) == 38, "no view twice"
 
 
+def measured(loss, kappa):
+    """What a task of grades measures."""
+    return {"loss": loss, "qwk": kappa}
+
+
 # --- killed and resumed ----------------------------------------------------------------------------
 
 
@@ -262,16 +268,16 @@ def killed_before_file(number):
     """Stops the run before a checkpoint is written; each epoch here writes two, the best and the last."""
 
     def prepare(run):
-        real, calls = loop._Keeper._save, []
+        real, calls = checkpoints.Checkpointer.save, []
 
-        def stopping(*arguments):
+        def stopping(*arguments, **options):
             calls.append(None)
             if len(calls) == number:
-                loop._Keeper._save = real
+                checkpoints.Checkpointer.save = real
                 raise KeyboardInterrupt
-            real(*arguments)
+            real(*arguments, **options)
 
-        loop._Keeper._save = stopping
+        checkpoints.Checkpointer.save = stopping
 
     return prepare
 
@@ -319,7 +325,7 @@ def test_drifting_statistics_and_a_chosen_epoch_are_resumed_too(data, tmp_path, 
 
     def scripted():
         script = iter(scores)
-        monkeypatch.setattr(loop, "validate", lambda *_: next(script))
+        monkeypatch.setattr(grading.Grading, "validate", lambda _: measured(*next(script)))
 
     scripted()
     whole = Trained(data, **changes)
@@ -328,7 +334,7 @@ def test_drifting_statistics_and_a_chosen_epoch_are_resumed_too(data, tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         Trained(data, tmp_path, prepare=killed_in(3, 1), **changes)
     script = iter(scores[2:])
-    monkeypatch.setattr(loop, "validate", lambda *_: next(script))
+    monkeypatch.setattr(grading.Grading, "validate", lambda _: measured(*next(script)))
     resumed = Trained(data, tmp_path, **changes)
     assert (resumed.fit.resumed_at, resumed.fit.best_epoch) == (2, 1)
     same(resumed, whole)
@@ -336,7 +342,7 @@ def test_drifting_statistics_and_a_chosen_epoch_are_resumed_too(data, tmp_path, 
 
 def test_a_finished_run_is_not_trained_again(data, tmp_path, monkeypatch):
     first = Trained(data, tmp_path)
-    monkeypatch.setattr(loop, "_train_epoch", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr(loop, "train_epoch", lambda *_: pytest.fail("it trained again"))
     again = Trained(data, tmp_path)
     assert again.fit.resumed_at == 4
     same(first, again)
@@ -394,11 +400,11 @@ SCRIPT = [(1.0, 0.2), (0.7, 0.5), (0.6, 0.4), (0.8, 0.5)]
 def test_the_chosen_epoch_is_the_one_kept(data, monkeypatch, select_by, best):
     states = []
 
-    def scripted(net, *_):
-        states.append({name: tensor.clone() for name, tensor in net.state_dict().items()})
-        return SCRIPT[len(states) - 1]
+    def scripted(task):
+        states.append({name: tensor.clone() for name, tensor in task.net.state_dict().items()})
+        return measured(*SCRIPT[len(states) - 1])
 
-    monkeypatch.setattr(loop, "validate", scripted)
+    monkeypatch.setattr(grading.Grading, "validate", scripted)
     run = Trained(data, select_by=select_by)
     assert run.fit.best_epoch == best
     kept = run.net.state_dict()
@@ -409,7 +415,7 @@ def test_the_chosen_epoch_is_the_one_kept(data, monkeypatch, select_by, best):
 
 @pytest.mark.parametrize("select_by", ["loss", "qwk"])
 def test_of_equal_epochs_the_first_is_kept(data, monkeypatch, select_by):
-    monkeypatch.setattr(loop, "validate", lambda *_: (0.5, 0.5))
+    monkeypatch.setattr(grading.Grading, "validate", lambda _: measured(0.5, 0.5))
     assert Trained(data, select_by=select_by).fit.best_epoch == 1
 
 
@@ -422,8 +428,9 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
 
         def broken(positions, views):
             calls.append(None)
-            for i, (h, grades) in enumerate(draws(positions, views)):
-                yield (h * float("nan") if (len(calls), i) == (2, 1) else h), grades
+            for i, batch in enumerate(draws(positions, views)):
+                broken = dataclasses.replace(batch, inputs=batch.inputs * float("nan"))
+                yield broken if (len(calls), i) == (2, 1) else batch
 
         run.features.draws = broken
 
@@ -434,7 +441,7 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
 
 @pytest.mark.parametrize("select_by", ["last", "loss", "qwk"])
 def test_a_validation_loss_that_is_no_number_is_never_kept(data, monkeypatch, select_by):
-    monkeypatch.setattr(loop, "validate", lambda *_: (float("nan"), 0.0))
+    monkeypatch.setattr(grading.Grading, "validate", lambda _: measured(float("nan"), 0.0))
     with pytest.raises(FloatingPointError, match="validation loss is nan after epoch 1"):
         Trained(data, select_by=select_by)
 
@@ -454,12 +461,12 @@ class Notebook03(Trained):
 
     def __init__(self, data, folder=None, prepare=None, **changes):
         self.p = recipe(**{"without_pretraining": SHORT} | changes)
-        self.net = loop.build(self.p, data, CPU)
-        self.recipe = loop.recipe_for(self.net, self.p)
+        self.net = networks.build(self.p, data, CPU)
+        self.recipe = networks.recipe_for(self.net, self.p)
         self.features = features.open_features(self.net, data, self.recipe, CPU)
         if prepare:
             prepare(self)
-        self.fit = loop.fit(self.net, self.features, self.recipe, CPU, folder)
+        self.fit = loop.fit(grading.Grading(self.net, self.features, self.recipe, CPU), folder)
         self.predictions = pd.concat(
             [prediction.table(self.net, self.features, split, CPU) for split in ("validation", "test")]
         )
@@ -470,9 +477,9 @@ def test_without_pretraining_the_short_recipe_trains_as_one_of_its_own(data):
     """The same bytes as a recipe that asks for these settings outright: norms, store, draws and epochs."""
     net = {"backbone": "resnet18", "weights": "none"}
     run = Notebook03(data, **net)
-    assert loop.described(run.net, run.p) == {
+    assert networks.described(run.net, run.p) == {
         "weights_used": "none",
-        "recipe": params.SHORT,
+        "recipe": records.SHORT,
         "epochs": 2,
         "views": 1,
         "input_size": 96,
@@ -481,15 +488,15 @@ def test_without_pretraining_the_short_recipe_trains_as_one_of_its_own(data):
     outright = Trained(data, **net | {name.lower(): value for name, value in SHORT.items()})
     assert run.features.folder == outright.features.folder, "one store"
     same(run, outright)
-    assert loop.described(outright.net, outright.p)["recipe"] == params.FULL
+    assert networks.described(outright.net, outright.p)["recipe"] == records.FULL
 
 
 def test_with_weights_the_full_recipe_trains_whatever_the_short_one_is(data, uninterrupted):
     run = Notebook03(data)
     assert run.recipe is run.p
-    assert loop.described(run.net, run.p) == {
+    assert networks.described(run.net, run.p) == {
         "weights_used": "bundled",
-        "recipe": params.FULL,
+        "recipe": records.FULL,
         "epochs": 4,
         "views": 2,
         "input_size": 64,
@@ -502,7 +509,7 @@ def test_with_weights_the_full_recipe_trains_whatever_the_short_one_is(data, uni
 def test_what_was_found_decides_and_not_what_was_asked_for(data, tmp_path, offline, monkeypatch, weights):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     p = recipe(backbone="resnet18", weights=weights, without_pretraining=SHORT)
-    assert loop.recipe_for(loop.build(p, data, CPU), p) == p.shortened()
+    assert networks.recipe_for(networks.build(p, data, CPU), p) == p.shortened()
 
 
 @pytest.mark.parametrize(
@@ -530,22 +537,22 @@ def test_checkpoints_go_by_the_recipe_that_runs(data, tmp_path):
 
 
 def test_only_untrained_norms_are_calibrated_and_on_training_images_alone(data):
-    pretrained = loop.build(recipe(), data, CPU)
+    pretrained = networks.build(recipe(), data, CPU)
     plain = nets.build("efficientnet_lite0", weights="bundled")
     assert all(torch.equal(a, b) for a, b in zip(norms(pretrained).values(), norms(plain).values()))
 
     p = recipe(backbone="densenet121", weights="none")
-    net = loop.build(p, data, CPU)
+    net = networks.build(p, data, CPU)
     assert (net.weights_used, net.frozen_bn, net.head) == ("none", "eval", "single")
     initial = norms(nets.build("densenet121"))
     assert not any(torch.equal(a, b) for a, b in zip(norms(net).values(), initial.values()))
 
     others = data.images.copy()
     others[data.table.loc[data.table["split"] != "train", "row"]] = 0
-    same_norms = loop.build(p, dataclasses.replace(data, images=others), CPU)
+    same_norms = networks.build(p, dataclasses.replace(data, images=others), CPU)
     assert all(torch.equal(a, b) for a, b in zip(norms(net).values(), norms(same_norms).values()))
     others[data.table.loc[data.table["split"] == "train", "row"]] = 0
-    other_norms = loop.build(p, dataclasses.replace(data, images=others), CPU)
+    other_norms = networks.build(p, dataclasses.replace(data, images=others), CPU)
     assert not torch.equal(
         norms(net)["net.features.norm5.running_mean"], norms(other_norms)["net.features.norm5.running_mean"]
     )
@@ -553,7 +560,7 @@ def test_only_untrained_norms_are_calibrated_and_on_training_images_alone(data):
 
 def test_the_recipes_frozen_layers_are_frozen_when_training_ends(data):
     p = recipe(backbone="densenet121", weights="none", epochs=2)
-    start = loop.build(p, data, CPU).state_dict()
+    start = networks.build(p, data, CPU).state_dict()
     run = Trained(data, backbone="densenet121", weights="none", epochs=2)
     learn = {name for name, q in run.net.named_parameters() if q.requires_grad}
     layers = (f"net.features.denseblock4.denselayer{i}." for i in (14, 15, 16))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from photographs import photograph
 
-from drstudy.models.nets import IMAGENET_MEAN, IMAGENET_STD, LITE_MEAN, LITE_STD
+from drstudy.models.weights import IMAGENET_MEAN, IMAGENET_STD, LITE_MEAN, LITE_STD
 from drstudy.training import transforms
 
 

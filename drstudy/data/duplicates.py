@@ -1,0 +1,122 @@
+"""Duplicate photographs: the same pixels, or nearly the same, of one patient or of different ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from drstudy.data import measures
+from drstudy.data.images import ImageStore
+
+DETAIL_SIDE = 64
+"""Side, in pixels, of the copy whose fine detail is compared."""
+DETAIL_SIGMA = 4.0
+"""Standard deviation, in pixels of that copy, of the Gaussian that removes what is not fine detail."""
+NEAR_CORRELATION = 0.93
+"""Two crops are near duplicates if the correlation of their fine detail is at least this. Among real photographs of
+different eyes the greatest correlation was 0.91 (two with the same glare). Copies that were made lighter, smaller or
+more compressed had 0.88 to 1."""
+HASH_BLOCK = 512
+"""Hashes that are compared with all others at a time."""
+
+COLUMNS = ("image_id_a", "image_id_b", "distance", "correlation", "kind")
+
+
+def find(store: ImageStore, bits: int) -> pd.DataFrame:
+    """Exact and near duplicates, of the same patient or of different ones.
+
+    Exact: the same stored pixels (so also the same file). Near: perceptual hashes (64-bit DCT) at most
+    ``bits`` apart, *and* fine detail that correlates at :data:`NEAR_CORRELATION` or more; the hash alone
+    collides often, as all fundus photographs look alike. Hashes are compared all with all, in blocks of
+    packed bits (35,000 images: 6e8 comparisons). A copy that is turned, mirrored or cut differently is not
+    found.
+
+    Args:
+        store: The image store.
+        bits: Greatest Hamming distance, 0 to 64.
+
+    Returns:
+        ``image_id_a, image_id_b, distance, correlation, kind`` (``exact`` or ``near``), one row per
+        pair. Of equal images each is paired with the first one, and only the first one is compared with the others.
+    """
+    ids = store.index["image_id"].to_numpy()
+    exact = _equal_pairs(store.measures)
+    copies = {copy for _, copy in exact}
+    first = np.array([place for place in range(len(ids)) if place not in copies], dtype=int)
+    hashes = np.array([int(value, 16) for value in store.measures["phash"]], dtype=np.uint64)
+    rows = [(a, b, int(np.bitwise_count(hashes[a] ^ hashes[b])), 1.0, "exact") for a, b in exact]
+    details: dict[int, np.ndarray] = {}
+    for one, other, distance in _close_pairs(hashes[first], bits):
+        a, b = int(first[one]), int(first[other])
+        for place in (a, b):
+            if place not in details:
+                details[place] = detail(np.asarray(store.images[place]))
+        correlation = float(np.dot(details[a].astype(np.float32), details[b].astype(np.float32)))
+        if correlation >= NEAR_CORRELATION:
+            rows.append((a, b, distance, round(correlation, 4), "near"))
+    rows.sort(key=lambda row: (row[4], row[0], row[1]))
+    return pd.DataFrame([(ids[a], ids[b], *rest) for a, b, *rest in rows], columns=list(COLUMNS))
+
+
+def _equal_pairs(measured: pd.DataFrame) -> list[tuple[int, int]]:
+    groups = measured.groupby("crop_sha256", sort=False).indices.values()
+    return sorted((int(places[0]), int(other)) for places in groups for other in places[1:])
+
+
+def _close_pairs(hashes: np.ndarray, bits: int) -> Iterator[tuple[int, int, int]]:
+    """Pairs (a < b, distance) of hashes at most ``bits`` apart."""
+    for start in range(0, len(hashes), HASH_BLOCK):
+        block = hashes[start : start + HASH_BLOCK]
+        distances = np.bitwise_count(block[:, None] ^ hashes[None, start:])
+        for a, b in np.argwhere(distances <= bits):
+            if b > a:
+                yield int(start + a), int(start + b), int(distances[a, b])
+
+
+def detail(crop: np.ndarray) -> np.ndarray:
+    """Fine detail of a stored crop, for correlation: grey, 64 x 64, without its smooth part, inside the
+    field.
+
+    Args:
+        crop: (S, S, 3) uint8 RGB.
+
+    Returns:
+        (4096,) float16 of unit length (all zero where there is no detail): a dot product is a correlation.
+    """
+    size = (DETAIL_SIDE, DETAIL_SIDE)
+    grey = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA).astype(
+        np.float32
+    )
+    field_share = cv2.resize(measures.fov_mask(crop).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    framed = cv2.copyMakeBorder(
+        (field_share > 0.99).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0
+    )
+    inner = cv2.erode(framed, np.ones((5, 5), np.uint8))[1:-1, 1:-1] > 0
+    fine = grey - cv2.GaussianBlur(grey, (0, 0), DETAIL_SIGMA)
+    fine = np.where(inner, fine - fine[inner].mean() if inner.any() else 0.0, 0.0).ravel()
+    return (fine / max(1e-6, float(np.linalg.norm(fine)))).astype(np.float16)
+
+
+def annotate(pairs: pd.DataFrame, manifest: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """Add whether the two images of each pair have the same patient, split and grade (an unknown grade equals no other).
+
+    Args:
+        pairs: Result of :func:`find`.
+        manifest: See :mod:`drstudy.data.manifest`.
+        split: Columns ``image_id`` and ``split``.
+
+    Returns:
+        ``pairs`` with the bool columns ``same_patient, same_split, same_grade``.
+    """
+    by_id = manifest.set_index("image_id")
+    side = split.set_index("image_id")["split"]
+    a, b = pairs["image_id_a"], pairs["image_id_b"]
+    grades = a.map(by_id["grade"]).astype("Int64"), b.map(by_id["grade"]).astype("Int64")
+    return pairs.assign(
+        same_patient=(a.map(by_id["patient_id"]) == b.map(by_id["patient_id"])).astype(bool),
+        same_split=(a.map(side) == b.map(side)).astype(bool),
+        same_grade=(grades[0] == grades[1]).fillna(False).astype(bool),
+    )

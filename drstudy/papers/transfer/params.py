@@ -1,0 +1,212 @@
+"""Parameters of the main study's notebooks (00 to 06), and the recipe that its paper (Nian & Jin 2025) prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from drstudy.core.params import Computing, Parameters, Positive, Share, Variant
+from drstudy.training.recipe import Training
+
+
+class PaperAudit(Parameters):
+    """Notebook 00: nothing to set; it computes from what the papers print."""
+
+    notebook: ClassVar[str] = "00_paper_audit"
+
+
+class DataAudit(Parameters):
+    """Notebook 01.
+
+    Attributes:
+        source: Layout of the data: phantom, eyepacs, aptos, idrid or folder.
+        data_root: Folder of the data set; for the phantom, empty means a folder under ``data/`` named by what makes it.
+        image_size: Side of the square field-of-view crops in the image store, pixels.
+        split_by: ``patient`` keeps both eyes on one side; ``image`` is the paper's and leaks (only to measure that).
+        fractions: Shares of train, validation and test.
+        near_duplicate_bits: Greatest Hamming distance of two 64-bit perceptual hashes that counts as near duplicate.
+        max_megapixels: Larger files are quarantined as possible decompression bombs.
+        workers: Processes that decode; 0 is one a core.
+        n_patients, phantom_size, distribution, difficulty, label_noise: See :class:`drstudy.data.phantom.PhantomConfig`.
+    """
+
+    notebook: ClassVar[str] = "01_data_audit"
+    source: Literal["phantom", "eyepacs", "aptos", "idrid", "folder"] = "phantom"
+    data_root: str = ""
+    image_size: Annotated[int, Field(ge=32, le=2048)] = 128
+    split_by: Literal["patient", "image"] = "patient"
+    fractions: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] = 6
+    max_megapixels: Annotated[float, Field(gt=0)] = 120.0
+    workers: Annotated[int, Field(ge=0)] = 0
+    n_patients: Positive = 40
+    phantom_size: Annotated[int, Field(ge=64, le=2048)] = 256
+    distribution: str = "mild"
+    difficulty: Share = 0.5
+    label_noise: Share = 0.0
+
+    @field_validator("fractions")
+    @classmethod
+    def _sums_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(value) - 1) > 1e-6:
+            raise ValueError(f"train, validation and test must sum to 1, not {sum(value):g}")
+        return value
+
+
+class Oversampling(Training):
+    """Notebook 02: the recipe of the short fine-tunes, one a sampler.
+
+    Attributes:
+        samplers: Those compared; they take the place of ``sampler``.
+        leak_folds, leak_epochs: Of the networks that show what a leak is worth; see :mod:`drstudy.papers.transfer.leaks`.
+        resamples: Of the patient bootstrap.
+    """
+
+    notebook: ClassVar[str] = "02_oversampling"
+    select_by: Literal["qwk", "loss", "last"] = "last"
+    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"samplers", "leak_folds", "leak_epochs", "resamples"})
+    samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
+    leak_folds: Annotated[int, Field(ge=2, le=20)] = 3
+    leak_epochs: Positive = 3
+    resamples: Positive = 200
+
+
+class FineTuning(Training):
+    """Notebook 03: one backbone, one seed.
+
+    Attributes:
+        resamples: Of the patient bootstrap.
+        keep_features: Keep the feature store after the run (it is large, and made again when needed).
+        processes: That train the network together, one a GPU (on a CPU only to test it); each step's batch is divided among them.
+    """
+
+    notebook: ClassVar[str] = "03_fine_tuning"
+    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"resamples", "keep_features", "processes"})
+    made_by: ClassVar[str] = "drstudy.papers.transfer.training:task"
+    variant: Variant = "efficientnet_lite0-seed0"
+    resamples: Positive = 200
+    keep_features: bool = False
+    processes: Positive = 1
+
+
+class BackboneComparison(Parameters):
+    """Notebook 04.
+
+    Attributes:
+        runs: Result folders of notebook 03, one a backbone and seed.
+        ablations: Result folders of notebook 03: the paper's recipe first, then with one setting changed each; may be none.
+        heatmaps: Result folders of notebook 05, for what the layer of the maps is worth; may be none.
+        leaks: Result folder of notebook 02, for what the split is worth; may be empty.
+        resamples: Of the patient bootstrap, shared by all backbones.
+    """
+
+    notebook: ClassVar[str] = "04_backbone_comparison"
+    runs: tuple[str, ...] = Field(
+        default=(
+            "results/smoke/03_fine_tuning/efficientnet_lite0-seed0",
+            "results/smoke/03_fine_tuning/densenet121-seed0",
+        ),
+        min_length=1,
+    )
+    ablations: tuple[str, ...] = ()
+    heatmaps: tuple[str, ...] = ()
+    leaks: str = ""
+    resamples: Positive = 200
+
+
+class Reliability(Parameters):
+    """Notebook 06.
+
+    Attributes:
+        runs: Result folders of notebook 03, one a backbone and seed.
+        cut: What is to be referred: this grade or more.
+        specificities: For which thresholds are chosen on validation.
+        bins: Of the reliability curve and the calibration error.
+        resamples: Of the patient bootstrap, shared by all runs.
+    """
+
+    notebook: ClassVar[str] = "06_reliability"
+    runs: tuple[str, ...] = Field(
+        default=(
+            "results/smoke/03_fine_tuning/efficientnet_lite0-seed0",
+            "results/smoke/03_fine_tuning/densenet121-seed0",
+        ),
+        min_length=1,
+    )
+    cut: Annotated[int, Field(ge=1, le=4)] = 2
+    specificities: tuple[Share, ...] = Field(default=(0.9, 0.95), min_length=1)
+    bins: Annotated[int, Field(ge=2, le=100)] = 15
+    resamples: Positive = 200
+
+
+class HeatmapAnalysis(Computing):
+    """Notebook 05.
+
+    Attributes:
+        model: Result folder of notebook 03: the network that is explained.
+        others: Result folders of notebook 03 with the same backbone and other seeds, if any: whose maps should be alike.
+        audit: Result folder of notebook 01: the images that it is explained on (they may be another source's).
+        subset: ``test``, ``validation``, ``train`` or ``all`` images of that split.
+        max_images: At most so many, drawn evenly over the grades; 0 is all.
+        layers: Where the maps are taken; empty is the backbone's candidates (DenseNet121: ``denselayer16``,
+            ``denseblock4``, ``norm5_relu``; *spec* A6).
+        target: Which class a map explains: ``predicted`` (the paper's) or ``grade`` (the true one).
+        tolerance: Of the pointing game, disc diameters.
+        checked: Eyes on which several methods are compared; at most so many, with lesions, drawn evenly over the grades.
+        checks: Backbones that also get the costly part: pixel-level and finer maps, faithfulness, sanity checks (a network is
+            trained on shuffled labels).
+        resamples: Of the patient bootstrap.
+    """
+
+    notebook: ClassVar[str] = "05_heatmap_analysis"
+    variant: Variant = "densenet121-seed0"
+    model: str = "results/smoke/03_fine_tuning/densenet121-seed0"
+    others: tuple[str, ...] = ()
+    audit: str = "results/smoke/01_data_audit"
+    subset: Literal["train", "validation", "test", "all"] = "test"
+    max_images: Annotated[int, Field(ge=0)] = 0
+    layers: tuple[str, ...] = ()
+    target: Literal["predicted", "grade"] = "predicted"
+    tolerance: Annotated[float, Field(ge=0, le=2)] = 0.25
+    checked: Positive = 6
+    checks: tuple[str, ...] = ("densenet121", "efficientnet_lite0")
+    resamples: Positive = 200
+
+
+PAPER: dict[str, Any] = {
+    "weights": "imagenet",
+    "head": "paper",
+    "frozen_bn": "track",
+    "sampler": "paper",
+    "epochs": 100,
+    "batch_size": 256,
+    "learning_rate": 1e-4,
+    "betas": (0.0, 0.99),
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "views": 0,
+    "input_size": 224,
+}
+"""The recipe that the main paper prints, or implies (*spec* A2 to A4); ``frozen_bn: track`` is what its printed code does."""
+
+
+def paper_recipe() -> dict[str, Any]:
+    """:data:`PAPER` as UPPER_CASE parameters of notebook 03, with what follows from it: the trunk of ``track`` cannot be
+    cached, the last epoch is kept, as the paper states no choice, and no shorter recipe takes its place."""
+    recipe = {
+        name.upper(): list(value) if isinstance(value, tuple) else value for name, value in PAPER.items()
+    }
+    return recipe | {"FEATURE_STORE": False, "SELECT_BY": "last", "WITHOUT_PRETRAINING": {}}
+
+
+def deviations(parameters: Training | Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where a recipe differs from the paper's: ``{name: (here, paper)}``, so that no table mixes the two without a label."""
+    given = (
+        parameters.model_dump()
+        if isinstance(parameters, BaseModel)
+        else {k.lower(): v for k, v in parameters.items()}
+    )
+    here = {name: tuple(given[name]) if isinstance(given[name], list) else given[name] for name in PAPER}
+    return {name: (here[name], PAPER[name]) for name in PAPER if here[name] != PAPER[name]}

@@ -1,0 +1,131 @@
+"""Checkpoints: any set of networks, optimisers, schedulers and random states in one file that is whole or not there.
+
+Nothing is pickled: tensors go to safetensors, everything else to JSON in its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from drstudy.core import paths
+from drstudy.training.task import Task
+
+
+class Checkpointer:
+    """Writes and reads the state of a task at the end of an epoch.
+
+    Args:
+        task: Whose networks, optimisers, schedulers, scaler and generators are saved and restored.
+        folder: Where; ``None`` keeps nothing.
+        key: Of the training (see :func:`drstudy.training.identity.key`); a file of another key is never taken.
+        writes: Whether this process writes; of several processes one does.
+    """
+
+    def __init__(self, task: Task, folder: Path | None, key: str, writes: bool = True) -> None:
+        self.task, self.folder, self.key, self.writes = task, folder, key, writes
+
+    def save(
+        self, name: str, learned: Mapping[str, Tensor], about: Mapping[str, Any], moments: bool = False
+    ) -> None:
+        """Write ``<name>.safetensors`` atomically.
+
+        Args:
+            name: Of the file.
+            learned: Of :meth:`drstudy.training.task.Task.learned`.
+            about: JSON-ready facts that come back with it.
+            moments: Also save the optimisers, schedulers, the scaler and the random states, without which training cannot go on.
+        """
+        if self.folder is None or not self.writes:
+            return
+        tensors = {f"module/{key}": tensor for key, tensor in learned.items()}
+        facts: dict[str, Any] = {"key": self.key, **about}
+        if moments:
+            more, facts["machinery"] = self._machinery()
+            tensors |= more
+        with paths.atomic(self.folder / f"{name}.safetensors") as temporary:
+            save_file(
+                {key: tensor.contiguous() for key, tensor in tensors.items()},
+                temporary,
+                metadata={"drstudy": json.dumps(facts)},
+            )
+
+    def read(self, name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Facts and tensors of a file of this training; ``None`` where there is none, or one of another training (which is said)."""
+        path = self.folder / f"{name}.safetensors" if self.folder else None
+        if path is None or not path.is_file():
+            return None
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["drstudy"])
+        if about["key"] != self.key:
+            print(f"{paths.show(path)} belongs to another recipe or other data; training starts afresh.")
+            return None
+        return about, load_file(path)
+
+    @staticmethod
+    def learned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of the tensors of a file, those that :meth:`drstudy.training.task.Task.put` takes."""
+        return {key.removeprefix("module/"): t for key, t in tensors.items() if key.startswith("module/")}
+
+    def restore(self, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Give the task all that a file with ``moments`` holds."""
+        task, machinery = self.task, about["machinery"]
+        task.put(self.learned(tensors))
+        for name, optimiser in task.optimisers.items():
+            self._restore_optimiser(name, optimiser, machinery["optimisers"][name], tensors)
+        for name, scheduler in task.schedulers.items():
+            scheduler.load_state_dict(machinery["schedulers"][name])
+        for name, generator in task.generators.items():
+            generator.set_state(tensors[f"random/{name}"])
+        if machinery["scaler"]:
+            task.scaler.load_state_dict(machinery["scaler"])
+
+    def _machinery(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON-ready facts of everything but the networks."""
+        task, tensors, facts = self.task, {}, {}
+        for name, optimiser in task.optimisers.items():
+            state = optimiser.state_dict()
+            plain: dict[str, dict[str, Any]] = {}
+            for index, entry in state["state"].items():
+                for field, value in entry.items():
+                    if isinstance(value, Tensor):
+                        tensors[f"optimiser/{name}/{index}/{field}"] = value.detach().cpu()
+                    elif value is not None:
+                        plain.setdefault(str(index), {})[field] = value
+            groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
+            facts[name] = {"plain": plain, "groups": groups}
+        for name, generator in task.generators.items():
+            tensors[f"random/{name}"] = generator.get_state()
+        schedulers = {name: scheduler.state_dict() for name, scheduler in task.schedulers.items()}
+        return tensors, {"optimisers": facts, "schedulers": schedulers, "scaler": task.scaler.state_dict()}
+
+    @staticmethod
+    def _restore_optimiser(
+        name: str, optimiser: torch.optim.Optimizer, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> None:
+        state: dict[int, dict[str, Any]] = {
+            int(index): dict(entry) for index, entry in facts["plain"].items()
+        }
+        learning = [q for group in optimiser.param_groups for q in group["params"]]
+        prefix = f"optimiser/{name}/"
+        for key, value in tensors.items():
+            if key.startswith(prefix):
+                index, field = key.removeprefix(prefix).split("/")
+                like = learning[int(index)]
+                # laid out in memory as its parameter: fused steps go through both side by side, whatever their strides say
+                placed = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                state.setdefault(int(index), {})[field] = placed
+        members = [group["params"] for group in optimiser.state_dict()["param_groups"]]
+        groups = [{**group, "params": own} for group, own in zip(facts["groups"], members)]
+        for group, now in zip(groups, optimiser.param_groups):  # JSON has no tuples
+            group.update(
+                {k: tuple(v) for k, v in group.items() if k != "params" and isinstance(now[k], tuple)}
+            )
+        optimiser.load_state_dict({"state": state, "param_groups": groups})

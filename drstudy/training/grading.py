@@ -1,0 +1,94 @@
+"""Tasks of one network on cached features; and the main one: five grades under cross-entropy with Adam."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.metrics import cohen_kappa_score
+from torch import Tensor, nn
+
+from drstudy.core.devices import Compute
+from drstudy.core.names import N_GRADES
+from drstudy.models.nets import GradingNet
+from drstudy.training import prediction
+from drstudy.training.features import Features
+from drstudy.training.recipe import Training
+from drstudy.training.task import Batch, Task
+
+
+class OneNetwork(Task):
+    """A network whose tail learns from what the feed gives; subclasses say the loss and what is measured.
+
+    Args:
+        net: Made by :func:`drstudy.training.networks.build`; changed in place.
+        feed: Of the same recipe.
+        p: The recipe, of :func:`drstudy.training.networks.recipe_for`.
+        compute: Device and precision.
+    """
+
+    outputs: int
+
+    def __init__(self, net: GradingNet, feed: Features, p: Training, compute: Compute) -> None:
+        self.net = net
+        super().__init__(feed, p, compute, {"net": net}, {"net": self.optimiser(net, p)})
+
+    def optimiser(self, net: GradingNet, p: Training) -> torch.optim.Optimizer:
+        """Of the parameters that may learn: Adam."""
+        return torch.optim.Adam(
+            [q for q in net.parameters() if q.requires_grad],
+            lr=p.learning_rate,
+            betas=p.betas,
+            eps=1e-8,
+            weight_decay=p.weight_decay,
+            fused=True,
+        )
+
+    def loss(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Mean loss of one batch: float32 outputs (B, ``outputs``), targets (B,) by name."""
+        raise NotImplementedError
+
+    def measure(self, outputs: np.ndarray, targets: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """:attr:`measures` of a whole split: outputs (N, ``outputs``) float32, targets (N,) by name."""
+        raise NotImplementedError
+
+    def terms(self, targets: Mapping[str, Tensor]) -> float:
+        """Over how many terms :meth:`loss` is a mean: the images."""
+        return len(next(iter(targets.values())))
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        with self.compute.autocast():
+            outputs = self.net.tail(batch.inputs)
+        loss = self.loss(outputs.float(), batch.targets)
+        return {"loss": self.update("net", loss, self.terms(batch.targets))}
+
+    def validate(self) -> dict[str, float]:
+        outputs = prediction.from_features(self.net, self.feed, "validation", self.compute)
+        return self.measure(outputs, self.feed.targets("validation"))
+
+
+class Grading(OneNetwork):
+    """The five grades under cross-entropy (Nian & Jin 2025; ``docs/sources.md``, A4)."""
+
+    outputs = N_GRADES
+    measures: ClassVar[Mapping[str, int]] = {"loss": -1, "qwk": 1}
+    titles: ClassVar[Mapping[str, str]] = {"qwk": "QWK"}
+
+    def loss(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets["grade"], label_smoothing=self.p.label_smoothing)
+
+    def measure(self, outputs: np.ndarray, targets: Mapping[str, np.ndarray]) -> dict[str, float]:
+        grades = targets["grade"]
+        loss = nn.functional.cross_entropy(torch.from_numpy(outputs).double(), torch.from_numpy(grades))
+        return {"loss": loss.item(), "qwk": qwk(grades, outputs.argmax(1))}
+
+
+def qwk(grades: np.ndarray, predicted: np.ndarray) -> float:
+    """Quadratic weighted kappa; 0 where it is undefined because only one grade occurs (agreement by chance alone)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        value = cohen_kappa_score(grades, predicted, weights="quadratic", labels=range(N_GRADES))
+    return float(value) if np.isfinite(value) else 0.0

@@ -1,0 +1,61 @@
+"""The trained-model store: a finished training is found again and not done again.
+
+``<data>/models/<key>.safetensors`` holds the weights of the kept epoch, the history and what the training cost. The key is a digest of
+everything that decides the result (:mod:`drstudy.training.identity`), so a stage that runs again because a figure, a table or a sentence
+changed finds its networks and takes seconds; a change of the recipe, the data, the starting weights or the code that trains is another key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from drstudy.core import paths
+from drstudy.training.identity import Identity
+
+
+def path_of(identity: Identity) -> Path:
+    """Where a training is kept, whether it is there or not."""
+    return paths.data() / "models" / f"{identity.key}.safetensors"
+
+
+def find(identity: Identity) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Facts and learned tensors of a finished training, or ``None``.
+
+    A file that cannot be read whole is taken away, and the training is done again.
+    """
+    path = path_of(identity)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["drstudy"])
+        return about["facts"], load_file(path)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        print(
+            f"{paths.show(path)} cannot be read ({error}); it is removed, and the network is trained again."
+        )
+        path.unlink(missing_ok=True)
+        return None
+
+
+def keep(identity: Identity, facts: dict[str, Any], learned: dict[str, Tensor]) -> None:
+    """Write a finished training, whole or not at all.
+
+    Args:
+        identity: Of the training; kept beside it, so that a reader sees what made it.
+        facts: JSON-ready.
+        learned: Of :meth:`drstudy.training.task.Task.learned`, of the kept epoch.
+    """
+    about = {"identity": dataclasses.asdict(identity), "facts": facts}
+    path = path_of(identity)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with paths.atomic(path) as temporary:
+        tensors = {name: tensor.contiguous() for name, tensor in learned.items()}
+        save_file(tensors, temporary, metadata={"drstudy": json.dumps(about)})

@@ -1,0 +1,212 @@
+"""What is learnt, and how: the contract between the loop and everything that trains (``docs/architecture.md``).
+
+A :class:`Task` owns named networks, named optimisers and, beside them, frozen teachers. The loop hands it one :class:`Batch` after the
+other and asks it for its measures after each epoch; it knows nothing else about a task. One network on cached features, several heads
+with soft targets, a discriminator with an optimiser of its own, and losses on intermediate maps or on patches of the photograph all
+go through the same loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from drstudy.core.devices import Compute
+from drstudy.training import sampling
+
+if TYPE_CHECKING:
+    from drstudy.training.features import Features
+    from drstudy.training.recipe import Training
+
+LAST = "last"
+"""As ``SELECT_BY`` writes it: the last epoch is kept, whatever was measured."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step of training is given: inputs and targets on the device, ``rows`` and ``views`` on the CPU.
+
+    Attributes:
+        inputs: (B, C, h, w) cached features of the frozen trunk, or what a feed without a trunk gives (photographs, crops).
+        targets: Name to (B,) labels. ``grade`` is int64 where every image has one; all others are float32, and NaN is *unknown*.
+        rows: (B,) int64 rows of the images in the image store (``Dataset.images``).
+        views: (B,) int64 numbers of the augmented views; :meth:`drstudy.training.features.Features.pixels` makes the very same
+            views again, at any size, for losses on patches of the photograph.
+    """
+
+    inputs: Tensor
+    targets: Mapping[str, Tensor]
+    rows: Tensor
+    views: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+class Task:
+    """Networks, optimisers, teachers, and how they learn. Subclasses give :meth:`step` and :meth:`validate`.
+
+    Attributes:
+        measures: Name of each validation metric to its direction: 1 where higher is better, -1 where lower is better. Their order
+            breaks ties between epochs.
+        titles: Names of metrics for a reader, where they differ from the name: ``{"qwk": "QWK"}``.
+        feed: What gives the batches.
+        p: The recipe; of its fields the loop reads ``epochs``, ``seed``, ``views`` and ``select_by``.
+        compute: Device and precision.
+        modules: Name to network that learns. A checkpoint holds their trainable parameters and all their buffers.
+        optimisers: Name to optimiser.
+        teachers: Name to frozen network: set to evaluation mode without gradients, never saved; a digest of each is part of the key.
+        schedulers: Name to learning-rate scheduler, saved with the optimisers.
+        generators: Name to ``torch.Generator`` of the task's own (noise of a generator, for example), saved too.
+        whole: Names of modules of which frozen parameters are saved as well, such as a moving average.
+        scaler: Scales losses in fp16; does nothing in other precisions.
+    """
+
+    measures: ClassVar[Mapping[str, int]] = {"loss": -1}
+    titles: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(
+        self,
+        feed: Features,
+        p: Training,
+        compute: Compute,
+        modules: Mapping[str, nn.Module],
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        *,
+        teachers: Mapping[str, nn.Module] | None = None,
+        schedulers: Mapping[str, Any] | None = None,
+        generators: Mapping[str, torch.Generator] | None = None,
+        whole: Iterable[str] = (),
+    ) -> None:
+        self.feed, self.p, self.compute = feed, p, compute
+        self.modules, self.optimisers = dict(modules), dict(optimisers)
+        self.teachers, self.schedulers = dict(teachers or {}), dict(schedulers or {})
+        self.generators, self.whole = dict(generators or {}), frozenset(whole)
+        self.scaler = torch.amp.GradScaler(compute.device.split(":")[0], enabled=compute.precision == "fp16")
+        if p.select_by not in (LAST, *self.measures):
+            raise ValueError(
+                f"SELECT_BY is {p.select_by!r}; {type(self).__name__} measures {', '.join(self.measures)} on validation "
+                f"({LAST!r} keeps the last epoch)."
+            )
+        if unknown := self.whole - self.modules.keys():
+            raise ValueError(
+                f"whole names {', '.join(sorted(unknown))}, not among the modules {', '.join(self.modules)}."
+            )
+        for teacher in self.teachers.values():
+            teacher.requires_grad_(False).eval()
+
+    # --- what a subclass says ------------------------------------------------------------------------
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set what changes from epoch to epoch, such as a learning rate; epochs count from 1."""
+
+    def draw(self, epoch: int, generator: torch.Generator) -> Tensor:
+        """Positions in ``feed.train`` of one epoch, (N,) int64, in the order in which they are fed; by ``p.sampler`` and the grades."""
+        if self.p.sampler == "none":
+            return torch.randperm(len(self.feed.train), generator=generator)
+        return sampling.draw(self.p.sampler, self.feed.train["grade"].to_numpy(dtype=np.int64), generator)
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """Learn from one batch: forward, loss, :meth:`update` of one optimiser or of several.
+
+        Returns:
+            Name of each loss to its mean over the whole batch (that of all processes).
+        """
+        raise NotImplementedError
+
+    def validate(self) -> dict[str, float]:
+        """Each of :attr:`measures` on the validation split; the same in every process."""
+        raise NotImplementedError
+
+    def extra(self) -> dict[str, Any]:
+        """What else decides what is learnt, JSON-ready, where neither the recipe, the data nor the networks say it."""
+        return {}
+
+    # --- what the loop and subclasses use --------------------------------------------------------------
+
+    def train_mode(self) -> None:
+        """Set every network that learns to training mode."""
+        for module in self.modules.values():
+            module.train()
+
+    def update(self, optimiser: str, loss: Tensor, terms: float) -> float:
+        """Differentiate a loss and take one step of one optimiser.
+
+        Args:
+            optimiser: Its name.
+            loss: Scalar; the mean over this process's part of the batch.
+            terms: Over how many terms (images, known labels) that mean was taken: the weight of this process's part.
+
+        Returns:
+            The mean loss of the whole batch, which is ``loss`` itself in a training by one process.
+        """
+        stepping = self.optimisers[optimiser]
+        stepping.zero_grad(set_to_none=True)
+        processes = self.feed.share[1]
+        part, mean = (loss, loss.item()) if processes == 1 else _part_of_all(loss, terms)
+        self.scaler.scale(part).backward()
+        if processes > 1:
+            _sum_gradients(stepping)
+        self.scaler.step(stepping)
+        self.scaler.update()
+        return mean
+
+    def learned(self) -> dict[str, Tensor]:
+        """Copies on the CPU of all that training changes, by ``<module>/<tensor>``: trainable parameters and buffers."""
+        return {
+            f"{name}/{key}": tensor.detach().cpu().clone()
+            for name, module in self.modules.items()
+            for key, tensor in (
+                *((k, q) for k, q in module.named_parameters() if q.requires_grad or name in self.whole),
+                *module.named_buffers(),
+            )
+        }
+
+    def put(self, learned: Mapping[str, Tensor]) -> None:
+        """Give the networks what :meth:`learned` returned.
+
+        Raises:
+            RuntimeError: If a tensor has no place in them.
+        """
+        for name, module in self.modules.items():
+            own = {key.partition("/")[2]: t for key, t in learned.items() if key.partition("/")[0] == name}
+            if unknown := module.load_state_dict(own, strict=False).unexpected_keys:
+                raise RuntimeError(
+                    f"What was saved has unknown tensors: {unknown[:3]}. Delete the folder checkpoints and run again."
+                )
+
+    def score(self, measured: Mapping[str, float], epoch: int) -> tuple[float, ...]:
+        """What the best epoch has the greatest of: the metric that chooses, then the others in order."""
+        if self.p.select_by == LAST:
+            return (float(epoch),)
+        names = [self.p.select_by, *(name for name in self.measures if name != self.p.select_by)]
+        return tuple(self.measures[name] * measured[name] for name in names)
+
+
+def _part_of_all(loss: Tensor, terms: float) -> tuple[Tensor, float]:
+    """The loss to differentiate in this process, and the mean loss of the whole batch.
+
+    The local loss is rescaled so that the sum of the gradients of all processes is the gradient of the mean over all terms.
+    """
+    sums = torch.stack([loss.detach() * terms, loss.new_tensor(terms)])
+    torch.distributed.all_reduce(sums)
+    whole = sums[1].clamp(min=1)
+    return loss * (terms / whole), (sums[0] / whole).item()
+
+
+def _sum_gradients(optimiser: torch.optim.Optimizer) -> None:
+    """Replace each gradient by its sum over all processes, in one exchange; what no process has a gradient for stays without."""
+    learning = [q for group in optimiser.param_groups for q in group["params"] if q.requires_grad]
+    there = torch.tensor([q.grad is not None for q in learning], dtype=torch.int32, device=learning[0].device)
+    torch.distributed.all_reduce(there, torch.distributed.ReduceOp.MAX)
+    learning = [q for q, some in zip(learning, there.tolist()) if some]
+    flat = torch.cat([(torch.zeros_like(q) if q.grad is None else q.grad).reshape(-1) for q in learning])
+    torch.distributed.all_reduce(flat)
+    for q, part in zip(learning, flat.split([q.numel() for q in learning])):
+        # laid out in memory as its parameter: fused steps go through both side by side, whatever their strides say
+        q.grad = torch.empty_like(q).copy_(part.view_as(q))

@@ -1,0 +1,65 @@
+"""Duplicates: copies are found, other eyes are not."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from photographs import encoded, photograph, scaled, stored
+
+from drstudy.data import duplicates, splits
+
+
+def test_copies_are_found_and_other_eyes_are_not(tmp_path):
+    plain = photograph(1)
+    pictures = {f"{n}_left": encoded(photograph(n)) for n in range(1, 25)}
+    pictures["30_left"] = encoded(plain)
+    pictures["31_left"] = encoded(plain, quality=60)
+    pictures["32_left"] = encoded(cv2.resize(plain, (200, 200), interpolation=cv2.INTER_AREA))
+    pictures["33_left"] = encoded(scaled(plain, 1.15))
+    pictures["34_left"] = encoded(plain, "PNG")
+    store, manifest = stored(tmp_path, pictures)
+    found = duplicates.find(store, 6)
+    names = set(found["image_id_a"]) | set(found["image_id_b"])
+    assert names == {"1_left", "30_left", "31_left", "32_left", "33_left", "34_left"}
+    exact = found[found["kind"] == "exact"]
+    assert exact[["image_id_a", "image_id_b"]].to_numpy().tolist() == [["1_left", "30_left"]]
+    split = splits.make(manifest, (0.6, 0.15, 0.25), 0, duplicates=found)
+    noted = duplicates.annotate(found, manifest, split)
+    assert not noted["same_patient"].any()
+    assert noted["same_split"].all()
+    assert noted["same_grade"].all()
+
+
+def test_the_same_pixels_in_another_file_are_an_exact_copy(tmp_path):
+    plain = photograph(3)
+    store, _ = stored(tmp_path, {"1_left": encoded(plain, "PNG"), "2_left": encoded(plain, "BMP")})
+    found = duplicates.find(store, 0)
+    assert found[["kind", "distance", "correlation"]].to_numpy().tolist() == [["exact", 0, 1.0]]
+
+
+def test_a_close_hash_alone_accuses_nobody(tmp_path):
+    store, _ = stored(tmp_path, {f"{n}_left": encoded(photograph(n)) for n in range(12)})
+    assert len(list(duplicates._close_pairs(np.zeros(12, np.uint64), 0))) == 66
+    assert duplicates.find(store, 64).empty
+
+
+@pytest.mark.parametrize("bits", [0, 2, 9])
+def test_close_pairs_are_those_of_a_plain_count(bits, monkeypatch):
+    monkeypatch.setattr(duplicates, "HASH_BLOCK", 7)
+    rng = np.random.default_rng(bits)
+    few = rng.integers(0, 2**63, 6, dtype=np.uint64)
+    hashes = few[rng.integers(0, 6, 40)] ^ (np.uint64(1) << rng.integers(0, 60, 40).astype(np.uint64))
+    expected = {
+        (a, b, bin(int(hashes[a]) ^ int(hashes[b])).count("1")) for a in range(40) for b in range(a + 1, 40)
+    }
+    assert set(duplicates._close_pairs(hashes, bits)) == {pair for pair in expected if pair[2] <= bits}
+
+
+def test_detail_correlates_with_itself_and_not_with_brightness():
+    first, second = photograph(1, 128), photograph(2, 128)
+    own = duplicates.detail(first).astype(float)
+    assert own @ own == pytest.approx(1, abs=2e-3)  # float16 holds three digits
+    assert own @ duplicates.detail(scaled(first, 0.6)).astype(float) > 0.97
+    assert abs(own @ duplicates.detail(second).astype(float)) < 0.5
+    assert not duplicates.detail(np.full((128, 128, 3), 90, np.uint8)).any()
