@@ -3,7 +3,7 @@
 **Decision.** The predicted grade is the one of greatest probability (the lower of two equal ones). For a cut
 K the decision "grade >= K" is: predicted grade >= K. Its score, for ROC curves, is p_K + ... + p_4. Decision
 and score may disagree (probabilities .4, .3, .3 decide for grade 0 but score .6 for >= 1); the paper states
-neither (*spec* A5).
+neither (docs/sources.md, A5).
 
 **Undefined values** are NaN, never 0 and never left out: the recall of a grade that no image has, the
 precision of one that is never predicted, an AUC without positives or without negatives, the kappa of one
@@ -210,7 +210,7 @@ def auc(positive: np.ndarray, score: np.ndarray) -> float:
 
 
 def evaluate(predictions: pd.DataFrame) -> dict[str, float]:
-    """Every metric of the study (*spec* F), under its flat name.
+    """Every metric of the study (docs/sources.md, F), under its flat name.
 
     Args:
         predictions: one row per image of one split, as :func:`check_predictions` wants it.
@@ -239,7 +239,7 @@ def identity_gaps(values: Mapping[str, float]) -> dict[str, float]:
     """For each cut, accuracy - (p sensitivity + (1 - p) specificity), p the prevalence.
 
     0, but for rounding, where all four describe one binary task on one test set. A cut where one of them is
-    NaN is NaN here. The paper's three rows cannot pass this on one test set (*spec* A5).
+    NaN is NaN here. The paper's three rows cannot pass this on one test set (docs/sources.md, A5).
     """
     gaps = {}
     for cut in CUTS:
@@ -254,7 +254,7 @@ def implied_prevalence(sensitivity: float, specificity: float, accuracy: float) 
     """The share of positives at which three printed numbers agree: (spec - acc) / (spec - sens).
 
     NaN where sensitivity equals specificity. Valid only if all three describe one binary task on one test set
-    (*spec* A5).
+    (docs/sources.md, A5).
     """
     return float(ratio(np.asarray(specificity - accuracy), np.asarray(specificity - sensitivity)))
 

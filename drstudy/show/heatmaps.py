@@ -25,7 +25,7 @@ OUTLINES = {code: style.LESIONS[code] for code in style.OUTLINED} | {"DISC": sty
 
 
 def printed_heat(heat: np.ndarray) -> np.ndarray:
-    """A map as the source papers print it: scaled to its own minimum and maximum, in jet, red is high (*spec* A6).
+    """A map as the source papers print it: scaled to its own minimum and maximum, in jet, red is high (docs/sources.md, A6).
 
     Args:
         heat: (S, S).

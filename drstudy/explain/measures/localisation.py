@@ -1,7 +1,7 @@
 """Where the heat lies: shares of a map inside lesions, vessels, disc and fovea, beside those of chance.
 
 The main paper reads its maps by eye and reports that they cover lesions only partly, attend beside the disc,
-and use vessels where severe disease is called normal (*spec* A6). Here the same maps are measured, on every
+and use vessels where severe disease is called normal (docs/sources.md, A6). Here the same maps are measured, on every
 eye that has masks.
 
 Policies, each of which is counted in the tables:
@@ -347,7 +347,7 @@ def outcome(predictions: pd.DataFrame) -> dict[str, str]:
 
 
 def missed(predictions: pd.DataFrame) -> dict[str, str]:
-    """Severe eyes (grade 3 or 4) that were called normal (0): the failure that the paper shows (*spec* A6).
+    """Severe eyes (grade 3 or 4) that were called normal (0): the failure that the paper shows (docs/sources.md, A6).
 
     Args:
         predictions: As :func:`outcome` takes them.

@@ -1,7 +1,7 @@
 """From maps of single lesions to outlines, which can be counted, looked at, and laid on the photograph.
 
-Jiang et al. 2020 outline lesion regions on Grad-CAM maps of a multi-label network and do not say how (*spec* B2);
-every step here is a choice of ours (*spec* B3):
+Jiang et al. 2020 outline lesion regions on Grad-CAM maps of a multi-label network and do not say how (docs/sources.md, B2);
+every step here is a choice of ours (docs/sources.md, B3):
 
 - A map is brought to the side of the photograph as :func:`drstudy.explain.methods.cam.upsample` does, what lies outside the
   field of view is dropped, and only then its maximum is taken: heat on the black surround sets no scale.

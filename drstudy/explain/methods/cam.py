@@ -91,7 +91,7 @@ def grad_cam(
         \alpha_k = \frac{1}{hw} \sum_{ij} \frac{\partial y_c}{\partial A_{kij}}
 
     for class score (logit) :math:`y_c` and activations :math:`A` (Selvaraju et al. 2017, eq. 1 and 2). The
-    main paper's text averages over the channels where the code it calls sums them (*spec* A6): a constant
+    main paper's text averages over the channels where the code it calls sums them (docs/sources.md, A6): a constant
     factor of 1/C, which its display scaling removes. We sum.
 
     Args:
@@ -102,7 +102,7 @@ def grad_cam(
 
     Returns:
         Layer name to :class:`Maps`, in the order asked for. If only the layer right before mean pooling and a linear head is asked
-        for, the closed form is used: its gradient is the head's weight over the number of positions (*spec* A6), so no
+        for, the closed form is used: its gradient is the head's weight over the number of positions (docs/sources.md, A6), so no
         backward pass is needed.
 
     Raises:

@@ -1,6 +1,6 @@
 """Grad-CAM of each lesion of a multi-label network, measured on lesion masks beside blind maps and beside maps of a grade.
 
-A map explains the *logit* of one lesion (the sigmoid's slope would fade where the network is sure; *spec* B3), for lesions that the
+A map explains the *logit* of one lesion (the sigmoid's slope would fade where the network is sure; docs/sources.md, B3), for lesions that the
 network calls and for those that it does not. What is compared with the maps of a network that learnt five grades: the map of each lesion
 on its own masks, and all lesions' maps together on the masks of all lesions.
 """

@@ -24,7 +24,7 @@ GRADES = "five grades"
 """In the column ``network``: the network of notebook 03, whose decision is a sum of the probabilities of grades."""
 
 PRINTED = {"sensitivity": 0.939, "specificity": 0.944}
-"""Of "DR classification" in the paper's abstract (*spec* B1); which decision that is, it does not say."""
+"""Of "DR classification" in the paper's abstract (docs/sources.md, B1); which decision that is, it does not say."""
 
 GROUPS = {"all": "all eyes", "referable": "eyes of grade 2 or more"}
 """Groups of eyes in which labels are scored. In the second the grade gives less away: it asks for lesions, not for severity."""

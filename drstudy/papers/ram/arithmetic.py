@@ -1,4 +1,4 @@
-"""Parameters of RAM's networks, counted from their printed layers (Wang & Yang 2017; *spec* E).
+"""Parameters of RAM's networks, counted from their printed layers (Wang & Yang 2017; docs/sources.md, E).
 
 Each convolution has a bias of its own at every position, so the count depends on the size of the input.
 """
@@ -12,7 +12,7 @@ import pandas as pd
 from drstudy.papers.ram.layers import DENSE, MAXOUT, NET4, Conv, Pool, net5
 
 SIDE = 448
-"""Input of the networks that RAM counts, pixels (*spec* E2)."""
+"""Input of the networks that RAM counts, pixels (docs/sources.md, E2)."""
 
 NETWORKS: dict[str, tuple[tuple[Conv | Pool, ...], Pool | None, float]] = {
     "baseline net-5": (net5(2), Pool(3, 3), 12.4),
@@ -21,7 +21,7 @@ NETWORKS: dict[str, tuple[tuple[Conv | Pool, ...], Pool | None, float]] = {
     "RAM net-4": (NET4, None, 9.8),
 }
 """Layers, the pooling before the baseline's dense head (RAM: the mean), and the millions of parameters that
-are printed (*spec* E1, E2). Net-5 and net-4 are named for their kernels."""
+are printed (docs/sources.md, E1, E2). Net-5 and net-4 are named for their kernels."""
 
 
 def count_parameters(layers: Sequence[Conv | Pool], side: int, before_dense: Pool | None) -> dict[str, int]:

@@ -1,4 +1,4 @@
-r"""Regression activation maps: where in an eye the score comes from (Wang & Yang 2017; *spec* E5).
+r"""Regression activation maps: where in an eye the score comes from (Wang & Yang 2017; docs/sources.md, E5).
 
 Where a network ends in the mean over positions and one linear unit, its score is a mean over positions of evidence:
 

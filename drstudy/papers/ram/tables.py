@@ -21,7 +21,7 @@ NAMES = {
 }
 
 PRINTED_SECONDS = {"net5": (422.1, 367.3), "net4": (451.7, 398.2)}
-"""Seconds an epoch of baseline and RAM, as printed (*spec* E1)."""
+"""Seconds an epoch of baseline and RAM, as printed (docs/sources.md, E1)."""
 
 
 ENDS = {"": "value", "_lo": "lo", "_hi": "hi"}

@@ -1,4 +1,4 @@
-"""What the paper's printed numbers imply, computed from nothing but those numbers (*spec* A)."""
+"""What the paper's printed numbers imply, computed from nothing but those numbers (docs/sources.md, A)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 TRAIN_SHARE, BATCH_SIZE = 0.8, 256
-"""Of the main paper (*spec* A1, A4)."""
+"""Of the main paper (docs/sources.md, A1, A4)."""
 
 
 def most_accurate(mean_recall: float, shares: Sequence[float]) -> float:
@@ -28,7 +28,7 @@ def most_accurate(mean_recall: float, shares: Sequence[float]) -> float:
 
 
 def macro_reading(table2: pd.DataFrame, counts: Sequence[int], half_unit: float = 0.005) -> pd.DataFrame:
-    """Can the printed sensitivity be a mean over the five grades, each against the rest (*spec* A5)?
+    """Can the printed sensitivity be a mean over the five grades, each against the rest (docs/sources.md, A5)?
 
     Args:
         table2: ``backbone, sensitivity, accuracy`` as printed, shares.

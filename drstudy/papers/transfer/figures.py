@@ -1,6 +1,6 @@
 """Figures of the main study alone: samplers, the paper's arithmetic, and its figures 4 and 5 beside legible ones.
 
-Maps are drawn twice: as the paper printed them (each scaled to its own maximum, in jet, *spec* A6), and on a scale that
+Maps are drawn twice: as the paper printed them (each scaled to its own maximum, in jet, docs/sources.md, A6), and on a scale that
 keeps their units.
 """
 
@@ -148,7 +148,7 @@ def implied_prevalence(arithmetic: pd.DataFrame, counts: Sequence[int]) -> Figur
 
 
 def paper_overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The paper's overlay: 0.1 of the heat picture and 0.8 of the photograph scaled to 0..1 (*spec* A6).
+    """The paper's overlay: 0.1 of the heat picture and 0.8 of the photograph scaled to 0..1 (docs/sources.md, A6).
 
     The weights sum to 0.9, so the result is darker than the photograph, and the heat is hard to see.
 

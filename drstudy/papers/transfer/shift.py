@@ -1,6 +1,6 @@
 """The main paper's claim as a test: where severe disease is called normal, does the heat move to vessels?
 
-It shows one eye (*spec* A6, its figure 5). Here every severe eye of the set is asked, and always in pairs:
+It shows one eye (docs/sources.md, A6, its figure 5). Here every severe eye of the set is asked, and always in pairs:
 
 - **same eye**: the map for the class that was called minus the map for the true class, where a severe eye (grade
   3 or 4) was called normal (0). The eye, its lesions and its vessels are equal, so only the evidence differs.

@@ -1,6 +1,6 @@
 """Tables of the main study alone: its Table 2 beside ours, its arithmetic, and the deviations of each recipe.
 
-The paper's Table 2 (*spec* A5) prints three numbers per network. It does not state which grades count as positive, nor on which
+The paper's Table 2 (docs/sources.md, A5) prints three numbers per network. It does not state which grades count as positive, nor on which
 images they were computed. Here every number states its cut, and the paper's numbers stand beside them as printed.
 """
 
@@ -26,10 +26,10 @@ PAPER_TABLE2 = pd.DataFrame(
 """The paper's Table 2 as shares; printed 29 %, 89 %, 76 % / 6 %, 96 %, 74 % / 77 %, 91.3 %, 88.3 %."""
 
 PAPER_GRADE_COUNTS = (25810, 2443, 5292, 873, 708)
-"""Images of grades 0 to 4 in the paper's data, the Kaggle training set of 35,126 (*spec* A1)."""
+"""Images of grades 0 to 4 in the paper's data, the Kaggle training set of 35,126 (docs/sources.md, A1)."""
 
 PAPER_TEST_IMAGES = 7025
-"""A fifth of them, its test share (*spec* A1)."""
+"""A fifth of them, its test share (docs/sources.md, A1)."""
 
 POSITIVE = {f"ge{cut}": f"grade ≥ {cut}" for cut in metrics.CUTS} | {
     "macro": "each grade against the rest, mean"
@@ -92,7 +92,7 @@ def recipe_deviations(runs: Sequence[ComparedRun]) -> pd.DataFrame:
 
 
 def paper_arithmetic() -> pd.DataFrame:
-    """Which positive cut the paper's rows could have, by their own arithmetic (*spec* A5).
+    """Which positive cut the paper's rows could have, by their own arithmetic (docs/sources.md, A5).
 
     Returns:
         One row per network: ``implied`` share of positives, its range from the rounding of print (``lo``,
@@ -130,7 +130,7 @@ def paper_at(cut: int) -> pd.DataFrame:
 
 
 def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_miss: pd.DataFrame) -> list[str]:
-    """What the paper reads off its maps (*spec* A6), each with what is measured here; computed, never typed.
+    """What the paper reads off its maps (docs/sources.md, A6), each with what is measured here; computed, never typed.
 
     Args:
         summary: Result of :func:`drstudy.explain.measures.localisation.summarise` over all eyes.

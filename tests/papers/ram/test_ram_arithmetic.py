@@ -9,7 +9,7 @@ from drstudy.papers.ram import arithmetic
 
 
 def test_ram_parameters_are_those_of_the_specification():
-    """*spec* E3, which has them from the authors' code."""
+    """docs/sources.md, E3, which has them from the authors' code."""
     table = arithmetic.parameters()
     expected = pd.DataFrame(
         {

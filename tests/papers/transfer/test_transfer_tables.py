@@ -50,7 +50,7 @@ def test_the_papers_table_as_printed():
 
 
 def test_the_papers_arithmetic():
-    """Against the numbers of spec A5, to the places that it prints."""
+    """Against the numbers of sources A5, to the places that it prints."""
     found = paper_tables.paper_arithmetic().set_index("backbone")
     a5 = {
         "resnet101": (0.217, 0.200, 0.233),
