@@ -1,4 +1,5 @@
-# The study as a graph: one rule a notebook, backbones and seeds as wildcards, files as the only links between stages.
+# The study as a graph: a rule for stages without a variant, one for stages with a variant (a backbone and a seed), and the report.
+# The registry of papers says which stages there are; result files are the only links between them.
 # `drstudy reproduce` calls this; by hand: snakemake --cores all --config profile=demo
 # On a cluster, Snakemake's own executors take it as it is (for example --executor slurm).
 
@@ -7,38 +8,46 @@ import os
 import sys
 
 from drstudy.core import paths
-from drstudy.study import pipeline
+from drstudy.papers import registry
+from drstudy.study import digests, plan
 
 profile = config.get("profile", "demo")
 RESULTS = str(paths.results())
-ROOT = paths.root()
 os.environ["DRSTUDY_PYTHON"] = sys.executable  # by name, so that another interpreter's path is no reason to run again
 RUN = '"$DRSTUDY_PYTHON" -m drstudy.study.cli run {params.stage} 2>&1'
-CHOSEN = pipeline.plan(profile, config.get("study", "core"))
 
 
-def stage(notebook, wildcards):
-    return pipeline.stage(notebook, wildcards.profile, getattr(wildcards, "variant", ""))
+def stage(wildcards):
+    return plan.stage(wildcards.notebook, wildcards.profile, getattr(wildcards, "variant", ""))
 
 
-def needs(notebook):
+def needs(wildcards):
     """Records of the stages before it."""
-    return lambda wildcards: [str(paths.resolve(folder) / "run.json") for folder in stage(notebook, wildcards).needs]
+    return [str(paths.resolve(folder) / "run.json") for folder in stage(wildcards).needs]
 
 
-def command(notebook):
+def command(wildcards):
     """Arguments of `drstudy run`."""
-    return lambda wildcards: stage(notebook, wildcards).arguments
+    return stage(wildcards).arguments
 
 
-def values(notebook):
-    """Resolved parameters and text of the notebook: they make a stage run again; a YAML comment or saved outputs do not."""
-    return lambda wildcards: json.dumps([stage(notebook, wildcards).parameters().upper(), pipeline.source_digest(notebook)])
+def values(wildcards):
+    """Resolved parameters, and digests of the notebook's text and of the code that it imports: another value makes a stage run again.
+    A comment in a file, saved outputs or the date of a file do not."""
+    one = stage(wildcards)
+    made_by = [digests.of_notebook(one.notebook), digests.library(one.notebook)]
+    return json.dumps([one.parameters().upper(), *made_by])
+
+
+def cores(wildcards):
+    """All of them for a stage that uses the whole machine."""
+    return workflow.cores if registry.NOTEBOOKS[wildcards.notebook].whole_machine else 1
 
 
 wildcard_constraints:
     profile="[a-z0-9][a-z0-9_.-]*",
-    variant="[A-Za-z0-9_.]+-seed[0-9]+(-[a-z0-9_]+)?",
+    notebook="[0-9][0-9]_[a-z0-9_]+",
+    variant="[A-Za-z0-9][A-Za-z0-9_.-]*",
 
 
 rule all:
@@ -46,146 +55,38 @@ rule all:
         f"{RESULTS}/{profile}/report/index.html",
 
 
-rule paper_audit:
+rule stage:
     input:
-        needs("00_paper_audit"),
-        map(str, pipeline.library("00_paper_audit")),
+        needs,
     output:
-        RESULTS + "/{profile}/00_paper_audit/run.json",
+        RESULTS + "/{profile}/{notebook}/run.json",
     params:
-        stage=command("00_paper_audit"),
-        values=values("00_paper_audit"),
+        stage=command,
+        values=values,
+    threads: cores
     shell:
         RUN
 
 
-rule data_audit:
+rule stage_of_variant:
     input:
-        needs("01_data_audit"),
-        map(str, pipeline.library("01_data_audit")),
+        needs,
     output:
-        RESULTS + "/{profile}/01_data_audit/run.json",
+        RESULTS + "/{profile}/{notebook}/{variant}/run.json",
     params:
-        stage=command("01_data_audit"),
-        values=values("01_data_audit"),
-    threads: workflow.cores
-    shell:
-        RUN
-
-
-rule oversampling:
-    input:
-        needs("02_oversampling"),
-        map(str, pipeline.library("02_oversampling")),
-    output:
-        RESULTS + "/{profile}/02_oversampling/run.json",
-    params:
-        stage=command("02_oversampling"),
-        values=values("02_oversampling"),
-    shell:
-        RUN
-
-
-rule fine_tuning:
-    input:
-        needs("03_fine_tuning"),
-        map(str, pipeline.library("03_fine_tuning")),
-    output:
-        RESULTS + "/{profile}/03_fine_tuning/{variant}/run.json",
-    params:
-        stage=command("03_fine_tuning"),
-        values=values("03_fine_tuning"),
-    shell:
-        RUN
-
-
-rule backbone_comparison:
-    input:
-        needs("04_backbone_comparison"),
-        map(str, pipeline.library("04_backbone_comparison")),
-    output:
-        RESULTS + "/{profile}/04_backbone_comparison/run.json",
-    params:
-        stage=command("04_backbone_comparison"),
-        values=values("04_backbone_comparison"),
-    shell:
-        RUN
-
-
-rule heatmap_analysis:
-    input:
-        needs("05_heatmap_analysis"),
-        map(str, pipeline.library("05_heatmap_analysis")),
-    output:
-        RESULTS + "/{profile}/05_heatmap_analysis/{variant}/run.json",
-    params:
-        stage=command("05_heatmap_analysis"),
-        values=values("05_heatmap_analysis"),
-    shell:
-        RUN
-
-
-rule ram:
-    input:
-        needs("11_ram"),
-        map(str, pipeline.library("11_ram")),
-    output:
-        RESULTS + "/{profile}/11_ram/run.json",
-    params:
-        stage=command("11_ram"),
-        values=values("11_ram"),
-    threads: workflow.cores
-    shell:
-        RUN
-
-
-rule lesions:
-    input:
-        needs("12_lesions"),
-        map(str, pipeline.library("12_lesions")),
-    output:
-        RESULTS + "/{profile}/12_lesions/run.json",
-    params:
-        stage=command("12_lesions"),
-        values=values("12_lesions"),
-    shell:
-        RUN
-
-
-rule reliability:
-    input:
-        needs("06_reliability"),
-        map(str, pipeline.library("06_reliability")),
-    output:
-        RESULTS + "/{profile}/06_reliability/run.json",
-    params:
-        stage=command("06_reliability"),
-        values=values("06_reliability"),
-    shell:
-        RUN
-
-
-rule views:
-    input:
-        needs("21_views"),
-        map(str, pipeline.library("21_views")),
-    output:
-        RESULTS + "/{profile}/21_views/run.json",
-    params:
-        stage=command("21_views"),
-        values=values("21_views"),
+        stage=command,
+        values=values,
+    threads: cores
     shell:
         RUN
 
 
 rule report:
     input:
-        [f"{paths.resolve(stage.folder)}/run.json" for stage in CHOSEN],
-        [str(ROOT / "drstudy" / "study" / f"{name}.py") for name in ("checklists", "claims", "pairing", "report", "verify")],
-        str(ROOT / "params" / "claims.yaml"),
-        sorted(map(str, (ROOT / "drstudy" / "study" / "templates").iterdir())),
-        sorted(str(path) for path in (ROOT / "reference" / profile).rglob("*") if path.is_file()),
+        [str(one.record) for one in plan.plan(profile, config.get("study", "core"))],
     output:
         f"{RESULTS}/{profile}/report/index.html",
+    params:
+        values=json.dumps(digests.of_report(profile)),
     shell:
         f'"$DRSTUDY_PYTHON" -m drstudy.study.cli report --profile {profile} 2>&1'

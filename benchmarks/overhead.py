@@ -17,7 +17,7 @@ from side_by_side import alternate, options, report
 def main() -> None:
     given = options(__doc__.splitlines()[0], repeats=(5, 5, "measurements of the start of a command"))
     from drstudy.core import paths
-    from drstudy.study import pipeline
+    from drstudy.study import plan
 
     commands = {
         "import": [sys.executable, "-c", "import drstudy.study.cli, sys; sys.exit('torch' in sys.modules)"],
@@ -32,7 +32,7 @@ def main() -> None:
     )
     cells = imports = whole = 0.0
     stages = []
-    for stage in pipeline.plan("demo"):
+    for stage in plan.plan("demo"):
         executed = paths.resolve(stage.folder) / "executed.ipynb"
         if not stage.record.is_file() or not executed.is_file():
             continue

@@ -1,4 +1,4 @@
-"""The numbers that the smoke profile must give: ``tests/expected/smoke.json``, each with a tolerance that was measured.
+"""The numbers that the smoke profile must give: ``tests/expected/<notebook>.json``, each with a tolerance that was measured.
 
     python tests/expectations.py                    measures values, spreads and tolerances anew
     python tests/expectations.py --folder FOLDER    the same; runs that are finished in FOLDER are not repeated
@@ -28,9 +28,9 @@ from pathlib import Path
 
 import processors
 
-from drstudy.study import pipeline
+from drstudy.study import plan
 
-FILE = Path(__file__).resolve().parent / "expected" / "smoke.json"
+EXPECTED = Path(__file__).resolve().parent / "expected"
 SEEDS = range(5)
 SEEDED = {
     "02_oversampling": ("02", "02_oversampling", ""),
@@ -130,15 +130,30 @@ class Expectation:
         return abs(found - self.value) <= self.tolerance
 
 
-def load(file: Path = FILE) -> list[Expectation]:
-    """Read the expectations.
+def entries(folder: Path = EXPECTED) -> list[dict]:
+    """The entries of all files, one file per notebook, in the order of the notebooks."""
+    return [entry for file in sorted(folder.glob("*.json")) for entry in json.loads(file.read_text())]
+
+
+def write(found: list[dict], folder: Path = EXPECTED) -> None:
+    """Write entries, each to the file of its notebook."""
+    by_notebook: dict[str, list[dict]] = {}
+    for one in found:
+        by_notebook.setdefault(one["stage"].partition("/")[0], []).append(one)
+    for notebook, own in by_notebook.items():
+        (folder / f"{notebook}.json").write_text(json.dumps(own, indent=1) + "\n")
+
+
+def load(folder: Path = EXPECTED) -> list[Expectation]:
+    """Read the expectations of all notebooks.
 
     Raises:
         ValueError: If one is not honest: no reason, a tolerance that is not by the rule, or one as wide as what it guards.
         TypeError: If a field is missing or unknown.
     """
-    entries = json.loads(file.read_text())
-    found = [Expectation(**entry | {"measured": tuple(entry.get("measured", ()))}) for entry in entries]
+    found = [
+        Expectation(**entry | {"measured": tuple(entry.get("measured", ()))}) for entry in entries(folder)
+    ]
     for one in found:
         if one.family and one.assumed != max(other.spread for other in found if other.family == one.family):
             raise ValueError(
@@ -195,7 +210,7 @@ class Run:
         if self.threads == 1:
             self.drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "2")
             return
-        for stage in pipeline.plan("smoke", "all"):
+        for stage in plan.plan("smoke", "all"):
             variant = ("--variant", stage.variant) if stage.variant else ()
             self.drstudy("run", stage.notebook, "--profile", "smoke", *variant)
 
@@ -283,13 +298,13 @@ def measure(folder: Path) -> list[dict]:
     began = time.monotonic()
     of_seeds = {stage: seeds(reference, stage) for stage in SEEDED}
     print(f"other seeds: {time.monotonic() - began:.0f} s", flush=True)
-    entries = []
-    for old in json.loads(FILE.read_text()):
+    made = []
+    for old in entries():
         stage, metric = old["stage"], old["metric"]
         found = {name: run.metrics(stage)[metric] for name, run in runs.items()}
         trained = [] if old["exact"] else of_seeds.get(stage, [])
-        entries.append(entry(old, found, [one[metric] for one in trained]))
-    return share_spreads(entries)
+        made.append(entry(old, found, [one[metric] for one in trained]))
+    return share_spreads(made)
 
 
 def main() -> None:
@@ -298,7 +313,7 @@ def main() -> None:
         "--folder", type=Path, help="where the runs go and stay (default: a temporary folder)"
     )
     chosen = parser.parse_args()
-    stored = {name for old in json.loads(FILE.read_text()) for name in old.get("measured", [])}
+    stored = {name for old in entries() for name in old.get("measured", [])}
     absent = sorted({name.removesuffix(" (earlier)") for name in stored} - {str(s) for s in settings()})
     if absent:
         print(
@@ -306,9 +321,9 @@ def main() -> None:
             flush=True,
         )
     with folder_of(chosen.folder) as folder:
-        entries = measure(folder)
-    FILE.write_text(json.dumps(entries, indent=1) + "\n")
-    for old in entries:
+        made = measure(folder)
+    write(made)
+    for old in made:
         print(
             f"{old['stage']} {old['metric']}: {old['value']:.10g}, spread {old['spread']:.2g}, tolerance {old['tolerance']:.2g}"
         )

@@ -6,7 +6,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = "drstudy"
@@ -23,14 +23,15 @@ def file_of(module: str) -> Path | None:
 
 
 def imported(text: str, package: str = "") -> set[str]:
-    """Names of all modules of this project that code may import, at its top or inside functions, with the packages above them.
+    """Names of all modules of this project that code may import when it runs, at its top or inside functions, with the packages
+    above them. What only a type checker imports (``if TYPE_CHECKING:``) does not count.
 
     Args:
         text: Python source.
         package: In which it stands, for relative imports.
     """
     names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in _running(ast.parse(text)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -39,6 +40,18 @@ def imported(text: str, package: str = "") -> set[str]:
     parts = [name.split(".") for name in names if name.split(".")[0] == PACKAGE]
     found = {".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
     return {name for name in found if file_of(name)}
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of code, without those that only a type checker reads."""
+    unread = [tree]
+    while unread:
+        node = unread.pop()
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            unread += node.orelse
+        else:
+            yield node
+            unread += ast.iter_child_nodes(node)
 
 
 @functools.cache

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RUN_ID = "DRSTUDY_RUN_ID"
+MADE_BY = "DRSTUDY_MADE_BY"
+"""Environment variables by which the runner of a notebook says what the record must hold: the run's id, and (as JSON) the digests of the
+notebook and of the code that made the result."""
+
 SHORT, FULL = "without_pretraining", "full"
 """The metric ``recipe`` of a record: whether the settings of ``WITHOUT_PRETRAINING`` held."""
 
@@ -138,6 +142,7 @@ class Run:
             "metrics": self.metrics,
             "inputs": self._inputs,
             "outputs": self.outputs(),
+            **_made_by(),
             "trainings": TRAININGS,
             "git": git_state(),
             "packages": devices.packages(),
@@ -154,6 +159,12 @@ class Run:
         print(
             f"finished: {len(self.metrics)} metrics, {len(record['outputs'])} files in {paths.show(self.folder)}"
         )
+
+
+def _made_by() -> dict[str, Any]:
+    """The record's ``made_by``, if whoever runs the notebook said it; nothing in JupyterLab."""
+    given = os.environ.get(MADE_BY)
+    return {"made_by": json.loads(given)} if given else {}
 
 
 def start(parameters: Parameters, device: devices.Compute | None = None) -> Run:

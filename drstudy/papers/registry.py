@@ -1,29 +1,27 @@
-"""The papers of this study, and what follows from their list. A new paper adds one line here."""
+"""The papers of this study, and the look-ups that follow from their list. A new paper adds its name to :data:`NAMES`."""
 
 from __future__ import annotations
 
-from drstudy.core.params import Parameters
-from drstudy.papers.lesions import params as lesions
-from drstudy.papers.ram import params as ram
-from drstudy.papers.transfer import params as transfer
-from drstudy.papers.views import params as views
+from importlib import import_module
 
-BY_NOTEBOOK: dict[str, type[Parameters]] = {
-    cls.notebook: cls
-    for cls in (
-        transfer.PaperAudit,
-        transfer.DataAudit,
-        transfer.Oversampling,
-        transfer.FineTuning,
-        transfer.BackboneComparison,
-        transfer.HeatmapAnalysis,
-        transfer.Reliability,
-        ram.Ram,
-        lesions.Lesions,
-        views.ViewsStudy,
-    )
+from drstudy.core.params import Parameters
+from drstudy.papers.base import Notebook, Paper, Section
+
+NAMES = (
+    "transfer",
+    "ram",
+    "lesions",
+    "views",
+)
+"""Folders below ``drstudy/papers``, in the order in which the ledger and the README show them."""
+
+PAPERS: tuple[Paper, ...] = tuple(import_module(f"drstudy.papers.{name}.paper").PAPER for name in NAMES)
+
+NOTEBOOKS: dict[str, Notebook] = {
+    notebook.name: notebook
+    for notebook in sorted((n for paper in PAPERS for n in paper.notebooks), key=lambda n: n.name)
 }
-"""The parameter class of each notebook."""
+"""All notebooks by name, in the order of their numbers."""
 
 
 def parameters(notebook: str) -> type[Parameters]:
@@ -32,6 +30,11 @@ def parameters(notebook: str) -> type[Parameters]:
     Raises:
         KeyError: If there is no such notebook, with the names that exist.
     """
-    if notebook not in BY_NOTEBOOK:
-        raise KeyError(f"There is no notebook {notebook!r}; there are {', '.join(BY_NOTEBOOK)}.")
-    return BY_NOTEBOOK[notebook]
+    if notebook not in NOTEBOOKS:
+        raise KeyError(f"There is no notebook {notebook!r}; there are {', '.join(NOTEBOOKS)}.")
+    return NOTEBOOKS[notebook].cls
+
+
+def sections() -> list[Section]:
+    """All sections of the report, in the order in which they stand."""
+    return sorted((section for paper in PAPERS for section in paper.sections), key=lambda s: s.order)

@@ -1,12 +1,11 @@
 """The claims ledger: what the papers claim, what was found here, and a verdict by rule.
 
-``params/claims.yaml`` holds the claims, each with its place, the number or direction that it states, where
+A paper declares its claims in a YAML file, each with its place, the number or direction that it states, where
 this study looks for it, and what a test of it needs. Nobody writes a verdict; :func:`judge` finds it:
 
 - **not testable here**: what it needs is lacking, which is said. A claim on the paper's own networks needs
-its data
-  (all 35,126 EyePACS photographs) and networks that started from ImageNet weights; any claim needs a network
-  that started from some, and a finished result to look at.
+  the paper's own data and networks that started from ImageNet weights; any claim needs a network that started
+  from some, and a finished result to look at.
 - **not reproduced**: the 95 % interval excludes the printed number and its tolerance, or lies wholly against
 the claimed
   direction.
@@ -25,6 +24,7 @@ Of a claim with several numbers the worst verdict counts, in the order above.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -36,15 +36,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from drstudy.core import paths, records
 from drstudy.core.params import ParameterError
-from drstudy.evaluation import metrics, statistics
-from drstudy.show import figures, style
-from drstudy.study import pipeline
+from drstudy.papers import registry
+from drstudy.papers.base import AUDIT, TRAINING, Interval, OwnData, Paper, is_ablation
+from drstudy.show import style
 
 REPRODUCED, DIRECTION = "reproduced", "direction reproduced"
 NOT_REPRODUCED, INCONCLUSIVE, NOT_TESTABLE = "not reproduced", "inconclusive", "not testable here"
 WORST_FIRST = (NOT_TESTABLE, NOT_REPRODUCED, INCONCLUSIVE, DIRECTION, REPRODUCED)
 
-PAPER_IMAGES = 35126
 FEWEST_SEEDS = 3
 """Runs from which the spread over seeds makes an interval, where patients cannot: a training loss has
 none."""
@@ -56,8 +55,8 @@ class Evidence(BaseModel):
     Attributes:
         notebook: Whose result.
         backbone: The network in question; empty is any that did not start from random weights.
-        table: ``tables/<table>.csv`` of that result; or ``measure``, one of :data:`MEASURES`, of the
-        networks of notebook 03, or in the settings ``scratch`` and ``any`` of that result.
+        table: ``tables/<table>.csv`` of that result; or ``measure``, one of :func:`measures`, of the
+        fine-tuned networks, or in the settings ``scratch`` and ``any`` of that result.
         where: Columns of the table and the values that choose its row; of several the last, which of heatmap
         tables is the
             deepest layer.
@@ -81,8 +80,8 @@ class Evidence(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Evidence:
-        if bool(self.table) == bool(self.measure) or (self.measure and self.measure not in MEASURES):
-            raise ValueError(f"evidence is a table, or a measure among {', '.join(MEASURES)}")
+        if bool(self.table) == bool(self.measure) or (self.measure and self.measure not in measures()):
+            raise ValueError(f"evidence is a table, or a measure among {', '.join(measures())}")
         if self.printed is None and not self.sign:
             raise ValueError("evidence has a printed number, a sign, or both")
         return self
@@ -103,6 +102,7 @@ class Claim(BaseModel):
             interval (hi - lo) that can tell. Of printed numbers only.
         why: The reason for both.
         needs: What a test of it takes.
+        own_data: The data set of the paper's own numbers, which its declaration gives and no file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,6 +118,7 @@ class Claim(BaseModel):
     widest: Annotated[float, Field(gt=0)] | None = None
     why: str = ""
     needs: str
+    own_data: OwnData | None = None
 
     @model_validator(mode="after")
     def _tolerance_has_a_reason(self) -> Claim:
@@ -142,22 +143,34 @@ class Found:
 
 
 def read() -> list[Claim]:
-    """All claims of ``params/claims.yaml``.
+    """All claims of all papers, in the order of the registry and of the files.
 
     Raises:
         drstudy.core.params.ParameterError: If one is not valid, or two share an id.
     """
-    file = paths.root() / "params" / "claims.yaml"
-    found = []
-    for entry in yaml.safe_load(file.read_text(encoding="utf-8")):
-        try:
-            found.append(Claim(**entry))
-        except (ValidationError, TypeError) as error:
-            raise ParameterError(f"{paths.show(file)}, claim {entry.get('id')!r}: {error}") from error
+    found = [claim for paper in registry.PAPERS for claim in _of_paper(paper)]
     ids = [claim.id for claim in found]
-    if len(set(ids)) < len(ids):
-        raise ParameterError(f"{paths.show(file)}: two claims share an id.")
+    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        raise ParameterError(f"Two claims share an id: {', '.join(twice)}.")
     return found
+
+
+def _of_paper(paper: Paper) -> list[Claim]:
+    if paper.claims is None:
+        return []
+    found = []
+    for entry in yaml.safe_load(paper.claims.read_text(encoding="utf-8")):
+        try:
+            found.append(Claim(**entry, own_data=paper.own_data))
+        except (ValidationError, TypeError) as error:
+            raise ParameterError(f"{paths.show(paper.claims)}, claim {entry.get('id')!r}: {error}") from error
+    return found
+
+
+@functools.cache
+def measures() -> dict[str, Callable[[records.Record], Interval]]:
+    """Numbers of a record that claims may look up beside its tables, by name, of all papers."""
+    return {name: measure for paper in registry.PAPERS for name, measure in paper.measures().items()}
 
 
 def judge(claim: Claim, found: Sequence[Found]) -> tuple[str, str]:
@@ -224,14 +237,14 @@ def look_up(claim: Claim, results: Sequence[records.Record]) -> list[Found]:
 
 
 def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]) -> Found:
-    results = [record for record in results if not pipeline.is_ablation(record)]
+    results = [record for record in results if not is_ablation(record)]
     candidates = [r for r in results if r.data["notebook"] == evidence.notebook]
     if not candidates:
         return Found(lacking=f"{evidence.notebook} has not run")
     if claim.setting == "any":
         return _found(candidates[0], evidence, paper_setting=True)
     if claim.setting == "scratch":
-        data, full = _data(results)
+        data, full = _data(claim.own_data, results)
         if claim.own_networks and not full:
             return Found(lacking=data)
         return _found(candidates[0], evidence, paper_setting=full)
@@ -251,7 +264,7 @@ def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]
     weights = {name: networks[name][0].metrics["weights_used"] for name in named} or {
         "": _weights(candidates[0])
     }
-    data, full = _data(results)
+    data, full = _data(claim.own_data, results)
     paper_setting = full and all(used == "imagenet" for used in weights.values())
     if "none" in weights.values():
         lack = ", ".join(
@@ -273,7 +286,7 @@ def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]
 def _found(record: records.Record, evidence: Evidence, paper_setting: bool) -> Found:
     """The number of one record, from its table or by a measure of it."""
     if evidence.measure:
-        return Found(*MEASURES[evidence.measure](record), paper_setting=paper_setting)
+        return Found(*measures()[evidence.measure](record), paper_setting=paper_setting)
     row = _row(record, evidence)
     if row is None:
         return Found(lacking=f"{record.name} has no {evidence.table} with {evidence.where}")
@@ -293,10 +306,10 @@ def _row(record: records.Record, evidence: Evidence) -> pd.Series | None:
 
 
 def _networks(results: Sequence[records.Record]) -> dict[str, list[records.Record]]:
-    """Records of notebook 03 by backbone, in the order of their seeds."""
+    """Records of fine-tuned networks by backbone, in the order of their seeds."""
     found: dict[str, list[records.Record]] = {}
     for record in sorted(
-        (r for r in results if r.data["notebook"] == pipeline.TRAINING), key=lambda r: r.params["SEED"]
+        (r for r in results if r.data["notebook"] == TRAINING), key=lambda r: r.params["SEED"]
     ):
         found.setdefault(record.params["BACKBONE"], []).append(record)
     return found
@@ -309,72 +322,21 @@ def _weights(record: records.Record) -> str:
     return record.metrics.get("weights_used", "none")
 
 
-def _data(results: Sequence[records.Record]) -> tuple[str, bool]:
-    """The data in words, and whether they are the paper's."""
-    audits = [r for r in results if r.data["notebook"] == pipeline.AUDIT]
+def _data(own: OwnData | None, results: Sequence[records.Record]) -> tuple[str, bool]:
+    """The data in words, and whether they are the paper's own."""
+    audits = [r for r in results if r.data["notebook"] == AUDIT]
     if not audits:
         return "no data were audited", False
     source, images = audits[0].params["SOURCE"], audits[0].metrics["n_images"]
-    return f"{images:,} images of {source}", source == "eyepacs" and images == PAPER_IMAGES
+    return f"{images:,} images of {source}", own == OwnData(source, images)
 
 
-def _final_loss(record: records.Record) -> tuple[float, float, float]:
-    """Mean training loss of the last epoch, nats; a training loss has no interval over patients."""
-    history = pd.read_csv(record.path("history.csv"))
-    return float(history.loc[history["epoch"] == history["epoch"].max(), "loss"].mean()), np.nan, np.nan
-
-
-def _steps_to_settle(record: records.Record) -> tuple[float, float, float]:
-    """Steps until the smoothed training loss has made nine tenths of its way down to its least value."""
-    history = pd.read_csv(record.path("history.csv"))
-    loss = figures.smoothed(history["loss"], 0.9)
-    return (
-        float(history["step"][loss <= loss.min() + 0.1 * (loss.iloc[0] - loss.min())].iloc[0]),
-        np.nan,
-        np.nan,
-    )
-
-
-def _severe_called_normal(record: records.Record) -> tuple[float, float, float]:
-    """Share of the wrong answers to test eyes of grade 3 that say 0, less the 1/4 of errors spread evenly."""
-    test = metrics.read_predictions(record.path("predictions.csv"))
-    grade, _, predicted = metrics.arrays(test)
-    wrong = (grade == 3) & (predicted != 3)
-    sums = np.column_stack([wrong & (predicted == 0), wrong]).astype(float)
-    if not wrong.any():
-        return np.nan, np.nan, np.nan
-    drawn = statistics.resampled_sums(sums, test["patient_id"], 1000, seed=0)
-    shares = np.divide(drawn[:, 0], drawn[:, 1], out=np.full(len(drawn), np.nan), where=drawn[:, 1] > 0)
-    found = statistics.percentiles(sums[:, 0].sum() / wrong.sum() - 0.25, shares - 0.25)
-    return found["value"], found["lo"], found["hi"]
-
-
-def _time_saved(kind: str) -> Callable[[records.Record], tuple[float, float, float]]:
-    """Percent of training time that RAM saves over its baseline, from turns taken side by side; over turns, not patients."""
-
-    def measure(record: records.Record) -> tuple[float, float, float]:
-        rows = pd.read_csv(record.path("timings.csv"))
-        row = rows[rows["kind"] == kind]
-        return tuple(float(row[name].iloc[0]) if len(row) else np.nan for name in ("value", "lo", "hi"))
-
-    return measure
-
-
-MEASURES: dict[str, Callable[[records.Record], tuple[float, float, float]]] = {
-    "final_loss": _final_loss,
-    "steps_to_settle": _steps_to_settle,
-    "severe_called_normal": _severe_called_normal,
-    "time_saved_net5": _time_saved("net5"),
-    "time_saved_net4": _time_saved("net4"),
-}
-
-
-def _measured(name: str, chosen: list[list[records.Record]]) -> tuple[float, float, float]:
+def _measured(name: str, chosen: list[list[records.Record]]) -> Interval:
     """A measure of one network's runs, or of the first's minus the second's, seed by seed.
 
     Without an interval of its own, the range over seeds is one where there are enough seeds.
     """
-    values = [[MEASURES[name](record) for record in runs] for runs in chosen]
+    values = [[measures()[name](record) for record in runs] for runs in chosen]
     if len(values) == 2:
         values = [[(a[0] - b[0], np.nan, np.nan) for a, b in zip(*values)]]
     first = values[0]

@@ -14,7 +14,9 @@ import typer
 
 from drstudy.core import paths, records
 from drstudy.core.params import ParameterError
-from drstudy.study import pipeline
+from drstudy.study import execute as snakemake
+from drstudy.study import plan
+from drstudy.study import run as runner
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,7 +44,9 @@ def reproduce(
     study: Annotated[
         str, typer.Option(help="core (notebooks 00 to 06), or all (the further papers' too).")
     ] = "core",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages would run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say which stages would run, and why.")
+    ] = False,
 ) -> None:
     """Run every notebook of a profile that is not finished yet, then its report.
 
@@ -50,18 +54,19 @@ def reproduce(
     kill it goes on where it was; training resumes from its last epoch.
     """
     page = paths.show(paths.results() / profile / "report" / "index.html")
-    typer.echo(f"{profile}: {pipeline.profile(profile).description}")
-    with pipeline.alone(paths.results() / profile, f"drstudy reproduce --profile {profile}") as lock:
-        todo = pipeline.pending(profile, until, study)
+    typer.echo(f"{profile}: {plan.profile(profile).description}")
+    with runner.alone(paths.results() / profile, f"drstudy reproduce --profile {profile}") as lock:
+        todo = snakemake.pending(profile, until, study)
         if not todo:
             typer.echo("nothing to do: everything is finished" + ("" if until else f"; open {page}"))
             return
         typer.echo(f"to run: {', '.join(todo)}")
         if dry_run:
+            typer.echo("\n".join(todo.values()))
             return
         began = time.monotonic()
         try:
-            failed = pipeline.execute(profile, cores, until, lock, study)
+            failed = snakemake.execute(profile, cores, until, lock, study)
         except KeyboardInterrupt:
             typer.echo("stopped; finished stages are kept, and the same command goes on from here", err=True)
             raise typer.Exit(130) from None
@@ -104,7 +109,7 @@ def run(
         if not equals:
             raise ParameterError(f"--parameter takes NAME=VALUE, not {text!r}.")
         overrides[name] = yaml.safe_load(value)
-    pipeline.run(pipeline.stage(notebook, profile, variant), overrides)
+    runner.run(plan.stage(notebook, profile, variant), overrides)
 
 
 @app.command()
@@ -179,10 +184,10 @@ def figures(profile: ProfileOption = "demo") -> None:
 @app.command()
 def profiles() -> None:
     """List the profiles, and how far each is."""
-    for name in pipeline.profiles():
-        total, waiting = len(pipeline.plan(name)), len(pipeline.waiting(name))
+    for name in plan.profiles():
+        total, waiting = len(plan.plan(name)), len(plan.waiting(name))
         typer.echo(
-            f"{name:14}{total - waiting:3} of {total} stages finished   {pipeline.profile(name).description}"
+            f"{name:14}{total - waiting:3} of {total} stages finished   {plan.profile(name).description}"
         )
 
 
@@ -228,7 +233,7 @@ def main() -> None:
         ParameterError,
         KeyError,
         records.RecordError,
-        pipeline.StageError,
+        runner.StageError,
         FileNotFoundError,
         ValueError,
         OSError,

@@ -13,56 +13,31 @@ from pathlib import Path
 import pandas as pd
 
 from drstudy.core import paths, records
-from drstudy.study import claims, pipeline, verify
+from drstudy.papers import registry
+from drstudy.papers.base import AUDIT, Shown
+from drstudy.study import claims, verify
 
 WIDEST = 1400
 """Pixels; larger pictures are scaled down for the page."""
 
-SHOWN = {
-    "table2_ge2.png": (pipeline.COMPARISON, "", "figures/table2_ge2.png"),
-    "recall_by_grade.png": (pipeline.COMPARISON, "", "figures/recall_by_grade.png"),
-    "confusion_matrices.png": (pipeline.COMPARISON, "", "figures/confusion_matrices.png"),
-    "oversampling.png": (pipeline.OVERSAMPLING, "", "figures/recall_by_grade.png"),
-    "heatmap_figure4.jpg": (pipeline.HEATMAPS, "efficientnet_lite0-seed0", "figures/figure4.png"),
-    "heatmap_figure5.jpg": (pipeline.HEATMAPS, "efficientnet_lite0-seed0", "figures/figure5.png"),
-    "heat_shares.png": (pipeline.HEATMAPS, "efficientnet_lite0-seed0", "figures/heat_shares.png"),
-    "table2.csv": (pipeline.COMPARISON, "", "tables/table2_display.csv"),
-    "summary.csv": (pipeline.COMPARISON, "", "tables/summary.csv"),
-    "oddities.csv": (pipeline.COMPARISON, "", "tables/oddities_display.csv"),
-    "leaks.csv": (pipeline.OVERSAMPLING, "", "tables/leaks_display.csv"),
-    "heat.csv": (pipeline.HEATMAPS, "efficientnet_lite0-seed0", "tables/heat_display.csv"),
-}
-"""File under ``figures/``: notebook, variant, and the file of that result."""
-
-FURTHER = {
-    "ram_agreement.csv": (pipeline.RAM, "", "tables/agreement_display.csv"),
-    "ram_lesions.csv": (pipeline.RAM, "", "tables/lesion_differences.csv"),
-    "lesion_scores.csv": (pipeline.LESIONS, "", "tables/label_scores_display.csv"),
-    "lesion_decisions.csv": (pipeline.LESIONS, "", "tables/decisions_display.csv"),
-    "lesion_maps.csv": (pipeline.LESIONS, "", "tables/minus_grades_display.csv"),
-    "lesion_attention.png": (pipeline.LESIONS, "", "figures/attention.png"),
-    "lesion_outlines.jpg": (pipeline.LESIONS, "", "figures/outlines.png"),
-    "views.csv": (pipeline.VIEWS, "", "tables/differences.csv"),
-}
-"""As :data:`SHOWN`, of notebooks that ``--study all`` adds; where there is no such result, the file stays as it was."""
-
 COMMITTED = ("settings.csv", "costs.csv")
 """Files under ``figures/`` that are those of the committed results of the profile, ``reference/<profile>/``."""
-
-TABLES = {
-    name: f"{name}.csv"
-    for name in (
-        *("settings", "costs"),
-        *("table2", "summary", "heat", "oddities", "leaks", "claims", "views"),
-        *("ram_agreement", "ram_lesions", "lesion_scores", "lesion_decisions", "lesion_maps"),
-    )
-}
-"""README block: the file it is made from."""
 
 CONTACT_SHEET = "phantom.jpg"
 
 CLAIMS = "claims.csv"
 """Judged from all results of the profile, so of no single one."""
+
+
+def shown() -> dict[str, Shown]:
+    """What the papers show, by the name of the file under ``figures/``."""
+    return {one.name: one for paper in registry.PAPERS for one in paper.figures}
+
+
+def blocks() -> dict[str, str]:
+    """README block: the table under ``figures/`` that it is made from."""
+    tables = [*COMMITTED, *(name for name in shown() if name.endswith(".csv")), CLAIMS]
+    return {name.removesuffix(".csv"): name for name in tables}
 
 
 def update(profile: str = "demo") -> list[Path]:
@@ -75,42 +50,7 @@ def update(profile: str = "demo") -> list[Path]:
         records.RecordError: If a result is missing.
     """
     folder = paths.root() / "figures"
-    manifest: dict[str, dict] = {}
-    before = json.loads((folder / "manifest.json").read_text())
-    for name, (notebook, variant, file) in (SHOWN | FURTHER).items():
-        place = paths.results() / profile / notebook / variant
-        if name in before and name in FURTHER and not (place / "run.json").is_file():
-            manifest[name] = before[name]
-            continue
-        record = records.load(place)
-        source = record.path(file)
-        _copy(source, folder / name)
-        commit = record.data["git"]["commit"] or ""
-        manifest[name] = {
-            "notebook": notebook,
-            "run": record.name,
-            "profile": profile,
-            "file": file,
-            "source_sha256": paths.sha256(source),
-            "commit": commit,
-        }
-    audit = records.load(paths.results() / profile / pipeline.AUDIT)
-    _contact_sheet(audit, folder / CONTACT_SHEET)
-    manifest[CONTACT_SHEET] = {
-        "notebook": pipeline.AUDIT,
-        "run": audit.name,
-        "profile": profile,
-        "file": "drstudy.data.phantom.contact_sheet",
-    }
-    for name in COMMITTED:
-        source = verify.folder(profile) / name
-        if not source.is_file():
-            raise records.RecordError(
-                f"{paths.show(source)} is missing; `drstudy reference --profile {profile}` writes it."
-            )
-        _copy(source, folder / name)
-        entry = {"notebook": "", "run": "", "profile": profile, "file": paths.show(source)}
-        manifest[name] = entry | {"source_sha256": paths.sha256(source)}
+    manifest = _of_results(profile, folder) | _of_audit(profile, folder) | _of_reference(profile, folder)
     with paths.atomic(folder / CLAIMS) as temporary:
         columns = ["claim", "place", "found", "verdict", "reason"]
         claims.write(profile)[columns].to_csv(temporary, index=False, lineterminator="\n")
@@ -125,21 +65,69 @@ def update(profile: str = "demo") -> list[Path]:
     return [*(folder / name for name in manifest), folder / "manifest.json", readme]
 
 
+def _of_results(profile: str, folder: Path) -> dict[str, dict]:
+    """Copy what the papers show; a file of a further notebook that was not run stays as it was."""
+    before = json.loads((folder / "manifest.json").read_text())
+    manifest = {}
+    for name, one in shown().items():
+        place = paths.results() / profile / one.notebook / one.variant
+        further = registry.NOTEBOOKS[one.notebook].study != "core"
+        if name in before and further and not (place / "run.json").is_file():
+            manifest[name] = before[name]
+            continue
+        record = records.load(place)
+        source = record.path(one.file)
+        _copy(source, folder / name)
+        manifest[name] = {
+            "notebook": one.notebook,
+            "run": record.name,
+            "profile": profile,
+            "file": one.file,
+            "source_sha256": paths.sha256(source),
+            "commit": record.data["git"]["commit"] or "",
+        }
+    return manifest
+
+
+def _of_audit(profile: str, folder: Path) -> dict[str, dict]:
+    """Draw the contact sheet of the phantom that the profile's photographs are of."""
+    audit = records.load(paths.results() / profile / AUDIT)
+    _contact_sheet(audit, folder / CONTACT_SHEET)
+    drawn_by = "drstudy.data.phantom.contact_sheet"
+    return {CONTACT_SHEET: {"notebook": AUDIT, "run": audit.name, "profile": profile, "file": drawn_by}}
+
+
+def _of_reference(profile: str, folder: Path) -> dict[str, dict]:
+    """Copy the tables of the committed results."""
+    manifest = {}
+    for name in COMMITTED:
+        source = verify.folder(profile) / name
+        if not source.is_file():
+            raise records.RecordError(
+                f"{paths.show(source)} is missing; `drstudy reference --profile {profile}` writes it."
+            )
+        _copy(source, folder / name)
+        entry = {"notebook": "", "run": "", "profile": profile, "file": paths.show(source)}
+        manifest[name] = entry | {"source_sha256": paths.sha256(source)}
+    return manifest
+
+
 def filled(text: str, folder: Path) -> str:
     """A README's text with each ``<!-- begin: NAME --> ... <!-- end: NAME -->`` filled from ``folder``.
 
     Raises:
         ValueError: If a block is missing.
     """
-    for name, file in TABLES.items():
+    pages = shown()
+    for name, file in blocks().items():
         pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(
                 f"The README has no block for {name}: <!-- begin: {name} --> and <!-- end: {name} -->."
             )
         table = pd.read_csv(folder / file, dtype=str, keep_default_na=False)
-        if name == "table2":  # the page shows one cut; the file has all
-            table = table[table.iloc[:, 0].str.startswith(("grade ≥ 2", "not stated"))]
+        if file in pages and pages[file].rows:
+            table = table[table.iloc[:, 0].str.startswith(pages[file].rows)]
         table = markdown(table)
         text = pattern.sub(lambda match, text=table: match[1] + text + match[2], text)
     return text

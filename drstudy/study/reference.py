@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import devices, paths, records
-from drstudy.study import pairing, pipeline, verify
+from drstudy.study import pairing, plan, verify
 
 FACTOR = 3
 """Tolerance over measured spread: the runs are few, and another processor may do a little more than they did."""
@@ -84,7 +84,7 @@ def write(profile: str, others: Mapping[str, Path], held_out: Mapping[str, Path]
 def _check(
     profile: str, here: Mapping[str, records.Record], runs: Mapping[str, Mapping[str, records.Record]]
 ) -> None:
-    core = pipeline.result_names(profile, "core")
+    core = plan.result_names(profile, "core")
     if not runs:
         raise verify.VerifyError(
             "A tolerance needs at least one run under another setting; name it with --other NAME=FOLDER."
@@ -163,7 +163,7 @@ def costs(profile: str, runs: Mapping[str, Mapping[str, records.Record]]) -> pd.
         One row per notebook (all its networks together), then the core study and, where a run has it, the whole one: ``notebook``, and per
         setting ``<setting>, core-minutes`` and ``<setting>, GiB`` (the largest process).
     """
-    core = set(pipeline.result_names(profile, "core"))
+    core = set(plan.result_names(profile, "core"))
     whole = any(set(found) - core for found in runs.values())
     table: dict[str, dict[str, float]] = {}
     for setting, found in runs.items():

@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import devices, paths, records
-from drstudy.study import claims, pairing, pipeline
+from drstudy.study import claims, pairing, plan
 
 CLASSES = ("identical", "within tolerance", "inside the interval", "chaotic", "outside")
 VERDICTS = ["claim", "committed", "found"]
@@ -221,7 +221,7 @@ def compare(
     """Compare the finished stages of a profile with the committed results, or with those of another run.
 
     Args:
-        profile: Of :func:`drstudy.study.pipeline.profiles`; it must have committed tolerances.
+        profile: Of :func:`drstudy.study.plan.profiles`; it must have committed tolerances.
         against: Folder of another run's ``results/<profile>``; ``None`` takes the committed results.
         calibrate: Measure this machine's speed for the comparison of times (a few seconds).
         base: Folder of the run itself; ``None`` is ``results/<profile>``.
@@ -251,7 +251,7 @@ def compare(
     numbers["tolerance"] = np.maximum(np.minimum(numbers["measured"], most.fillna(np.inf)), least)
     numbers["difference"] = numbers["found"] - numbers["committed"]
     numbers["class"] = classify(numbers)
-    wanted = pipeline.result_names(profile, study_of(here, profile))
+    wanted = plan.result_names(profile, study_of(here, profile))
     return Comparison(
         profile=profile,
         numbers=numbers,
@@ -271,7 +271,7 @@ def compare(
 
 def study_of(found: Mapping[str, Any], profile: str) -> str:
     """``all`` where a stage beyond the core study is finished, else ``core``."""
-    return "core" if set(found) <= set(pipeline.result_names(profile, "core")) else "all"
+    return "core" if set(found) <= set(plan.result_names(profile, "core")) else "all"
 
 
 def parameters_that_differ(committed: records.Record, found: records.Record) -> str:
@@ -288,7 +288,7 @@ def _changed(
 ) -> dict[str, str]:
     """Stages that another recipe or other weights keep from being compared, those that build on such a stage included."""
     found: dict[str, str] = {}
-    for stage in pipeline.plan(profile, "all"):
+    for stage in plan.plan(profile, "all"):
         name = stage.result
         if name not in here or name not in committed:
             continue
@@ -303,7 +303,7 @@ def _changed(
 
 def verdicts(found: Mapping[str, records.Record], profile: str, study: str) -> pd.DataFrame:
     """The ledger's verdicts from the finished stages of a study: ``study, claim, verdict``."""
-    names = set(pipeline.result_names(profile, study))
+    names = set(plan.result_names(profile, study))
     table = claims.ledger([record for name, record in found.items() if name in names])
     return table[["claim", "verdict"]].assign(study=study)[["study", "claim", "verdict"]]
 
@@ -311,7 +311,7 @@ def verdicts(found: Mapping[str, records.Record], profile: str, study: str) -> p
 def _verdicts(profile: str, committed: Mapping, here: Mapping, against: Path | None) -> pd.DataFrame:
     """Verdicts of the largest study that both sides have finished whole; empty where there is none."""
     for study in ("all", "core"):
-        names = set(pipeline.result_names(profile, study))
+        names = set(plan.result_names(profile, study))
         if names <= set(here) and names <= set(committed):
             file = folder(profile) / "verdicts.csv"
             there = (

@@ -23,7 +23,7 @@ from expectations import Expectation, load
 from drstudy.core import paths
 from drstudy.evaluation import metrics, statistics
 from drstudy.show import tables
-from drstudy.study import checklists, pipeline
+from drstudy.study import checklists, plan
 
 LITE = "03_fine_tuning/efficientnet_lite0-seed0"
 DENSE = "03_fine_tuning/densenet121-seed0"
@@ -135,7 +135,7 @@ def another(tmp_path, data):
     return Study(tmp_path / "results", data)
 
 
-STAGES = [stage.folder.removeprefix("results/smoke/") for stage in pipeline.plan("smoke", "all")]
+STAGES = [stage.folder.removeprefix("results/smoke/") for stage in plan.plan("smoke", "all")]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -304,7 +304,7 @@ class _Links(HTMLParser):
 def test_report_links_resolve(study):
     """Every link and picture of every page; nothing is fetched from a network."""
     pages = sorted((study.base / "smoke" / "report").glob("*.html"))
-    assert len(pages) == 1 + 2 * len(STAGES) + len(checklists.SHEETS)
+    assert len(pages) == 1 + 2 * len(STAGES) + len(checklists.sheets())
     problems, checked = [], 0
     for page in pages:
         links = _Links()

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from drstudy.core import paths
-from drstudy.papers.registry import BY_NOTEBOOK
+from drstudy.papers.registry import NOTEBOOKS
 
 FILES = sorted((paths.root() / "notebooks").glob("*.ipynb"))
 MOST_CELLS, MEDIAN_LINES, MOST_LINES = 32, 6, 25
@@ -54,7 +54,7 @@ def lines(cell) -> list[str]:
 
 
 def test_every_stage_has_its_notebook():
-    assert [path.stem for path in FILES] == list(BY_NOTEBOOK)
+    assert [path.stem for path in FILES] == list(NOTEBOOKS)
 
 
 def test_is_valid_notebook_for_python3(notebook):
@@ -75,7 +75,7 @@ def test_opens_with_a_title_and_says_the_time(notebook):
 
 def test_parameters_are_those_of_its_class(path, code):
     cell = parameters_cell(code)
-    cls = BY_NOTEBOOK[path.stem]
+    cls = NOTEBOOKS[path.stem].cls
     given = {}
     for node in ast.parse(cell.source).body:
         assert isinstance(node, ast.AnnAssign), (
@@ -91,11 +91,11 @@ def test_parameters_are_those_of_its_class(path, code):
 
 
 def test_parameters_are_of_the_class_it_checks(path, code):
-    """The cell that checks the parameters uses the class that BY_NOTEBOOK has for this notebook."""
+    """The cell that checks the parameters uses the class that its paper declares for this notebook."""
     checks = [
         name for _, cell in code for name in re.findall(r"params\.(\w+)\.check\(globals\(\)\)", cell.source)
     ]
-    assert checks == [BY_NOTEBOOK[path.stem].__name__]
+    assert checks == [NOTEBOOKS[path.stem].cls.__name__]
 
 
 def test_ends_with_its_limits_and_its_record(notebook, code):

@@ -11,8 +11,9 @@ from drstudy.core.devices import Compute
 from drstudy.core.params import ParameterError
 from drstudy.evaluation import metrics, statistics
 from drstudy.papers.views import figures, params, tables, training
+from drstudy.papers.views.paper import NAME
 from drstudy.show import style
-from drstudy.study import pipeline
+from drstudy.study import plan
 from drstudy.training import features, grading, loop, networks, prediction
 
 B, SEED = 200, 0
@@ -79,10 +80,10 @@ def test_a_store_is_needed_and_so_a_trunk_that_stands_still():
 
 
 def test_the_plan_has_it_among_all_and_compares_the_demos_own_number():
-    assert pipeline.VIEWS not in {stage.notebook for stage in pipeline.plan("demo")}
-    p = pipeline.stage("21", "demo").parameters()
+    assert NAME not in {stage.notebook for stage in plan.plan("demo")}
+    p = plan.stage("21", "demo").parameters()
     assert p.views_compared == (1, 2, 4, 8, 0)
-    fine_tuned = pipeline.stage("03", "demo", "efficientnet_lite0-seed0").parameters()
+    fine_tuned = plan.stage("03", "demo", "efficientnet_lite0-seed0").parameters()
     assert fine_tuned.views in p.views_compared
     for name in ("backbone", "head", "sampler", "batch_size", "learning_rate", "betas", "frozen_bn"):
         assert getattr(p, name) == getattr(fine_tuned, name), name

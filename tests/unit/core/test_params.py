@@ -7,14 +7,15 @@ import re
 
 import pytest
 
+from drstudy.core import paths
 from drstudy.core.params import ParameterError, from_files
 from drstudy.papers import registry
 from drstudy.papers.transfer import params
 from drstudy.papers.views.params import ViewsStudy
-from drstudy.study import pipeline
+from drstudy.study.plan import plan, profiles
 from drstudy.training.recipe import SHORTENED
 
-STAGES = [stage for name in pipeline.profiles() for stage in pipeline.plan(name, "all")]
+STAGES = [stage for name in profiles() for stage in plan(name, "all")]
 
 
 def test_unknown_name_is_refused_and_the_nearest_named():
@@ -97,9 +98,9 @@ def test_checked_parameters_cannot_be_changed():
 
 
 def test_upper_goes_back_through_check():
-    for cls in registry.BY_NOTEBOOK.values():
-        p = cls(seed=7)
-        assert cls.check(p.upper()) == p
+    for notebook in registry.NOTEBOOKS.values():
+        p = notebook.cls(seed=7)
+        assert notebook.cls.check(p.upper()) == p
 
 
 def test_folder_has_profile_notebook_and_variant(own_folders):
@@ -139,7 +140,7 @@ def test_what_was_used_instead_of_the_weights_asked_for_is_a_deviation():
 
 
 def test_the_paper_profile_trains_the_printed_recipe():
-    stages = [stage for stage in pipeline.plan("paper") if stage.notebook == "03_fine_tuning"]
+    stages = [stage for stage in plan("paper") if stage.notebook == "03_fine_tuning"]
     assert {stage.parameters().backbone for stage in stages} == {"densenet121", "resnet101", "vgg16"}
     for stage in stages:
         assert params.deviations(stage.parameters()) == {}, stage.variant
@@ -200,7 +201,7 @@ def test_a_shorter_recipe_changes_neither_the_network_nor_where_it_runs():
 
 def test_an_ablation_has_no_shorter_recipe_or_pretraining_would_change_more_than_one_thing():
     assert params.FineTuning.check(params.paper_recipe()).without_pretraining == {}
-    for stage in pipeline.plan("demo"):
+    for stage in plan("demo"):
         if stage.notebook == "03_fine_tuning":
             has = bool(stage.parameters().without_pretraining)
             assert has == (stage.variant.count("-") == 1), stage.variant
@@ -213,14 +214,14 @@ def test_an_ablation_has_no_shorter_recipe_or_pretraining_would_change_more_than
 def test_every_stage_of_every_profile_has_valid_parameters_of_its_own(stage):
     p = stage.parameters()
     assert (p.profile, p.variant) == (stage.profile, stage.variant or type(p)().variant * bool(stage.variant))
-    assert p.folder == pipeline.paths.resolve(stage.folder)
+    assert p.folder == paths.resolve(stage.folder)
     if hasattr(p, "backbone") and stage.variant:
         assert re.fullmatch(rf"{p.backbone}-seed{p.seed}(-[a-z0-9_]+)?", stage.variant)
 
 
 def test_all_parameter_files_belong_to_a_stage_that_runs():
     read = {file for stage in STAGES for file in stage.files}
-    there = set((pipeline.paths.root() / "params").glob("*/*.yaml"))
+    there = set((paths.root() / "params").glob("*/*.yaml"))
     assert {file for file in there - read if file.name != "profile.yaml"} == set()
 
 

@@ -8,6 +8,8 @@ import expectations
 import pytest
 from expectations import Expectation, load, tolerance
 
+from drstudy.papers.registry import NOTEBOOKS
+
 GOOD = {
     "stage": "03",
     "metric": "qwk",
@@ -71,8 +73,20 @@ def test_tolerance_is_both_ways():
     assert [one.holds(x) for x in (0.389, 0.391, 0.409, 0.411)] == [False, True, True, False]
 
 
-def test_file_is_honest():
+def test_files_are_honest_and_each_is_of_a_notebook():
     assert len(load()) > 10
+    for file in expectations.EXPECTED.iterdir():
+        assert file.stem in NOTEBOOKS
+        assert {entry["stage"].partition("/")[0] for entry in json.loads(file.read_text())} == {file.stem}
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    made = [GOOD, COUNT | {"stage": "01_data_audit"}, GOOD | {"stage": "03/densenet121-seed0"}]
+    expectations.write(made, tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"01_data_audit.json", "03.json"}
+    assert expectations.entries(tmp_path) == [
+        one | {"measured": list(one["measured"])} for one in (made[1], made[0], made[2])
+    ]
 
 
 def test_file_was_measured_under_several_kinds():
@@ -81,10 +95,10 @@ def test_file_was_measured_under_several_kinds():
 
 
 def test_unknown_field_is_refused(tmp_path):
-    file = tmp_path / "expected.json"
+    file = tmp_path / "03.json"
     file.write_text(json.dumps([GOOD | {"reasons": "x"}]))
     with pytest.raises(TypeError, match="reasons"):
-        load(file)
+        load(tmp_path)
 
 
 def test_an_entry_is_made_of_what_was_measured():
@@ -117,12 +131,12 @@ def test_a_family_shares_its_largest_spread(tmp_path):
     made = expectations.share_spreads([one, other, GOOD])
     assert [x["assumed"] for x in made] == [0.004, 0.004, 0.002]
     assert [x["tolerance"] for x in made] == pytest.approx([0.02, 0.02, 0.01])
-    file = tmp_path / "expected.json"
+    file = tmp_path / "03.json"
     file.write_text(json.dumps(made))
-    assert len(load(file)) == 3
+    assert len(load(tmp_path)) == 3
     file.write_text(json.dumps([made[0], one | {"metric": "qwk3"}]))
     with pytest.raises(ValueError, match="not the largest spread of family qwk"):
-        load(file)
+        load(tmp_path)
 
 
 def test_an_exact_number_that_moved_is_refused():

@@ -11,6 +11,7 @@ from drstudy.papers.transfer import params
 from drstudy.study import checklists
 from drstudy.study.checklists import NOT_REPORTED, Item, Sheet
 
+FILES = {file.stem: file for file in checklists.sheets()}
 ITEMS = {"claim_2024": [str(n) for n in range(1, 45)]}
 ITEMS["tripod_ai"] = [
     *(
@@ -64,7 +65,7 @@ NEVER["tripod_ai"] = {"2", "3c", "6c", "10", "14", "18a", "18b", "18d", "19", "2
 
 def answers(name: str) -> pd.Series:
     known = checklists.facts("smoke", records.find("smoke"))
-    return checklists.fill(checklists.read(name), known).set_index("item")["answer"]
+    return checklists.fill(checklists.read(FILES[name]), known).set_index("item")["answer"]
 
 
 def audit(images: pd.DataFrame, source: str = "phantom", **metrics: float) -> None:
@@ -127,12 +128,12 @@ def everything(images: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("name", list(ITEMS))
 def test_every_item_of_the_checklist_has_its_row(name):
-    assert [item.item for item in checklists.read(name).items] == ITEMS[name]
+    assert [item.item for item in checklists.read(FILES[name]).items] == ITEMS[name]
 
 
-@pytest.mark.parametrize("name", checklists.SHEETS)
+@pytest.mark.parametrize("name", list(FILES))
 def test_without_records_nothing_but_the_project_is_reported(own_folders, name):
-    sheet = checklists.read(name)
+    sheet = checklists.read(FILES[name])
     known = checklists.facts("smoke", [])
     assert known.keys() <= {"profile", "project", "version", "licence", "authors", "claims"}
     found = checklists.fill(sheet, known).set_index("item")
@@ -157,7 +158,7 @@ def test_every_fact_can_be_known(own_folders):
     images = eyes(40)
     everything(images)
     known = set(checklists.facts("smoke", records.find("smoke")))
-    assert set(checklists.FACTS) - known == {"collection", "external"}
+    assert set(checklists.look_ups()) - known == {"collection", "external"}
 
 
 def test_facts_are_those_of_the_records(own_folders):

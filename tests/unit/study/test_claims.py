@@ -10,7 +10,7 @@ from fabricated import eyes, fine_tuning, graded
 
 from drstudy.core import paths, records
 from drstudy.papers.ram.params import Ram
-from drstudy.papers.registry import BY_NOTEBOOK
+from drstudy.papers.registry import NOTEBOOKS, PAPERS
 from drstudy.papers.transfer import params
 from drstudy.papers.transfer import tables as paper_tables
 from drstudy.study import claims
@@ -138,8 +138,9 @@ def test_the_ledger_is_valid_and_has_what_it_must():
     } < set(found)
     assert {"oversampling_helps_rare_grades", "errors_lean_to_normal", "wrong_attends_vessels"} < set(found)
     assert {"heatmaps_miss_lesions", "heatmaps_beside_disc"} < set(found)
+    assert {c.paper for c in found.values()} == {paper.citation for paper in PAPERS if paper.claims}
     for c in found.values():
-        assert {e.notebook for e in c.evidence} <= set(BY_NOTEBOOK)
+        assert {e.notebook for e in c.evidence} <= set(NOTEBOOKS)
 
 
 # results, made up, in an empty results folder
@@ -278,7 +279,7 @@ def test_severe_called_normal_counts_wrong_answers_to_grade_3(own_folders):
     rows = pd.DataFrame({"image_id": ids, "patient_id": ids, "split": "test", "grade": grade})
     rows = rows.assign(**{f"p{g}": np.where(np.array(said) == g, 1.0, 0.0) for g in range(5)})
     record = fine_tuning(rows, "efficientnet_lite0", "bundled")
-    value, lo, hi = claims.MEASURES["severe_called_normal"](record)
+    value, lo, hi = claims.measures()["severe_called_normal"](record)
     assert value == pytest.approx(0.8 - 0.25)
     assert 0 < lo < value < hi <= 0.75
     audit("phantom", 640)
@@ -297,10 +298,10 @@ def test_loss_and_convergence_come_from_histories(own_folders):
                 {"epoch": (step - 1) // 40 + 1, "step": step, "loss": loss, "val_loss": np.nan}
             )
             history.to_csv(record.folder / "history.csv", index=False)
-    assert claims.MEASURES["final_loss"](record)[0] == pytest.approx(loss[-40:].mean())
+    assert claims.measures()["final_loss"](record)[0] == pytest.approx(loss[-40:].mean())
     assert verdict("loss_015")[0] == REPRODUCED
     assert verdict("densenet121_converges_fastest")[0] == REPRODUCED
-    settled = claims.MEASURES["steps_to_settle"](record)[0]
+    settled = claims.measures()["steps_to_settle"](record)[0]
     assert (
         1.5 * 82 < settled < 3.5 * 82
     )  # an exponential falls to a tenth in 2.3 of its lengths, and smoothing delays it

@@ -8,14 +8,14 @@ import pytest
 
 from drstudy.core import records
 from drstudy.papers.transfer import params
-from drstudy.study import cli, pipeline
+from drstudy.study import cli, execute, plan, run
 
 
 @pytest.fixture
 def drstudy(own_folders, monkeypatch, capsys):
     """Run the command; returns exit status, stdout and stderr."""
 
-    def run(*arguments: str):
+    def command(*arguments: str):
         monkeypatch.setattr(sys, "argv", ["drstudy", *arguments])
         status = 0
         try:
@@ -25,14 +25,14 @@ def drstudy(own_folders, monkeypatch, capsys):
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
-    return run
+    return command
 
 
 @pytest.fixture
 def stages(monkeypatch):
-    """What would be run: (stage, overrides) of each call of pipeline.run."""
+    """What would be run: (stage, overrides) of each call of run.run."""
     calls = []
-    monkeypatch.setattr(pipeline, "run", lambda stage, overrides: calls.append((stage, overrides)))
+    monkeypatch.setattr(run, "run", lambda stage, overrides: calls.append((stage, overrides)))
     return calls
 
 
@@ -88,21 +88,21 @@ def test_profiles_say_how_far_they_are(drstudy):
     records.start(params.DataAudit()).finish()
     _, out, _ = drstudy("profiles")
     lines = {line.split()[0]: line for line in out.splitlines() if not line.startswith("finished")}
-    assert set(lines) == set(pipeline.profiles())
-    total = len(pipeline.plan("smoke"))
+    assert set(lines) == set(plan.profiles())
+    total = len(plan.plan("smoke"))
     assert f"1 of {total} stages finished" in lines["smoke"]
-    assert f"0 of {len(pipeline.plan('demo'))} stages finished" in lines["demo"]
+    assert f"0 of {len(plan.plan('demo'))} stages finished" in lines["demo"]
 
 
 def reproduce(drstudy, monkeypatch, pending, outcome):
-    monkeypatch.setattr(pipeline, "pending", lambda *_: pending)
+    monkeypatch.setattr(execute, "pending", lambda *_: {name: f"{name}: a reason" for name in pending})
 
-    def execute(*_):
+    def executed(*_):
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    monkeypatch.setattr(pipeline, "execute", execute)
+    monkeypatch.setattr(execute, "execute", executed)
     return drstudy("reproduce", "--profile", "smoke")
 
 
@@ -110,6 +110,16 @@ def test_reproduce_with_nothing_to_do_starts_nothing(drstudy, monkeypatch):
     code, out, _ = reproduce(drstudy, monkeypatch, [], AssertionError("it was started"))
     assert code == 0
     assert out.splitlines()[-1].startswith("nothing to do: everything is finished; open ")
+
+
+def test_a_dry_run_says_why_each_stage_would_run_and_starts_nothing(drstudy, monkeypatch):
+    monkeypatch.setattr(
+        execute, "pending", lambda *_: {"01": "01: no finished record", "report": "report: 01 will run"}
+    )
+    monkeypatch.setattr(execute, "execute", lambda *_: pytest.fail("it was started"))
+    code, out, _ = drstudy("reproduce", "--profile", "smoke", "--dry-run")
+    assert code == 0
+    assert out.splitlines()[1:] == ["to run: 01, report", "01: no finished record", "report: 01 will run"]
 
 
 def test_reproduce_ends_with_where_to_look(drstudy, monkeypatch):
@@ -134,7 +144,7 @@ def test_reproduce_interrupted_says_that_it_goes_on(drstudy, monkeypatch):
 
 
 def test_reproduce_twice_at_once_is_refused(drstudy, monkeypatch, own_folders):
-    with pipeline.alone(own_folders / "results" / "smoke", "it"):
+    with run.alone(own_folders / "results" / "smoke", "it"):
         code, _, err = reproduce(drstudy, monkeypatch, ["01"], AssertionError("it was started"))
     assert code == 1
     assert "Another process is running" in err
@@ -142,8 +152,8 @@ def test_reproduce_twice_at_once_is_refused(drstudy, monkeypatch, own_folders):
 
 def test_reproduce_runs_the_study_that_is_asked_for(drstudy, monkeypatch):
     asked = []
-    monkeypatch.setattr(pipeline, "pending", lambda *given: asked.append(given) or ["06"])
-    monkeypatch.setattr(pipeline, "execute", lambda *given: asked.append(given) or {})
+    monkeypatch.setattr(execute, "pending", lambda *given: asked.append(given) or {"06": "06: a reason"})
+    monkeypatch.setattr(execute, "execute", lambda *given: asked.append(given) or {})
     code, _, _ = drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "3")
     assert code == 0
     assert asked[0] == ("smoke", "", "all")

@@ -14,8 +14,7 @@ FOLDER = paths.root() / "figures"
 def test_manifest_digests_are_those_of_the_files():
     manifest = json.loads((FOLDER / "manifest.json").read_text())
     assert set(manifest) == {
-        *figures.SHOWN,
-        *figures.FURTHER,
+        *figures.shown(),
         *figures.COMMITTED,
         figures.CONTACT_SHEET,
         figures.CLAIMS,
@@ -28,8 +27,7 @@ def test_manifest_digests_are_those_of_the_files():
 def test_nothing_else_lies_in_the_folder():
     names = {path.name for path in FOLDER.iterdir()}
     assert names == {
-        *figures.SHOWN,
-        *figures.FURTHER,
+        *figures.shown(),
         *figures.COMMITTED,
         figures.CONTACT_SHEET,
         figures.CLAIMS,
@@ -57,21 +55,21 @@ def test_committed_results_are_those_that_the_readme_shows():
 
 
 def test_filled_replaces_only_the_block(tmp_path):
-    for file in figures.TABLES.values():
+    for file in figures.blocks().values():
         pd.DataFrame(
             {"Unnamed: 0": ["grade ≥ 2 | B", "grade ≥ 1"][: 1 + (file == "table2.csv")], "value": "0.5"}
         ).to_csv(tmp_path / file, index=False)
     blocks = "".join(
         f"before {name}\n<!-- begin: {name} -->\nold\n<!-- end: {name} -->\nafter\n"
-        for name in figures.TABLES
+        for name in figures.blocks()
     )
     text = figures.filled(blocks, tmp_path)
     assert "old" not in text
     assert "grade ≥ 1" not in text
-    assert text.count("|  | value |\n| --- | --- |\n| grade ≥ 2 \\| B | 0.5 |\n") == len(figures.TABLES)
-    assert text.count("before") == text.count("after\n") == len(figures.TABLES)
+    assert text.count("|  | value |\n| --- | --- |\n| grade ≥ 2 \\| B | 0.5 |\n") == len(figures.blocks())
+    assert text.count("before") == text.count("after\n") == len(figures.blocks())
 
 
 def test_missing_block_is_told():
-    with pytest.raises(ValueError, match=f"no block for {next(iter(figures.TABLES))}"):
+    with pytest.raises(ValueError, match=f"no block for {next(iter(figures.blocks()))}"):
         figures.filled("nothing here", FOLDER)

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from drstudy.core import paths, records
+from drstudy.papers.base import AUDIT
 from drstudy.papers.transfer import params
-from drstudy.study import checklists, pipeline, reference, report, verify
+from drstudy.study import checklists, plan, reference, report, verify
 
 matplotlib.use("agg")
 
@@ -52,7 +53,7 @@ def test_nothing_finished_is_an_error_that_says_what_to_run(own_folders):
 def test_partial_results_say_what_is_missing(finish):
     finish()
     page = text(report.write("smoke"))
-    missing = ", ".join(stage.name for stage in pipeline.plan("smoke") if stage.notebook != pipeline.AUDIT)
+    missing = ", ".join(stage.name for stage in plan.plan("smoke") if stage.notebook != AUDIT)
     assert f"Not finished, and therefore not in this report: {missing}." in page
     assert 'id="01_data_audit"' in page
     assert 'id="02_oversampling"' not in page
@@ -92,7 +93,7 @@ def test_report_replaces_an_older_one_whole(finish):
 def test_checklists_are_written_and_linked(finish):
     finish(n_images=17)
     page = report.write("smoke")
-    for name in checklists.SHEETS:
+    for name in [file.stem for file in checklists.sheets()]:
         assert f'href="{name}.html"' in text(page)
         draft = text(page.parent / f"{name}.html")
         assert "Machine-filled draft" in draft
@@ -142,11 +143,13 @@ def test_tables_of_several_runs_stand_side_by_side(finish):
     frame = pd.DataFrame({"region": ["lesion", "MA"], "score": [0.5, 0.25]})
     finish(params.HeatmapAnalysis, "localisation_display", "figure4", frame)
     found = records.find("smoke")
-    one = report._across(pipeline.HEATMAPS, "localisation_display", "all", "region == 'lesion'", found)
+    one = report._across(
+        params.HeatmapAnalysis.notebook, "localisation_display", "all", "region == 'lesion'", found
+    )
     assert one is None, "a single run has no other beside it"
     other = found[0].data | {"variant": "vgg16-seed0"}
     item = report._across(
-        pipeline.HEATMAPS, "localisation_display", "all", "region == 'lesion'",
+        params.HeatmapAnalysis.notebook, "localisation_display", "all", "region == 'lesion'",
         [*found, records.Record(found[0].folder, other)],
     )  # fmt: skip
     assert item["columns"] == [("run", False), ("region", False), ("score", True)]

@@ -10,7 +10,7 @@ from drstudy.core import devices, paths, records
 from drstudy.data import dataset
 from drstudy.models import nets, norms
 from drstudy.papers.transfer import params
-from drstudy.study import pipeline
+from drstudy.study import plan, run
 from drstudy.training import features, grading, launch, loop, networks, prediction
 
 ROUNDING = 1e-4
@@ -21,7 +21,7 @@ ROUNDING = 1e-4
 def test_two_processes_end_with_the_numbers_of_one(tmp_path, monkeypatch):
     monkeypatch.setenv("DRSTUDY_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("DRSTUDY_DATA", str(tmp_path / "data"))
-    pipeline.run(pipeline.stage("01", "smoke"), {"N_PATIENTS": 12, "WORKERS": 1})
+    run.run(plan.stage("01", "smoke"), {"N_PATIENTS": 12, "WORKERS": 1})
     audit = records.load(paths.resolve("results/smoke/01_data_audit"))
     data, compute = dataset.load(audit), devices.setup("cpu", "fp32", 1, 0)
     fits, answers = [], []

@@ -1,0 +1,313 @@
+"""What a paper declares: its notebooks with their parameters, its stages, and what report, ledger and README show of them.
+
+``drstudy/papers/<paper>/paper.py`` makes one :class:`Paper`, and ``registry.py`` lists the papers. Everything that is common to all
+papers (planning, Snakemake, the report, the claims ledger, the figures of the README, the command line) reads these declarations
+and names no paper. Importing them loads neither torch nor pandas; what needs them is imported inside a function.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from drstudy.core import params, paths
+
+if TYPE_CHECKING:
+    from drstudy.core.records import Record
+
+AUDIT, TRAINING = "01_data_audit", "03_fine_tuning"
+"""The two notebooks whose results every paper may build on: the photographs with their split, and the fine-tuned networks."""
+
+BUNDLED = "efficientnet_lite0"
+"""The backbone whose ImageNet weights come with a package: the first choice where a notebook compares with one network."""
+
+ABLATION_BASE = "paper"
+"""Name of the run that the other runs of an :class:`Ablation` differ from."""
+
+ABLATED = r"^[a-z][a-z0-9_]*$"
+"""Names of the other runs; the variant is ``<backbone>-seed<seed>-<name>``."""
+
+
+NOT_REPORTED = "not reported"
+"""What a reporting checklist answers where no record says anything."""
+
+
+class Ablation(BaseModel):
+    """Ablation of the paper's unusual choices: its recipe, and the same recipe with one setting changed at a time.
+
+    Attributes:
+        backbone: The network.
+        recipe: Parameters of all these runs over the recipe that the paper prints, where the profile cannot afford the paper's own
+            value. The comparison lists them.
+        changes: Name of a run to the parameters that this one run has over those.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    backbone: str
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    changes: dict[Annotated[str, Field(pattern=ABLATED)], dict[str, Any]] = Field(min_length=1)
+
+    @field_validator("changes")
+    @classmethod
+    def _base_is_not_a_change(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if ABLATION_BASE in value:
+            raise ValueError(f"{ABLATION_BASE!r} names the recipe that is changed, and cannot be a change")
+        return value
+
+
+class Profile(BaseModel):
+    """``params/<profile>/profile.yaml``: what a profile runs.
+
+    Attributes:
+        description: One sentence for ``drstudy reproduce --help`` and the report.
+        notebooks: Those that the profile runs; empty is all of the study that is asked for.
+        backbones, seeds: One network is fine-tuned for each pair.
+        overrides: Parameters of the fine-tuning for one backbone, by its name, over those of the profile's files.
+        explained: Backbones whose networks are explained by heatmaps; empty is all.
+        data: What the photographs come with beside their grades. A paper of which ``needs`` names something else is left out.
+        models_from: The profile whose trained networks are looked at; empty means this one.
+        ablation: Further fine-tuned networks that are compared with each other, and with no other network.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    description: str
+    notebooks: tuple[str, ...] = ()
+    backbones: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    explained: tuple[str, ...] = ()
+    data: tuple[str, ...] = ("lesion_labels",)
+    models_from: str = ""
+    ablation: Ablation | None = None
+
+    @model_validator(mode="after")
+    def _explains_what_it_trains(self) -> Profile:
+        if other := set(self.explained) - set(self.backbones):
+            raise ValueError(f"explained names {', '.join(sorted(other))}, not among the backbones")
+        return self
+
+    @property
+    def pairs(self) -> tuple[tuple[str, int], ...]:
+        """Backbone and seed of every network."""
+        return tuple((backbone, seed) for backbone in self.backbones for seed in self.seeds)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """``<backbone>-seed<seed>`` of every network."""
+        return tuple(f"{backbone}-seed{seed}" for backbone, seed in self.pairs)
+
+    @property
+    def audit(self) -> str:
+        """Result folder of the photographs and their split."""
+        return f"results/{self.name}/{AUDIT}"
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Result folders of the networks that this profile fine-tunes, in the order of :attr:`variants`."""
+        return tuple(f"results/{self.name}/{TRAINING}/{variant}" for variant in self.variants)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Result folders of the networks that are looked at: this profile's, or those of the profile ``models_from``."""
+        return tuple(
+            f"results/{self.models_from or self.name}/{TRAINING}/{variant}" for variant in self.variants
+        )
+
+    @property
+    def network(self) -> str:
+        """The one of :attr:`networks` that a notebook takes if it compares with one: a pretrained one where there is one."""
+        return next((folder for folder in self.networks if BUNDLED in folder), self.networks[0])
+
+    def runs(self, notebook: str) -> bool:
+        """Whether the profile runs a notebook, if the study that is asked for has it."""
+        return not self.notebooks or notebook in self.notebooks
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of one notebook.
+
+    Attributes:
+        cls: Parameter class of the notebook.
+        profile, variant: As in ``results/<profile>/<notebook>[/<variant>]``.
+        overrides: Parameters that follow from the profile, over those of its files; ``PROFILE`` and ``VARIANT`` need not be among them.
+        needs: Result folders that must be finished first.
+    """
+
+    cls: type[params.Parameters]
+    profile: str
+    variant: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+    @property
+    def notebook(self) -> str:
+        """Name of the notebook, without its suffix."""
+        return self.cls.notebook
+
+    @property
+    def folder(self) -> str:
+        """Result folder, as parameters write it."""
+        return f"results/{self.profile}/{self.result}"
+
+    @property
+    def result(self) -> str:
+        """``<notebook>[/<variant>]``, as its record is named."""
+        return "/".join(part for part in (self.notebook, self.variant) if part)
+
+    @property
+    def name(self) -> str:
+        """Short, for log lines: ``03 densenet121-seed0``."""
+        return f"{self.notebook[:2]} {self.variant}".strip()
+
+    @property
+    def arguments(self) -> str:
+        """Arguments of ``drstudy run``."""
+        variant = f" --variant {self.variant}" if self.variant else ""
+        return f"{self.notebook} --profile {self.profile}{variant}"
+
+    @property
+    def record(self) -> Path:
+        """Its ``run.json``, whether it exists or not."""
+        return paths.resolve(self.folder) / "run.json"
+
+    @property
+    def files(self) -> list[Path]:
+        """The parameter files, later ones winning; the smoke profile has none, since it is the notebooks' own defaults."""
+        base = paths.root() / "params" / self.profile
+        return [path for path in (base / "common.yaml", base / f"{self.notebook}.yaml") if path.is_file()]
+
+    def parameters(self, overrides: Mapping[str, Any] | None = None) -> params.Parameters:
+        """All parameters, checked.
+
+        Args:
+            overrides: Further UPPER_CASE parameters, over all others.
+
+        Raises:
+            drstudy.core.params.ParameterError: If one is unknown or not valid.
+        """
+        own = {"PROFILE": self.profile} | ({"VARIANT": self.variant} if self.variant else {})
+        return params.from_files(self.cls, self.files, {**own, **self.overrides, **(overrides or {})})
+
+
+def is_ablation(record: Record) -> bool:
+    """Whether a record is of a fine-tuned network of an :class:`Ablation`, and so of none that the profile compares."""
+    return record.data["notebook"] == TRAINING and bool(re.search(r"-seed\d+-", record.data["variant"]))
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook of a paper.
+
+    Attributes:
+        cls: Its parameter class, whose ``notebook`` is its name.
+        study: ``core`` is the main study, which ``drstudy reproduce`` runs; ``further`` notebooks run with ``--study all``.
+        whole_machine: Whether it uses all cores by itself, so that no other stage should run beside it.
+        trains: For a stage of it, a text that says whether running it trains a network, and why: ``trains``, ``does not train, because
+            ...``. Empty, or None, where it has nothing to say.
+    """
+
+    cls: type[params.Parameters]
+    study: Literal["core", "further"] = "further"
+    whole_machine: bool = False
+    trains: Callable[[Stage], str] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.cls.notebook
+
+
+@dataclass(frozen=True)
+class Section:
+    """A notebook's part of the report: which of its tables and figures are shown, in which order.
+
+    Attributes:
+        notebook: Name of the notebook.
+        title, intro: Heading, and a sentence or two below it.
+        show: (``table`` or ``figure``, name, caption); what a run did not make is left out.
+        across: (table, caption, query): the rows of that table that fit the query, of all runs side by side, where there are several.
+        order: Sections stand in rising order, and in the order of the registry where it is equal.
+    """
+
+    notebook: str
+    title: str
+    intro: str
+    show: tuple[tuple[Literal["table", "figure"], str, str], ...]
+    across: tuple[tuple[str, str, str], ...] = ()
+    order: int = 50
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A file of a result that ``drstudy figures`` copies for the README.
+
+    Attributes:
+        name: File under ``figures/``. A ``.csv`` file also fills the README's block of the same name.
+        notebook, variant: The result.
+        file: File of that result, such as ``tables/scores.csv``.
+        rows: In the README's block only rows whose first cell starts with one of these; empty is all.
+    """
+
+    name: str
+    notebook: str
+    file: str
+    variant: str = ""
+    rows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """The data set on which a paper's own numbers were found, as this study would read it.
+
+    Attributes:
+        source: ``SOURCE`` of the data audit.
+        images: Number of photographs.
+    """
+
+    source: str
+    images: int
+
+
+Interval = tuple[float, float, float]
+"""A number and the limits of its interval; without an interval these are NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """A paper, or a question of this study, with all that the shared parts need to know of it.
+
+    Attributes:
+        id: Name of its folder below ``drstudy/papers``.
+        citation: Authors and year, or what stands in their place.
+        question: What is asked, in one sentence.
+        notebooks: Its notebooks.
+        stages: For a profile, the stages of its notebooks; those whose notebook is not to run are dropped afterwards.
+        needs: Names of what the photographs must come with; see :attr:`Profile.data`.
+        own_data: The data set of its printed numbers; None if this study cannot have it.
+        sections: Its parts of the report.
+        figures: What the README shows.
+        claims: Its part of the claims ledger, a YAML file; None if it has none.
+        measures: Gives numbers that its claims look up beside tables: name to a function of a record.
+        checklists: Reporting checklists about it, YAML files, in the order in which the report links them.
+        facts: Gives the facts that checklists may name: name to a function of a profile's name and its finished records.
+    """
+
+    id: str
+    citation: str
+    question: str
+    notebooks: tuple[Notebook, ...]
+    stages: Callable[[Profile], list[Stage]]
+    needs: tuple[str, ...] = ()
+    own_data: OwnData | None = None
+    sections: tuple[Section, ...] = ()
+    figures: tuple[Shown, ...] = ()
+    claims: Path | None = None
+    measures: Callable[[], Mapping[str, Callable[[Record], Interval]]] = dict
+    checklists: tuple[Path, ...] = ()
+    facts: Callable[[], Mapping[str, Callable[[str, Sequence[Record]], Any]]] = dict

@@ -1,0 +1,87 @@
+"""Lesion types as labels of whole photographs: Jiang et al. 2020 (notebook 12)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drstudy.papers.base import Notebook, Paper, Profile, Section, Shown, Stage
+from drstudy.papers.lesions import params
+
+NAME = params.Lesions.notebook
+
+
+def stages(profile: Profile) -> list[Stage]:
+    """One stage, which trains its networks, or takes those of the profile ``models_from``."""
+    taken = f"results/{profile.models_from}/{NAME}" if profile.models_from else ""
+    own = {"AUDIT": profile.audit, "MODEL": profile.network, "TRAINED": taken}
+    needs = tuple(filter(None, (profile.audit, profile.network, taken)))
+    return [Stage(params.Lesions, profile.name, overrides=own, needs=needs)]
+
+
+SECTIONS = (
+    Section(
+        params.Lesions.notebook,
+        "Lesions as labels",
+        "A network that learns which lesions a photograph has, and a map for each (Jiang et al. 2020, of which only the abstract is public: "
+        "labels, loss, thresholds and the rule from lesions to a diagnosis are choices of this study).",
+        (
+            (
+                "table",
+                "label_scores_display",
+                "Thresholds were fitted on validation photographs of the data set that the networks learnt on. AUC within: among eyes of grade 2 or more, where severity gives less away.",
+            ),
+            (
+                "figure",
+                "label_scores",
+                "AUC and average precision by label, with 95 % intervals; ticks are chance.",
+            ),
+            (
+                "figure",
+                "co_occurrence",
+                "Of the eyes with the row's lesion, how many also have the column's.",
+            ),
+            (
+                "table",
+                "decisions_display",
+                "Any DR from all lesions, referable DR from those beyond microaneurysms; thresholds for a wanted specificity on validation. The "
+                "paper prints 93.9 % and 94.4 % for a decision that it does not name.",
+            ),
+            ("figure", "decisions", "The same, beside what the paper prints (hollow)."),
+            (
+                "figure",
+                "beyond_chance",
+                "What the map of each lesion scores on its own masks beyond four maps that know nothing.",
+            ),
+            (
+                "table",
+                "minus_grades_display",
+                "The map of each lesion less that of a network of five grades, the same eyes; percentage points with 95 % intervals.",
+            ),
+            (
+                "figure",
+                "attention",
+                "Whose mask does the map of a lesion lie on? Rows are maps, columns masks.",
+            ),
+            ("table", "outlined", "Outlines by cut: how many lesions have one, false alarms, Dice."),
+            ("figure", "outlines", "Outlined eyes, right and wrong, chosen by a rule."),
+        ),
+    ),
+)
+
+PAPER = Paper(
+    id="lesions",
+    citation="Jiang et al. 2020",
+    question="Do labels of lesion types, without any outline, teach a network to find each lesion in a photograph?",
+    notebooks=(Notebook(params.Lesions),),
+    stages=stages,
+    needs=("lesion_labels",),
+    sections=SECTIONS,
+    figures=(
+        Shown("lesion_scores.csv", NAME, "tables/label_scores_display.csv"),
+        Shown("lesion_decisions.csv", NAME, "tables/decisions_display.csv"),
+        Shown("lesion_maps.csv", NAME, "tables/minus_grades_display.csv"),
+        Shown("lesion_attention.png", NAME, "figures/attention.png"),
+        Shown("lesion_outlines.jpg", NAME, "figures/outlines.png"),
+    ),
+    claims=Path(__file__).with_name("claims.yaml"),
+)

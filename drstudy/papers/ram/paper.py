@@ -1,0 +1,87 @@
+"""Regression activation maps: Wang & Yang 2017 (notebook 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drstudy.papers.base import Interval, Notebook, OwnData, Paper, Profile, Section, Shown, Stage
+from drstudy.papers.ram import params
+
+if TYPE_CHECKING:
+    from drstudy.core.records import Record
+
+NAME = params.Ram.notebook
+
+
+def stages(profile: Profile) -> list[Stage]:
+    """One stage: all networks of the paper, beside one fine-tuned network of the main study."""
+    own = {"AUDIT": profile.audit, "MODEL": profile.network}
+    return [Stage(params.Ram, profile.name, overrides=own, needs=(profile.audit, profile.network))]
+
+
+def measures() -> Mapping[str, Callable[[Record], Interval]]:
+    """Numbers of the side-by-side timing that claims look up."""
+    from drstudy.papers.ram.measures import MEASURES
+
+    return MEASURES
+
+
+SECTIONS = (
+    Section(
+        params.Ram.notebook,
+        "RAM",
+        "A network that regresses the grade, and the map whose mean is its score (Wang & Yang 2017). Networks of that paper start from random "
+        "weights; the pretrained backbone shows what regression and its maps can do.",
+        (
+            (
+                "table",
+                "parameters",
+                "Parameters of RAM and of its baseline with a dense head, built and counted at 512 px, beside print.",
+            ),
+            ("figure", "score_by_grade", "Scores of test eyes by their grade; dotted: where rounding cuts."),
+            (
+                "table",
+                "agreement_display",
+                "Agreement on test by size of the photograph, single eyes; cuts fitted on validation.",
+            ),
+            ("figure", "agreement_by_size", "The same, drawn."),
+            (
+                "table",
+                "both_eyes",
+                "Kappa of the single eye, which the map explains, and of a blend of both eyes, which it does not.",
+            ),
+            (
+                "table",
+                "map_and_score",
+                "The map accounts for the score: largest gap between the score and the mean of the map plus the bias, in grades.",
+            ),
+            ("figure", "maps_ram_net5", "Signed maps of RAM net-5, and their fusion as the paper prints it."),
+            ("figure", "maps_efficientnet_lite0", "The same of the pretrained backbone."),
+            ("figure", "localisation", "Heat on lesions and the pointing game, against chance."),
+            (
+                "table",
+                "lesion_differences",
+                "Paired differences on lesions: fused against single sizes, and against Grad-CAM of a classification network.",
+            ),
+        ),
+    ),
+)
+
+PAPER = Paper(
+    id="ram",
+    citation="Wang & Yang 2017",
+    question="Does a network that regresses the grade through a regression activation map grade as well with fewer "
+    "parameters, and does its map show lesions?",
+    notebooks=(Notebook(params.Ram, whole_machine=True),),
+    stages=stages,
+    own_data=OwnData("eyepacs", 35126),
+    sections=SECTIONS,
+    figures=(
+        Shown("ram_agreement.csv", NAME, "tables/agreement_display.csv"),
+        Shown("ram_lesions.csv", NAME, "tables/lesion_differences.csv"),
+    ),
+    claims=Path(__file__).with_name("claims.yaml"),
+    measures=measures,
+)

@@ -1,0 +1,160 @@
+"""All unfinished stages of a profile, run under Snakemake, which orders them and keeps the cores busy.
+
+:mod:`drstudy.study.reasons` says which stages have to run; Snakemake is told so (``--forcerun``), and adds what comes after them. Of its own
+triggers only the dates of the records are left on, which :func:`_settle` keeps in the order of the stages. Called by hand
+(``snakemake --config profile=demo``), Snakemake goes by all of its triggers, among them the same parameters and digests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import psutil
+
+from drstudy.core import paths
+from drstudy.papers.base import Stage
+from drstudy.study import plan, reasons
+from drstudy.study.run import StageError
+
+REPORT = "report"
+"""Name of the report among the stages that have to run."""
+
+
+def pending(profile: str, until: str = "", study: str = "core") -> dict[str, str]:
+    """What :func:`execute` would run: names of stages, and :data:`REPORT`, each with a line that says why.
+
+    Args:
+        profile: Of :func:`drstudy.study.plan.profiles`.
+        until: Only this notebook, by number or name, and what it needs; empty is all, with the report.
+        study: Of :data:`drstudy.study.plan.STUDIES`.
+
+    Raises:
+        KeyError: If there is no such profile, study or notebook.
+    """
+    chosen = _chosen(profile, until, study)
+    found = {folder: why for folder, why in reasons.find(chosen).items() if why}
+    stages = {folder: plan.stage_of(folder) for folder in found}
+    lines = {
+        reasons.label(stage, profile): reasons.line(stage, profile, found[folder])
+        for folder, stage in stages.items()
+    }
+    if not until:
+        first = [stage.name for stage in chosen if stage.folder in found]
+        why = [f"{reasons.some(first)} will run"] if first else reasons.of_report(profile, chosen)
+        lines |= {REPORT: f"{REPORT}: {'; '.join(why)}"} if why else {}
+    return lines
+
+
+def _chosen(profile: str, until: str, study: str) -> list[Stage]:
+    chosen = [s for s in plan.plan(profile, study) if s.notebook.startswith(until)]
+    if not chosen:
+        further = any(s.notebook.startswith(until) for s in plan.plan(profile, "all"))
+        hint = " in the study core; use --study all" if further else ""
+        raise KeyError(f"The profile {profile!r} has no notebook {until!r}{hint}.")
+    return chosen
+
+
+def command(profile: str, study: str, until: str, cores: int, *options: str) -> list[str]:
+    """The command line of Snakemake for a profile, with the stages that have to run.
+
+    Raises:
+        KeyError: As :func:`pending`.
+    """
+    chosen = _chosen(profile, until, study)
+    found = reasons.find(chosen)
+    forced = [str(plan.stage_of(folder).record) for folder, why in found.items() if why]
+    report = paths.results() / profile / "report" / "index.html"
+    if not until and reasons.of_report(profile, chosen):
+        forced.append(str(report))
+    return [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")),
+        *("--directory", str(paths.results() / profile), "--nolock"),
+        *("--quiet", "rules", "progress", "host"),
+        *("--rerun-triggers", "mtime"),
+        *("--config", f"profile={profile}", f"study={study}", "--cores", str(cores)),
+        *(["--forcerun", *forced] if forced else []),
+        *options,
+        *(["--", *(str(s.record) for s in chosen)] if until else []),
+    ]
+
+
+def _settle(found: dict[str, list[str]]) -> None:
+    """Give each finished record that is older than one that it was made from the present date, as copying results may leave them so."""
+    for folder, why in found.items():
+        stage = plan.stage_of(folder)
+        needed = [paths.resolve(need) / "run.json" for need in stage.needs]
+        if not why and any(file.stat().st_mtime > stage.record.stat().st_mtime for file in needed):
+            os.utime(stage.record)
+
+
+def execute(
+    profile: str, cores: int, until: str = "", lock: int | None = None, study: str = "core"
+) -> dict[str, str]:
+    """Run a profile's unfinished stages and its report under Snakemake, which goes on with what does not need a failed stage.
+
+    Args:
+        profile: Of :func:`drstudy.study.plan.profiles`.
+        cores: Stages that may run side by side.
+        until: Only this notebook, by number or name, and what it needs; empty is all.
+        lock: Descriptor that Snakemake inherits, so that the lock lasts as long as it works.
+        study: Of :data:`drstudy.study.plan.STUDIES`.
+
+    Returns:
+        Name and reason of each stage that failed.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C or a termination signal, when all stages have stopped.
+        StageError: If Snakemake itself failed, with what it says.
+    """
+    began = time.time()
+    _settle(reasons.find(_chosen(profile, until, study)))
+    with tempfile.TemporaryFile("w+") as chatter:
+        process = subprocess.Popen(
+            command(profile, study, until, cores, "--rerun-incomplete", "--keep-going"),
+            stderr=chatter,
+            pass_fds=() if lock is None else (lock,),
+        )
+        status = _wait(process)
+        failed = {s.name: _failure(s) for s in plan.plan(profile, study) if _failure(s, began)}
+        if status and not failed:
+            chatter.seek(0)
+            raise StageError(f"Snakemake failed on {profile}:\n{chatter.read().strip()}")
+    return failed
+
+
+def _wait(process: subprocess.Popen) -> int:
+    """Wait for Snakemake; on Ctrl-C or a termination signal stop its stages, wait until they have stopped, and raise."""
+
+    def stop(number: int, frame: Any) -> None:
+        if number == signal.SIGTERM:  # Ctrl-C reaches the stages by itself
+            for child in psutil.Process().children(recursive=True):
+                child.send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    interrupted = False
+    try:
+        while True:
+            try:
+                status = process.wait()
+                break
+            except KeyboardInterrupt:
+                interrupted = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if interrupted:
+        raise KeyboardInterrupt
+    return status
+
+
+def _failure(stage: Stage, since: float = 0) -> str:
+    """The reason in a stage's ``failure.json``, if that was written since then; else empty."""
+    file = stage.record.with_name("failure.json")
+    return json.loads(file.read_text())["reason"] if file.is_file() and file.stat().st_mtime >= since else ""

@@ -1,0 +1,139 @@
+"""The stages of a profile: which notebook runs with which parameters, after which other stages.
+
+The papers of the registry say what their stages are; ``Snakefile`` runs them, and :mod:`drstudy.study.reasons` says which of them have to
+run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from drstudy.core import params, paths, records
+from drstudy.papers import registry
+from drstudy.papers.base import Profile, Stage
+
+STUDIES = {
+    "core": tuple(name for name, notebook in registry.NOTEBOOKS.items() if notebook.study == "core"),
+    "all": tuple(registry.NOTEBOOKS),
+}
+"""Which notebooks ``drstudy reproduce`` runs: those of the main study, or all."""
+
+
+def profiles() -> list[str]:
+    """Names of all profiles."""
+    return sorted(path.parent.name for path in (paths.root() / "params").glob("*/profile.yaml"))
+
+
+def profile_file(name: str) -> Path:
+    """The file of a profile, whether it exists or not."""
+    return paths.root() / "params" / name / "profile.yaml"
+
+
+def profile(name: str) -> Profile:
+    """Read a profile.
+
+    Raises:
+        KeyError: If there is none of that name, with those that exist.
+        drstudy.core.params.ParameterError: If its file is not valid.
+    """
+    file = profile_file(name)
+    if not file.is_file():
+        raise KeyError(
+            f"There is no profile {name!r}; there are {', '.join(profiles())}. A profile is a folder params/<name> with a profile.yaml."
+        )
+    try:
+        return Profile(name=name, **(yaml.safe_load(file.read_text()) or {}))
+    except (ValidationError, TypeError) as error:
+        raise params.ParameterError(f"{paths.show(file)} is not a valid profile: {error}") from error
+
+
+def plan(name: str, study: str = "core") -> list[Stage]:
+    """All stages of a profile, in an order in which they can run.
+
+    A paper is left out if it needs what the profile's photographs do not come with.
+
+    Args:
+        name: Of :func:`profiles`.
+        study: Of :data:`STUDIES`.
+
+    Raises:
+        KeyError: If there is no such profile or study.
+        ValueError: If stages need each other in a circle.
+    """
+    if study not in STUDIES:
+        raise KeyError(f"There is no study {study!r}; there are {', '.join(STUDIES)}.")
+    chosen = profile(name)
+    wanted = [notebook for notebook in chosen.notebooks or STUDIES[study]]
+    found = [
+        stage
+        for paper in registry.PAPERS
+        if set(paper.needs) <= set(chosen.data)
+        for stage in paper.stages(chosen)
+        if stage.notebook in wanted
+    ]
+    return in_order(found)
+
+
+def in_order(stages: list[Stage]) -> list[Stage]:
+    """The same stages, each after those among them that it needs, otherwise in the given order.
+
+    Raises:
+        ValueError: If some need each other in a circle.
+    """
+    rest, ordered = list(stages), []
+    while rest:
+        waiting = {stage.folder for stage in rest}
+        first = next((stage for stage in rest if not waiting & set(stage.needs)), None)
+        if first is None:
+            raise ValueError(f"Stages need each other in a circle: {', '.join(s.name for s in rest)}.")
+        rest.remove(first)
+        ordered.append(first)
+    return ordered
+
+
+def result_names(name: str, study: str) -> list[str]:
+    """Names of the records (``<notebook>[/<variant>]``) of a profile's stages, in the order of :func:`plan`."""
+    return [stage.result for stage in plan(name, study)]
+
+
+def stage(notebook: str, profile_name: str, variant: str = "") -> Stage:
+    """One stage of a profile, of any study; the notebook may be given by its number.
+
+    Raises:
+        KeyError: If the profile has no such stage, with those that it has.
+    """
+    stages = plan(profile_name, "all")
+    fits = [s for s in stages if s.notebook.startswith(notebook) and (not variant or s.variant == variant)]
+    if len(fits) != 1:
+        which = "no stage" if not fits else f"{len(fits)} stages"
+        known = "\n".join(
+            f"  {s.notebook} {'--variant ' + s.variant if s.variant else ''}".rstrip() for s in stages
+        )
+        raise KeyError(
+            f"The profile {profile_name!r} has {which} {' '.join((notebook, variant)).strip()!r}. It has:\n{known}"
+        )
+    return fits[0]
+
+
+def stage_of(folder: str) -> Stage:
+    """The stage that makes a result folder, written as parameters write it: ``results/<profile>/<notebook>[/<variant>]``.
+
+    Raises:
+        KeyError: As :func:`stage`.
+    """
+    _, profile_name, notebook, *variant = folder.split("/")
+    return stage(notebook, profile_name, *variant)
+
+
+def waiting(profile_name: str) -> list[Stage]:
+    """Stages of a profile's core study that have no finished record yet."""
+    unfinished = []
+    for one in plan(profile_name):
+        try:
+            records.load(one.folder)
+        except records.RecordError:
+            unfinished.append(one)
+    return unfinished

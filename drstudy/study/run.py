@@ -1,0 +1,203 @@
+"""One stage, run truthfully: its notebook through papermill, believed only if it leaves a finished record of this very run."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import re
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from drstudy.core import params, paths, records
+from drstudy.papers.base import Stage
+from drstudy.study import digests
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours in a kernel's traceback
+
+
+class StageError(RuntimeError):
+    """A notebook failed, or ended without a finished record."""
+
+
+def say(line: str) -> None:
+    """Print a line in one write, so that lines of stages that run side by side do not run into each other."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class Lines(io.TextIOBase):
+    """Writes whole lines with the stage's name in front, so that parallel stages stay readable in a terminal and a log."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix, self.rest = prefix, ""
+
+    def write(self, text: str) -> int:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            if line.strip():
+                say(f"[{self.prefix}]   {line.rstrip()}")
+        return len(text)
+
+
+def _heading(nb: Any, index: int) -> str:
+    """The nearest heading above a cell."""
+    for cell in reversed(nb.cells[: index + 1]):
+        if cell.cell_type == "markdown":
+            for line in cell.source.splitlines():
+                if line.startswith("#"):
+                    return line.lstrip("# ").strip()
+    return ""
+
+
+def _engine(name: str) -> str:
+    """Register papermill's engine with a progress line a heading; returns the engine's name."""
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+            start, began, told = nb_man.cell_start, time.monotonic(), [""]
+            total = len(nb_man.nb.cells)
+
+            def cell_start(cell, cell_index=None, **more):
+                heading = _heading(nb_man.nb, cell_index)
+                if cell.cell_type == "code" and heading != told[0]:
+                    told[0] = heading
+                    say(
+                        f"[{name}] cell {cell_index + 1}/{total}, {time.monotonic() - began:.0f} s: {heading}"
+                    )
+                return start(cell, cell_index, **more)
+
+            nb_man.cell_start = cell_start
+            kwargs["extra_arguments"] = [
+                "--IPKernelApp.log_level=50"
+            ]  # its start-up and shutdown chatter is not about the study
+            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+    papermill_engines.register("drstudy", Engine)
+    return "drstudy"
+
+
+def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record:
+    """Run one stage: check its parameters, execute its notebook, and believe only its record.
+
+    Args:
+        stage: Of :func:`drstudy.study.plan.plan`.
+        overrides: Further UPPER_CASE parameters, over all others.
+
+    Returns:
+        The finished record.
+
+    Raises:
+        params.ParameterError: Before a kernel starts.
+        StageError: If a cell failed, the kernel died, or no finished record of this very run was left; ``failure.json`` then
+            holds the parameters and the traceback.
+    """
+    checked = stage.parameters(overrides)
+    began = time.monotonic()
+    with alone(checked.folder, stage.name):
+        for stale in ("run.json", "failure.json"):
+            (checked.folder / stale).unlink(missing_ok=True)
+        say(f"[{stage.name}] starts: {paths.show(checked.folder)}")
+        try:
+            record = _execute(stage, checked)
+        except BaseException as error:
+            (checked.folder / "run.json").unlink(missing_ok=True)  # written, perhaps, before papermill failed
+            reason = _write_failure(stage, checked, error)
+            if not isinstance(error, Exception):
+                raise
+            raise StageError(reason) from error
+    seconds, memory = time.monotonic() - began, record.data["peak_rss_mb"]
+    say(f"[{stage.name}] finished in {seconds:.0f} s, peak memory {memory:.0f} MiB")
+    return record
+
+
+def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
+    """Run the notebook in a kernel, and read the record that it left."""
+    import papermill
+
+    run_id = uuid.uuid4().hex
+    told = {records.RUN_ID: run_id, records.MADE_BY: json.dumps(digests.made_by(stage))}
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("PYTHONHASHSEED", "0")
+    if getattr(checked, "threads", 0):
+        os.environ["OMP_NUM_THREADS"] = str(checked.threads)
+    os.environ.update(told)
+    try:
+        papermill.execute_notebook(
+            paths.root() / "notebooks" / f"{stage.notebook}.ipynb",
+            checked.folder / "executed.ipynb",
+            parameters=checked.upper(),
+            engine_name=_engine(stage.name),
+            kernel_name="python3",
+            cwd=paths.root() / "notebooks",
+            progress_bar=False,
+            stdout_file=Lines(stage.name),
+        )
+    finally:
+        for name in told:  # they are about this run only
+            os.environ.pop(name, None)
+    try:
+        record = records.load(checked.folder)
+    except records.RecordError as error:
+        raise StageError(
+            "it ended without a finished record: a cell left early, or run.finish() was not reached"
+        ) from error
+    if record.data["run_id"] != run_id:
+        raise StageError("its record is of another run")
+    return record
+
+
+def _write_failure(stage: Stage, checked: params.Parameters, error: BaseException) -> str:
+    """Write ``failure.json``; returns what to tell the user."""
+    folder = checked.folder
+    executed = folder / "executed.ipynb"
+    name = getattr(error, "ename", type(error).__name__)
+    if name == "KeyboardInterrupt":
+        reason = "it was interrupted"
+    elif isinstance(error, StageError):
+        reason = str(error)
+    else:
+        reason = f"{name}: {getattr(error, 'evalue', error)}".rstrip(": ")
+    content = {
+        "notebook": stage.notebook,
+        "params": checked.upper(),
+        "reason": reason,
+        "traceback": _ANSI.sub("", traceback.format_exc()).splitlines(),
+        "executed": paths.show(executed) if executed.exists() else None,
+        "peak_rss_mb": records.peak_rss_mb(),
+    }
+    records.write_json(content, folder / "failure.json")
+    return (
+        f"{stage.name} failed. {reason}\n"
+        f"The notebook up to the failure: {paths.show(executed)}; parameters and traceback: {paths.show(folder / 'failure.json')}.\n"
+        f"Run it again with `drstudy run {stage.arguments}`, or open the executed notebook in JupyterLab with `make lab`."
+    )
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[int]:
+    """Keep two processes from working in one folder; yields the lock's descriptor.
+
+    The lock dies with the process (and those that inherit the descriptor), so nothing needs unlocking after a kill.
+
+    Raises:
+        StageError: If another process has the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StageError(
+                f"Another process is running {what} in {paths.show(folder)}. Wait for it or stop it."
+            ) from None
+        yield lock.fileno()

@@ -1,0 +1,194 @@
+"""Stages of a profile: their parameters, their order, and what a profile may say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from drstudy.core import paths
+from drstudy.core.params import ParameterError
+from drstudy.papers import registry
+from drstudy.papers.base import ABLATION_BASE, TRAINING, Ablation, Stage
+from drstudy.papers.transfer import params
+from drstudy.study import plan
+
+COMPARISON, OVERSAMPLING = params.BackboneComparison.notebook, params.Oversampling.notebook
+HEATMAPS = params.HeatmapAnalysis.notebook
+LESIONS = "12_lesions"
+
+
+@pytest.fixture
+def root(own_folders, monkeypatch):
+    """A root of its own, with profiles of its own."""
+    (own_folders / "notebooks").mkdir()
+    monkeypatch.setattr(paths, "root", lambda: own_folders)
+    return own_folders
+
+
+@pytest.mark.parametrize("name", plan.profiles())
+def test_all_parameters_of_a_profile_are_valid(name):
+    for stage in plan.plan(name, "all"):
+        checked = stage.parameters()
+        assert (checked.profile, checked.variant) == (name, stage.variant)
+        assert paths.show(checked.folder) == stage.folder
+
+
+@pytest.mark.parametrize("name", plan.profiles())
+def test_stages_come_after_what_they_need(name):
+    done = set()
+    for stage in plan.plan(name, "all"):
+        own = {need for need in stage.needs if need.startswith(f"results/{name}/")}
+        assert own <= done, stage.name
+        done.add(stage.folder)
+
+
+@pytest.mark.parametrize("name", plan.profiles())
+def test_parameters_that_name_results_are_waited_for(name):
+    """A result folder that a notebook reads is among the needs of its stage, or Snakemake could start it too early."""
+    for stage in plan.plan(name, "all"):
+        values = stage.parameters().upper().values()
+        named = {
+            v
+            for value in values
+            for v in (value if isinstance(value, list) else [value])
+            if str(v).startswith("results/")
+        }
+        assert named == set(stage.needs), stage.name
+
+
+def test_smoke_is_the_notebooks_own_defaults():
+    """What readers see committed is what the smoke profile runs: only names of networks and their weights are set."""
+    for stage in plan.plan("smoke", "all"):
+        default = registry.parameters(stage.notebook)().upper()
+        changed = {name for name, value in stage.parameters().upper().items() if value != default[name]}
+        assert changed <= {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL"}, stage.name
+        assert not stage.files
+
+
+def test_further_notebooks_run_only_when_all_are_asked_for():
+    """The study of the main paper is what `make reproduce` promises in its time; a profile that names its notebooks has those."""
+    for name in ("smoke", "demo", "eyepacs_mini", "paper"):
+        core, everything = ({s.notebook for s in plan.plan(name, study)} for study in ("core", "all"))
+        without = set() if "lesion_labels" in plan.profile(name).data else {LESIONS}
+        assert (
+            everything - core
+            == {n for n, one in registry.NOTEBOOKS.items() if one.study == "further"} - without
+        )
+        assert everything == set(registry.NOTEBOOKS) - without
+    assert {name for name in plan.profiles() if "lesion_labels" not in plan.profile(name).data} == {
+        "eyepacs_mini",
+        "paper",
+    }
+    assert plan.plan("idrid_mini", "all") == plan.plan("idrid_mini")
+    assert plan.stage("11", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
+    assert plan.stage("11", "paper").overrides["MODEL"].endswith("densenet121-seed0")
+    assert plan.stage("12", "demo").overrides["TRAINED"] == ""
+    assert plan.stage("12", "idrid_mini_phantom").overrides["TRAINED"] == "results/demo/12_lesions"
+
+
+def test_ablation_changes_the_papers_recipe_one_setting_at_a_time():
+    """Each run of it: the paper's values, but for what the profile cannot afford, and one named change."""
+    chosen = plan.profile("demo").ablation
+    stages = {s.variant.split("-")[2]: s for s in plan.plan("demo") if s.variant.count("-") == 2}
+    assert list(stages) == [ABLATION_BASE, *chosen.changes]
+    base = stages[ABLATION_BASE].parameters()
+    afforded = {name.lower() for name in chosen.recipe}
+    assert set(params.deviations(base)) <= afforded
+    assert (base.head, base.frozen_bn, base.sampler, base.betas) == ("paper", "track", "paper", (0.0, 0.99))
+    for name, changes in chosen.changes.items():
+        other = stages[name].parameters()
+        differing = {k for k, v in other.model_dump().items() if v != getattr(base, k)} - {
+            "variant",
+            "feature_store",
+        }
+        assert len(differing) == 1, name
+        assert differing <= {key.lower() for key in changes}
+    comparison = plan.stage(COMPARISON, "demo").parameters()
+    assert comparison.ablations == tuple(s.folder for s in stages.values())
+    assert not set(comparison.ablations) & set(comparison.runs)
+    assert comparison.leaks == f"results/demo/{OVERSAMPLING}"
+
+
+def test_ablation_cannot_name_a_change_as_its_base():
+    with pytest.raises(ValueError, match="'paper' names the recipe that is changed"):
+        Ablation(backbone="densenet121", changes={"paper": {"HEAD": "single"}})
+
+
+def test_snakemake_finds_every_variant():
+    """The wildcard of the Snakefile takes every variant of every profile, and nothing with a path in it."""
+    text = (paths.root() / "Snakefile").read_text()
+    pattern = re.search(r'variant="(.+)",', text)[1]
+    variants = {stage.variant for name in plan.profiles() for stage in plan.plan(name) if stage.variant}
+    assert all(re.fullmatch(pattern, variant) for variant in variants)
+    assert not re.fullmatch(pattern, "densenet121-seed0/run")
+
+
+def test_unknown_names_say_what_there_is():
+    with pytest.raises(KeyError, match="There is no study 'whole'; there are core, all"):
+        plan.plan("smoke", "whole")
+    with pytest.raises(KeyError, match="There is no profile 'dmeo'; there are demo"):
+        plan.profile("dmeo")
+    with pytest.raises(KeyError, match=r"2 stages '03'(.|\n)*--variant densenet121-seed0"):
+        plan.stage("03", "smoke")
+    with pytest.raises(KeyError, match="no stage '03 vgg16-seed0'"):
+        plan.stage("03", "smoke", "vgg16-seed0")
+    assert plan.stage("03", "smoke", "densenet121-seed0").name == "03 densenet121-seed0"
+
+
+def test_bad_profile_file_is_named(root):
+    folder = root / "params" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "profile.yaml").write_text("description: x\nbackbones: [densenet121]\nsedes: [1]\n")
+    with pytest.raises(ParameterError, match=r"(?s)params/mine/profile.yaml is not a valid profile.*sedes"):
+        plan.plan("mine")
+
+
+def test_overrides_are_of_one_backbone_and_only_those_named_are_explained(root):
+    folder = root / "params" / "mine"
+    folder.mkdir(parents=True)
+    lines = ["description: x", "backbones: [densenet121, vgg16]", "overrides: {vgg16: {EPOCHS: 7}}"]
+    (folder / "profile.yaml").write_text("\n".join(lines))
+
+    def variants(notebook):
+        return {s.variant: s.parameters() for s in plan.plan("mine") if s.notebook == notebook}
+
+    epochs = {name: p.epochs for name, p in variants(TRAINING).items()}
+    assert epochs == {"densenet121-seed0": 3, "vgg16-seed0": 7}
+    assert list(variants(HEATMAPS)) == ["densenet121-seed0", "vgg16-seed0"]
+    (folder / "profile.yaml").write_text("\n".join([*lines, "explained: [vgg16]"]))
+    assert list(variants(HEATMAPS)) == ["vgg16-seed0"]
+    assert len(variants(TRAINING)) == 2
+    (folder / "profile.yaml").write_text("\n".join([*lines, "explained: [vgg19]"]))
+    with pytest.raises(ParameterError, match="explained names vgg19, not among the backbones"):
+        plan.plan("mine")
+
+
+def test_heatmaps_wait_for_the_other_seeds_of_their_backbone():
+    stage = plan.stage("05", "paper", "vgg16-seed1")
+    others = [f"results/paper/03_fine_tuning/vgg16-seed{seed}" for seed in (0, 2)]
+    assert stage.overrides["OTHERS"] == others
+    assert set(others) < set(stage.needs)
+    assert plan.stage("05", "demo", "densenet121-seed0").overrides["OTHERS"] == []
+
+
+def stand_in(name: str, *needs: str) -> Stage:
+    return Stage(
+        params.PaperAudit, "smoke", name, needs=tuple(f"results/smoke/00_paper_audit/{n}" for n in needs)
+    )
+
+
+def test_needs_come_first_whatever_the_order_of_papers():
+    """A paper of which the results are read by one that stands before it in the registry."""
+    given = [stand_in("a", "c"), stand_in("b"), stand_in("c", "elsewhere"), stand_in("d", "a")]
+    assert [s.variant for s in plan.in_order(given)] == ["b", "c", "a", "d"]
+    with pytest.raises(ValueError, match="in a circle: 00 a, 00 b"):
+        plan.in_order([stand_in("a", "b"), stand_in("b", "a"), stand_in("c")])
+
+
+def test_a_paper_without_its_data_is_left_out(root):
+    folder = root / "params" / "mine"
+    folder.mkdir(parents=True)
+    for data, there in (("", True), ("data: []", False), ("data: [lesion_labels, amd_labels]", True)):
+        (folder / "profile.yaml").write_text(f"description: x\nbackbones: [densenet121]\n{data}\n")
+        assert (LESIONS in {s.notebook for s in plan.plan("mine", "all")}) == there

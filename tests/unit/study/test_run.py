@@ -1,0 +1,142 @@
+"""One stage and what counts as its success: only a finished record of the very run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from drstudy.core import paths, records
+from drstudy.core.params import ParameterError
+from drstudy.papers.base import AUDIT, Stage
+from drstudy.papers.transfer import params
+from drstudy.study import digests, plan, run
+
+FINISH = """
+from drstudy.core import records
+from drstudy.papers.transfer import params
+run = records.start(params.DataAudit.check(globals()))
+"""
+
+
+def test_lines_are_whole_and_prefixed(capsys):
+    lines = run.Lines("03 x")
+    lines.write("half")
+    assert capsys.readouterr().out == ""
+    lines.write(" a line\n\nnext\n")
+    assert capsys.readouterr().out == "[03 x]   half a line\n[03 x]   next\n"
+
+
+def test_two_processes_cannot_work_in_one_folder(tmp_path):
+    code = "import sys, pathlib; from drstudy.study import run\nwith run.alone(pathlib.Path(sys.argv[1]), 'it'): print('in')"
+
+    def other():
+        return subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+
+    with run.alone(tmp_path, "it"):
+        refused = other()
+    assert refused.returncode == 1
+    assert "Another process is running it" in refused.stderr
+    assert other().stdout == "in\n"
+
+
+def test_unknown_parameter_is_refused_before_a_kernel_starts(own_folders, monkeypatch):
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+    stage = plan.stage("03", "smoke", "densenet121-seed0")
+    with pytest.raises(
+        ParameterError, match=r"EPOHCS is not a parameter of this notebook; did you mean EPOCHS\?"
+    ):
+        run.run(stage, {"EPOHCS": 3})
+    with pytest.raises(ParameterError, match="EPOCHS = 0"):
+        run.run(stage, {"EPOCHS": 0})
+    with pytest.raises(ParameterError, match=r"WITHOUT_PRETRAINING: EPOHCS .* did you mean EPOCHS\?"):
+        run.run(stage, {"WITHOUT_PRETRAINING": {"EPOHCS": 3}})
+    assert not stage.record.parent.exists()
+
+
+@pytest.fixture
+def root(own_folders, monkeypatch):
+    """A root of its own, for stand-ins of notebook 01."""
+    (own_folders / "notebooks").mkdir()
+    monkeypatch.setattr(paths, "root", lambda: own_folders)
+    return own_folders
+
+
+def write_notebook(root, code: str) -> None:
+    cells = [
+        nbformat.v4.new_markdown_cell("# A stand-in"),
+        nbformat.v4.new_code_cell("SEED: int = 0", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, root / "notebooks" / f"{AUDIT}.ipynb")
+
+
+STAGE = Stage(params.DataAudit, "smoke")
+
+
+def attempt(root, code: str) -> dict:
+    """Run a stand-in that must fail; returns its ``failure.json``."""
+    write_notebook(root, code)
+    with pytest.raises(run.StageError, match=r"failure\.json") as caught:
+        run.run(STAGE, {"SEED": 5})
+    failure = json.loads(STAGE.record.with_name("failure.json").read_text())
+    assert failure["params"]["SEED"] == 5
+    assert failure["reason"] in str(caught.value)
+    assert "drstudy run 01_data_audit --profile smoke" in str(caught.value)
+    with pytest.raises(records.RecordError):
+        records.load(STAGE.folder)
+    return failure
+
+
+@pytest.mark.notebook
+def test_finished_record_is_success_and_clears_an_older_failure(root):
+    attempt(root, "raise OSError('the disk is full')")
+    write_notebook(root, FINISH + "run.metric(seed=SEED)\nrun.finish()")
+    record = run.run(STAGE, {"SEED": 5})
+    assert record.metrics == {"seed": 5}
+    assert record.params["SEED"] == 5
+    assert not STAGE.record.with_name("failure.json").exists()
+    assert record.data["made_by"] == digests.made_by(STAGE), "what reasons.why compares"
+    assert not {records.RUN_ID, records.MADE_BY} & set(os.environ)
+    executed = nbformat.read(record.path("executed.ipynb"), 4)
+    assert "SEED = 5" in executed.cells[2].source
+
+
+@pytest.mark.notebook
+def test_failing_cell_is_told_with_its_error(root):
+    failure = attempt(root, "raise OSError('the disk is full')")
+    assert failure["reason"] == "OSError: the disk is full"
+    assert any("OSError" in line for line in failure["traceback"])
+    assert not any("\x1b" in line for line in failure["traceback"])
+    assert (paths.resolve(failure["executed"])).is_file()
+
+
+@pytest.mark.notebook
+def test_killed_kernel_is_no_success(root):
+    failure = attempt(root, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert "died" in failure["reason"]
+
+
+@pytest.mark.notebook
+def test_leaving_early_is_no_success(root):
+    """papermill itself exits 0 here."""
+    failure = attempt(root, FINISH + "import sys\nsys.exit(0)\nrun.finish()")
+    assert failure["reason"].startswith("it ended without a finished record")
+
+
+@pytest.mark.notebook
+def test_record_of_another_run_is_no_success(root):
+    failure = attempt(root, FINISH + "import os\nos.environ['DRSTUDY_RUN_ID'] = 'another'\nrun.finish()")
+    assert failure["reason"] == "its record is of another run"
+
+
+@pytest.mark.notebook
+def test_record_does_not_outlive_a_failure_after_it(root):
+    failure = attempt(root, FINISH + "run.finish()\nraise ValueError('too late')")
+    assert failure["reason"] == "ValueError: too late"
