@@ -1,4 +1,4 @@
-"""Both eyes of a patient in one score: the paper's last step, of which the single eye's map explains nothing (*spec* E4, E6.3).
+"""Both eyes of a patient in one score: the paper's last step, of which the single eye's map explains nothing (docs/sources.md, E4, E6.3).
 
 The pooled features of an eye, of its fellow, and which of the two is on the right go through a small maxout network, fitted on the training
 patients. Its kappa stands in the paper's results; a map of one eye cannot show what it does, so the two are named apart everywhere.
@@ -30,7 +30,7 @@ Divided by its spread, rounding would become a feature like any other, and anoth
 RATE, DROPS = 5e-4, (60, 80, 90)
 L1, L2 = 2e-5, 5e-3
 """Of the paper's pipeline: two layers of 32 maxout units, Adam whose rate falls to a tenth after these epochs, L1 on the first layer and L2
-on all weights (*spec* E4)."""
+on all weights (docs/sources.md, E4)."""
 
 FLIPS = ((), (-1,), (-2,), (-1, -2))
 
@@ -98,8 +98,8 @@ def scores(
         data: Images and split.
         right: Whether an image_id is a right eye.
         compute: Device and precision of the features; the blend itself is fitted in float32 on the CPU.
-        tta: As :func:`pooled`.
-        seed: Of the blend's weights and batches.
+        tta: As in :func:`pooled`.
+        seed: Seed of the blend's weights and batches.
 
     Returns:
         ``image_id, patient_id, split, grade, score``.
