@@ -171,7 +171,7 @@ def explain_images(
     Raises:
         ValueError: If ``image_ids``, ``rows`` and ``target`` differ in length; also as :func:`grad_cam`.
     """
-    from drstudy.training import transforms
+    from drstudy.training import prediction
 
     rows = np.arange(len(images)) if rows is None else np.asarray(rows)
     _one_for_each(rows, image_ids, target)
@@ -182,18 +182,14 @@ def explain_images(
     began = told = time.monotonic()
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     logits, targets = [], []
-    for begin in range(0, len(rows), batch_size):
-        batch = slice(begin, begin + batch_size)
-        x = transforms.to_input(images[rows[batch]], size, net.mean, net.std)
-        with evaluating(net), torch.no_grad(), compute.autocast():
-            h = trunk(compute.put(x))
+    for batch, h in prediction.in_batches(trunk, net, images, rows, size, compute, batch_size):
         wanted = None if target is None else torch.as_tensor(np.asarray(target[batch]), device=h.device)
         maps = grad_cam(net, h, wanted, layers)
         for layer in layers:
             parts[layer].append(maps[layer].raw.cpu().numpy())
         logits.append(maps[layers[0]].logits.cpu().numpy())
         targets.append(maps[layers[0]].target.cpu().numpy())
-        done = min(begin + batch_size, len(rows))
+        done = batch.stop
         if time.monotonic() - told >= REPORT_SECONDS and done < len(rows):
             told = time.monotonic()
             print(f"maps: {done} of {len(rows)} eyes, {done / (told - began):.0f} a second", flush=True)

@@ -20,7 +20,7 @@ from drstudy.core import paths
 from drstudy.evaluation import statistics
 from drstudy.explain.measures import baselines, comparison, localisation, outlines, scores
 from drstudy.explain.methods import cam
-from drstudy.training import transforms
+from drstudy.training import prediction
 
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
@@ -102,14 +102,9 @@ def explain(
     """
     layer, rows = list(net.cam_layers)[-1], eyes["row"].to_numpy()
     maps, logits = [], []
-    for begin in range(0, len(rows), batch_size):
-        x = transforms.to_input(
-            data.images[rows[begin : begin + batch_size]], net.input_size, net.mean, net.std
-        )
-        with cam.evaluating(net), torch.no_grad(), compute.autocast():
-            h = net.trunk(compute.put(x))
+    for _, h in prediction.in_batches(net.trunk, net, data.images, rows, net.input_size, compute, batch_size):
         found = [
-            cam.grad_cam(net, h, torch.full((len(x),), label, device=h.device), [layer])[layer]
+            cam.grad_cam(net, h, torch.full((len(h),), label, device=h.device), [layer])[layer]
             for label in range(net.outputs)
         ]
         maps.append(torch.stack([one.raw for one in found], 1).cpu().numpy())

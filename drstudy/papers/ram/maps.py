@@ -25,7 +25,7 @@ from drstudy.explain.methods import cam
 from drstudy.models import heads
 from drstudy.papers.ram.blend import FLIPS
 from drstudy.papers.ram.layers import CROPS
-from drstudy.training import transforms
+from drstudy.training import prediction
 
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
@@ -141,12 +141,14 @@ def explain(
         batch_size: Images at a time.
     """
     maps, scores, bias = [], [], 0.0
-    for begin in range(0, len(rows), batch_size):
-        x = transforms.to_input(images[rows[begin : begin + batch_size]], net.input_size, net.mean, net.std)
+    flips = FLIPS if tta else FLIPS[:1]
+
+    def trunk(x: torch.Tensor) -> list[torch.Tensor]:
+        return [net.trunk(compute.put(x.flip(axes))) for axes in flips]
+
+    for _, views in prediction.in_batches(trunk, net, images, rows, net.input_size, compute, batch_size):
         found, said = [], []
-        for axes in FLIPS if tta else FLIPS[:1]:
-            with cam.evaluating(net), torch.no_grad(), compute.autocast():
-                h = net.trunk(compute.put(x.flip(axes)))
+        for axes, h in zip(flips, views):
             one, score, bias = ram(net, h)
             found.append(one.flip(axes))
             said.append(score)

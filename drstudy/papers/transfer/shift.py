@@ -97,7 +97,7 @@ def maps(
     """
     import torch
 
-    from drstudy.training import transforms
+    from drstudy.training import prediction
 
     classes = {
         CALL: eyes["called"].to_numpy(np.int64, copy=True),
@@ -105,11 +105,7 @@ def maps(
         NORMAL: np.zeros(len(eyes), np.int64),
     }
     found: dict[str, list[np.ndarray]] = {name: [] for name in classes}
-    for begin in range(0, len(rows), batch_size):
-        batch = slice(begin, begin + batch_size)
-        x = transforms.to_input(images[rows[batch]], net.input_size, net.mean, net.std)
-        with torch.no_grad(), compute.autocast():
-            h = net.eval().trunk(compute.put(x))
+    for batch, h in prediction.in_batches(net.trunk, net, images, rows, net.input_size, compute, batch_size):
         for name, target in classes.items():
             made = cam.grad_cam(net, h, torch.as_tensor(target[batch], device=h.device), [layer])
             found[name].append(made[layer].maps.cpu().numpy())
