@@ -30,7 +30,7 @@ settled before it is known whether weights could be had."""
 
 
 class Training(Computing):
-    """The recipe of fine-tuning (*spec* A2 to A4), each oddity of the paper beside what we hold to be right.
+    """The recipe of fine-tuning (``docs/sources.md``, A2 to A4), each oddity of the paper beside what we hold to be right.
 
     Attributes:
         audit: Result folder of notebook 01: images, split.

@@ -29,7 +29,7 @@ class LesionRecipe(Training):
 
 
 class Lesions(Computing):
-    """Notebook 12: lesions as labels of a whole photograph, and a map for each (*spec* B).
+    """Notebook 12: lesions as labels of a whole photograph, and a map for each (``docs/sources.md``, B).
 
     Attributes:
         audit: Result folder of notebook 01: photographs, split, lesion masks.

@@ -154,7 +154,7 @@ class HeatmapAnalysis(Computing):
         subset: ``test``, ``validation``, ``train`` or ``all`` images of that split.
         max_images: At most so many, drawn evenly over the grades; 0 is all.
         layers: Where the maps are taken; empty is the backbone's candidates (DenseNet121: ``denselayer16``,
-            ``denseblock4``, ``norm5_relu``; *spec* A6).
+            ``denseblock4``, ``norm5_relu``; ``docs/sources.md``, A6).
         target: Which class a map explains: ``predicted`` (the paper's) or ``grade`` (the true one).
         tolerance: Of the pointing game, disc diameters.
         checked: Eyes on which several methods are compared; at most so many, with lesions, drawn evenly over the grades.
@@ -196,7 +196,8 @@ PAPER: dict[str, Any] = {
     "views": 0,
     "input_size": 224,
 }
-"""The recipe that the main paper prints, or implies (*spec* A2 to A4); ``frozen_bn: track`` is what its printed code does."""
+"""The recipe that the main paper prints, or implies (``docs/sources.md``, A2 to A4); ``frozen_bn: track`` is what its
+printed code implies; the training loop is not printed."""
 
 
 def paper_recipe() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import nn
 from drstudy.papers.ram import arithmetic
 
 
-def test_ram_parameters_are_those_of_the_specification():
+def test_ram_parameters_are_those_that_the_paper_prints():
     """docs/sources.md, E3, which has them from the authors' code."""
     table = arithmetic.parameters()
     expected = pd.DataFrame(

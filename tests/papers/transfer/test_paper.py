@@ -1,4 +1,4 @@
-"""What is said about the papers' numbers, against the counts of the specification and against real layers."""
+"""What is said about the papers' numbers, against the counts in docs/sources.md and against real layers."""
 
 from __future__ import annotations
 
