@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from drstudy.core import code
 from drstudy.models.weights import digest_of
 from drstudy.training.task import Task
@@ -26,7 +28,7 @@ class Identity:
         task: Class of the task.
         recipe: Fields of the recipe that decide what is learnt.
         feed: Classes of the feed, and the fields of the recipe by which it makes its views.
-        compute: Kind of device and precision.
+        compute: Kind of device, precision, and version of torch.
         data: SHA-256 of the image store's key, the rows of all splits and their targets.
         start: SHA-256 of all networks as they start, and of the teachers.
         code: Path of each file that trains, to the digest of its code.
@@ -65,7 +67,7 @@ def of(task: Task) -> Identity:
             "classes": [one.__qualname__ for one in type(feed).__mro__[:-1]],
             "recipe": feed.p.trained_by(),
         },
-        compute=f"{task.compute.device.split(':')[0]} {task.compute.precision}",
+        compute=f"{task.compute.device.split(':')[0]} {task.compute.precision}, torch {torch.__version__}",
         data=hashlib.sha256((feed.data.key + rows).encode()).hexdigest(),
         start=start.hexdigest(),
         code=code.digests(modules_that_train(task)),

@@ -25,7 +25,7 @@ class LesionRecipe(Training):
     loss: Literal["bce", "focal", "asymmetric"] = "bce"
     heaviest: Annotated[float, Field(ge=1)] = 10.0
     gamma: Annotated[float, Field(ge=0)] = 2.0
-    select_by: Literal["loss", "last"] = "loss"
+    select_by: Literal["auc", "loss", "last"] = "loss"
 
 
 class Lesions(Computing):
@@ -79,7 +79,7 @@ class Lesions(Computing):
     loss: Literal["bce", "focal", "asymmetric"] = "bce"
     heaviest: Annotated[float, Field(ge=1)] = 10.0
     gamma: Annotated[float, Field(ge=0)] = 2.0
-    select_by: Literal["loss", "last"] = "loss"
+    select_by: Literal["auc", "loss", "last"] = "loss"
     decision: Literal["max", "noisy_or"] = "max"
     specificity: Share = 0.944
     max_images: Annotated[int, Field(ge=0)] = 0
