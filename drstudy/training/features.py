@@ -275,7 +275,7 @@ class Stored(Features):
 
     def __init__(self, net: GradingNet, data: Dataset, p: Training, compute: Compute) -> None:
         super().__init__(net, data, p, compute)
-        self._live = Live(net, data, p, compute)
+        self._live: Live | None = Live(net, data, p, compute)
         self.folder = paths.data() / "features" / self._key()
         self._parts: dict[str, np.ndarray] = {}
 
@@ -294,6 +294,8 @@ class Stored(Features):
             self.seconds += about["seconds"]
             self.seconds_prepare += about["seconds_prepare"]
             self._parts[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+            if len(self._parts) == len(PARTS):
+                self._live = None  # the copy of the trunk that wrote them is not needed any more
         return self._parts[name]
 
     def _key(self) -> str:

@@ -36,8 +36,8 @@ class Trained:
     """What :func:`train` gives.
 
     Attributes:
-        predictions: Number of views to predictions on validation after the last epoch, a table a seed.
-        seconds: one row per seed and number of views: ``seed, views, trunk, prepare, epoch``. ``trunk`` is the time inside the
+        predictions: Number of views to predictions on validation after the last epoch, one table per seed.
+        seconds: One row per seed and number of views: ``seed, views, trunk, prepare, epoch``. ``trunk`` is the time inside the
             frozen trunk and ``prepare`` that of the whole store, in a run of notebook 03 (training, validation and test images,
             each pass taken as long as the mean one here); of fresh views, ``trunk`` is of all epochs and ``prepare`` 0. ``epoch`` is the
             median of an epoch, validation included.
@@ -50,7 +50,7 @@ class Trained:
 def train(p: ViewsStudy, data: Dataset, compute: Compute, keep: bool = False) -> Trained:
     """Train ``p.repeats`` networks with each number of views, seeds one apart, the same ones for each.
 
-    One store of the largest number is made a seed; smaller numbers are its first views, which is what a store of their own would
+    One store of the largest number is made per seed; smaller numbers are its first views, which is what a store of their own would
     hold.
 
     Args:
