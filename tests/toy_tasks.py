@@ -18,9 +18,10 @@ from drstudy.core import devices
 from drstudy.core.params import Positive
 from drstudy.data.dataset import Dataset
 from drstudy.training import features, networks, prediction
+from drstudy.training.batch import Batch
 from drstudy.training.grading import Grading
 from drstudy.training.recipe import Training
-from drstudy.training.task import Batch, Task
+from drstudy.training.task import Task
 
 SIZE = 64
 
@@ -30,7 +31,7 @@ class Recipe(Training):
 
     notebook: ClassVar[str] = "toys"
     made_by: ClassVar[str] = "toy_tasks:make"
-    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"processes"})
+    SHOWS: ClassVar[frozenset[str]] = frozenset({"processes"})
     kind: str = "grades"
     select_by: str = "last"
     processes: Positive = 1

@@ -11,12 +11,13 @@ from pathlib import Path
 
 PACKAGE = "drstudy"
 
-_ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds the package; paths of modules are relative to it."""
 
 
 def file_of(module: str) -> Path | None:
     """The file of a module or package of this project by its dotted name; ``None`` for a name that is neither."""
-    base = _ROOT.parent.joinpath(*module.split("."))
+    base = ROOT.joinpath(*module.split("."))
     if (file := base / "__init__.py").is_file():
         return file
     return file if (file := base.with_suffix(".py")).is_file() else None
@@ -106,4 +107,4 @@ def _is_prose(node: ast.stmt) -> bool:
 def digests(modules: Iterable[str]) -> dict[str, str]:
     """Path of each module's file (``drstudy/show/style.py``) to :func:`digest`, sorted."""
     files = sorted(file_of(name) for name in modules)
-    return {file.relative_to(_ROOT.parent).as_posix(): digest(file) for file in files}
+    return {file.relative_to(ROOT).as_posix(): digest(file) for file in files}

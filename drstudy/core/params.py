@@ -41,6 +41,10 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     notebook: ClassVar[str] = ""
+    TRAINS: ClassVar[bool] = False
+    """Whether the notebook trains networks."""
+    SHOWS: ClassVar[frozenset[str]] = frozenset({"profile", "variant"})
+    """Fields of this class that decide what is measured or shown and never what is trained; subclasses name their own beside them."""
 
     profile: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] = "smoke"
     variant: Variant = ""
@@ -50,6 +54,11 @@ class Parameters(BaseModel):
     def names(cls) -> list[str]:
         """The names as notebooks write them."""
         return [name.upper() for name in cls.model_fields]
+
+    @classmethod
+    def shows(cls) -> set[str]:
+        """Names of all fields, as notebooks write them, of which another value trains nothing anew."""
+        return {name.upper() for kind in cls.__mro__ for name in vars(kind).get("SHOWS", ())}
 
     @classmethod
     def check(cls, namespace: Mapping[str, Any]) -> Self:
@@ -90,6 +99,8 @@ class Computing(Parameters):
     Attributes:
         device, precision, threads: See :func:`drstudy.core.devices.setup`.
     """
+
+    SHOWS: ClassVar[frozenset[str]] = frozenset({"threads"})
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"

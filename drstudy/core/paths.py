@@ -110,6 +110,11 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
+def trained(key: str) -> Path:
+    """Where the trained-model store keeps a training of this key, whether it is there or not."""
+    return data() / "models" / f"{key}.safetensors"
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, as hexadecimal."""
     with open(path, "rb") as file:

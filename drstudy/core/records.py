@@ -36,8 +36,8 @@ NOT_OUTPUTS = ("run.json", "executed.ipynb", "failure.json")
 NOT_OUTPUT_FOLDERS = ("checkpoints", "tensorboard")
 
 
-TRAININGS: list[dict[str, Any]] = []
-"""Each training of this process that the trained-model store knows: ``key, recipe, code``; ``run.json`` lists them."""
+TRAININGS: dict[str, dict[str, str]] = {}
+"""Trainings of this process that the trained-model store knows: key to the digests of the code that trained; for ``run.json``."""
 
 
 class RecordError(RuntimeError):
@@ -143,7 +143,10 @@ class Run:
             "inputs": self._inputs,
             "outputs": self.outputs(),
             **_made_by(),
-            "trainings": TRAININGS,
+            "trainings": {
+                "keys": [*TRAININGS],
+                "code": {k: v for code in TRAININGS.values() for k, v in code.items()},
+            },
             "git": git_state(),
             "packages": devices.packages(),
             "device": str(self.device) if self.device else "CPU",

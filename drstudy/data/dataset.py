@@ -46,6 +46,16 @@ class Dataset:
             )
         return part.reset_index(drop=True)
 
+    def without_test(self) -> Dataset:
+        """The same images with the training images, unaugmented, in the place of the test images.
+
+        A feature store of it gives, beside the views for training, each training image as it is. Cross-fitting and choices
+        on validation need it, and neither may read the test images.
+        """
+        train, validation = self.part("train"), self.part("validation")
+        table = pd.concat([train, validation, train.assign(split="test")], ignore_index=True)
+        return replace(self, table=table)
+
     def with_targets(self, targets: pd.DataFrame) -> Dataset:
         """The same images with further targets.
 

@@ -71,7 +71,7 @@ def reliability(
         bins, adaptive: See :func:`edges`.
 
     Returns:
-        A row a bin that holds images: ``lower``, ``upper``, ``images``, ``said`` (mean probability),
+        One row per bin that holds images: ``lower``, ``upper``, ``images``, ``said`` (mean probability),
         ``seen`` (share of outcomes).
     """
     bounds = edges(probability, bins, adaptive)
@@ -219,7 +219,7 @@ def operating_points(
         a ppv where none is called positive.
 
     Raises:
-        CalibrationError: As :func:`threshold`.
+        CalibrationError: As in :func:`threshold`.
     """
     rows = []
     for wanted in specificities:
@@ -227,7 +227,7 @@ def operating_points(
         before, _ = _shares(validation, at, cut)
         values, sums = _shares(test, at, cut)
         drawn = statistics.resampled_sums(sums, test["patient_id"], resamples, seed)
-        draws = _ratio(drawn[:, :4], drawn[:, 4:])
+        draws = metrics.ratio(drawn[:, :4], drawn[:, 4:])
         for column, (name, value) in enumerate(values.items()):
             about = {"wanted": wanted, "threshold": at, "metric": name, "on_validation": before[name]}
             rows.append(about | statistics.percentiles(value, draws[:, column]))
@@ -242,12 +242,8 @@ def _shares(predictions: pd.DataFrame, at: float, cut: int) -> tuple[dict[str, f
     sums = np.column_stack([*above, positive, ~positive, called, ~called]).astype(float)
     total = sums.sum(axis=0)
     return dict(
-        zip(("sensitivity", "specificity", "ppv", "npv"), _ratio(total[:4], total[4:]).tolist())
+        zip(("sensitivity", "specificity", "ppv", "npv"), metrics.ratio(total[:4], total[4:]).tolist())
     ), sums
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
 
 
 def decision_curve(
@@ -261,13 +257,13 @@ def decision_curve(
     word, so they should be calibrated.
 
     Args:
-        predictions: Of the test images.
+        predictions: Predictions of the test images.
         thresholds: Probabilities, each above 0 and below 1.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
         cut: What is to be referred.
 
     Returns:
-        A row a threshold: ``threshold``, ``value``, ``lo``, ``hi`` (of the network), ``refer_all``,
+        One row per threshold: ``threshold``, ``value``, ``lo``, ``hi`` (of the network), ``refer_all``,
         ``gain``, ``gain_lo``, ``gain_hi`` (network minus the better of all and none on the whole test set,
         paired).
 

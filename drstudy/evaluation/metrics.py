@@ -3,7 +3,7 @@
 **Decision.** The predicted grade is the one of greatest probability (the lower of two equal ones). For a cut
 K the decision "grade >= K" is: predicted grade >= K. Its score, for ROC curves, is p_K + ... + p_4. Decision
 and score may disagree (probabilities .4, .3, .3 decide for grade 0 but score .6 for >= 1); the paper states
-neither (*spec* A5).
+neither (docs/sources.md, A5).
 
 **Undefined values** are NaN, never 0 and never left out: the recall of a grade that no image has, the
 precision of one that is never predicted, an AUC without positives or without negatives, the kappa of one
@@ -36,7 +36,7 @@ def read_predictions(path: str | PathLike[str], split: str = "test") -> pd.DataF
     """The rows of one split of a ``predictions.csv``, checked; identifiers are text.
 
     Raises:
-        PredictionError: As :func:`check_predictions`; also if the file has no such split, naming its own.
+        PredictionError: As in :func:`check_predictions`; also if the file has no such split, naming its own.
     """
     frame = pd.read_csv(path, dtype={"image_id": str, "patient_id": str})
     if "split" not in frame:
@@ -58,7 +58,7 @@ def check_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
     """Refuse predictions that no metric should be computed from; return them unchanged.
 
     Args:
-        predictions: One row an image: ``grade`` (whole numbers 0 to 4), ``p0`` to ``p4`` (probabilities).
+        predictions: one row per image: ``grade`` (whole numbers 0 to 4), ``p0`` to ``p4`` (probabilities).
             ``image_id``, ``patient_id`` and ``split`` are checked where they are there.
 
     Raises:
@@ -167,27 +167,27 @@ def from_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
 
     chance = np.einsum("...i,...j,ij->...", true, predicted, distance**2)
-    found["qwk"] = 1 - _ratio(total * (counts * distance**2).sum((-2, -1)), chance)
-    found["accuracy"] = _ratio(hit.sum(-1), total)
-    recall = _ratio(hit, true)
-    specificity = _ratio(total[..., None] - true - predicted + hit, total[..., None] - true)
-    correct = _ratio(total[..., None] - true - predicted + 2 * hit, total[..., None])
+    found["qwk"] = 1 - ratio(total * (counts * distance**2).sum((-2, -1)), chance)
+    found["accuracy"] = ratio(hit.sum(-1), total)
+    recall = ratio(hit, true)
+    specificity = ratio(total[..., None] - true - predicted + hit, total[..., None] - true)
+    correct = ratio(total[..., None] - true - predicted + 2 * hit, total[..., None])
     found["balanced_accuracy"] = macro(recall, true)
-    found["mae"] = _ratio((counts * distance).sum((-2, -1)), total)
+    found["mae"] = ratio((counts * distance).sum((-2, -1)), total)
     found["grades_present"] = (true > 0).sum(-1).astype(float)
     found["sensitivity_macro"] = found["balanced_accuracy"]
     found["specificity_macro"] = macro(specificity, true)
     found["accuracy_macro"] = macro(correct, true)
-    precision = _ratio(hit, predicted)
+    precision = ratio(hit, predicted)
     for g in GRADES:
         found[f"recall_grade{g}"], found[f"precision_grade{g}"] = recall[..., g], precision[..., g]
     for cut in CUTS:
         tn, tp = counts[..., :cut, :cut].sum((-2, -1)), counts[..., cut:, cut:].sum((-2, -1))
         positive = true[..., cut:].sum(-1)
-        found[f"sensitivity_ge{cut}"] = _ratio(tp, positive)
-        found[f"specificity_ge{cut}"] = _ratio(tn, total - positive)
-        found[f"accuracy_ge{cut}"] = _ratio(tp + tn, total)
-        found[f"prevalence_ge{cut}"] = _ratio(positive, total)
+        found[f"sensitivity_ge{cut}"] = ratio(tp, positive)
+        found[f"specificity_ge{cut}"] = ratio(tn, total - positive)
+        found[f"accuracy_ge{cut}"] = ratio(tp + tn, total)
+        found[f"prevalence_ge{cut}"] = ratio(positive, total)
     return found
 
 
@@ -197,7 +197,7 @@ def macro(values: np.ndarray, true: np.ndarray) -> np.ndarray:
     NaN if no grade is present, or the value of one that is present is undefined.
     """
     present = true > 0
-    return _ratio(np.where(present, values, 0).sum(-1), present.sum(-1))
+    return ratio(np.where(present, values, 0).sum(-1), present.sum(-1))
 
 
 def auc(positive: np.ndarray, score: np.ndarray) -> float:
@@ -210,10 +210,10 @@ def auc(positive: np.ndarray, score: np.ndarray) -> float:
 
 
 def evaluate(predictions: pd.DataFrame) -> dict[str, float]:
-    """Every metric of the study (*spec* F), under its flat name.
+    """Every metric of the study (docs/sources.md, F), under its flat name.
 
     Args:
-        predictions: One row an image of one split, as :func:`check_predictions` wants it.
+        predictions: one row per image of one split, as :func:`check_predictions` wants it.
 
     Returns:
         ``qwk`` (quadratic weighted kappa, -1 to 1), ``accuracy``, ``balanced_accuracy``, ``mae`` (grades),
@@ -223,7 +223,7 @@ def evaluate(predictions: pd.DataFrame) -> dict[str, float]:
         Shares are 0 to 1. NaN is undefined (see above).
 
     Raises:
-        PredictionError: As :func:`check_predictions`.
+        PredictionError: As in :func:`check_predictions`.
     """
     grade, p, predicted = arrays(predictions)
     counts = confusion(grade, predicted)
@@ -239,7 +239,7 @@ def identity_gaps(values: Mapping[str, float]) -> dict[str, float]:
     """For each cut, accuracy - (p sensitivity + (1 - p) specificity), p the prevalence.
 
     0, but for rounding, where all four describe one binary task on one test set. A cut where one of them is
-    NaN is NaN here. The paper's three rows cannot pass this on one test set (*spec* A5).
+    NaN is NaN here. The paper's three rows cannot pass this on one test set (docs/sources.md, A5).
     """
     gaps = {}
     for cut in CUTS:
@@ -254,12 +254,12 @@ def implied_prevalence(sensitivity: float, specificity: float, accuracy: float) 
     """The share of positives at which three printed numbers agree: (spec - acc) / (spec - sens).
 
     NaN where sensitivity equals specificity. Valid only if all three describe one binary task on one test set
-    (*spec* A5).
+    (docs/sources.md, A5).
     """
-    return float(_ratio(np.asarray(specificity - accuracy), np.asarray(specificity - sensitivity)))
+    return float(ratio(np.asarray(specificity - accuracy), np.asarray(specificity - sensitivity)))
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, NaN where below is 0."""
+def ratio(above: np.ndarray, below: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """``above / below`` element by element, and ``empty`` where ``below`` is 0."""
     above, below = np.broadcast_arrays(np.asarray(above, dtype=float), np.asarray(below, dtype=float))
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+    return np.divide(above, below, out=np.full(above.shape, empty), where=below != 0)

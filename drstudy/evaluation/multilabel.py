@@ -1,8 +1,9 @@
-"""Measures of several yes-or-no labels at once, thresholds from validation, and one decision out of all labels.
+"""Measures of several yes-or-no labels at once, thresholds from validation, and one decision from all labels.
 
-A label of an image may be unknown (not annotated); it then counts nowhere. Everything is computed for any weights of the images, so
-that one product gives all resamples of a bootstrap over patients (:mod:`drstudy.evaluation.statistics`); with weights of one it agrees with
-scikit-learn. A measure that is undefined, such as the AUC of a label that no image has, is NaN and not 0.
+A label of an image may be unknown (not annotated). It then counts in no measure. Every measure is computed for any weights
+of the images, so one product gives all resamples of a bootstrap over patients (:func:`drstudy.evaluation.statistics.image_weights`).
+With weights of one it agrees with scikit-learn. A measure that is undefined, such as the AUC of a label that no image has,
+is NaN and not 0.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from drstudy.evaluation import statistics
-from drstudy.explain.measures.localisation import FEWEST_PATIENTS
+from drstudy.evaluation import metrics, statistics
 
 MEASURES = ("auc", "ap", "f1", "sensitivity", "specificity")
 
@@ -21,16 +21,20 @@ RULES = ("max", "noisy_or")
 
 
 def combine(probabilities: np.ndarray, rule: str) -> np.ndarray:
-    """One score out of the probabilities of several lesions.
+    """One score from the probabilities of several lesions.
 
-    ``max`` is the greatest; ``noisy_or`` is 1 - prod(1 - p), the probability of at least one if lesions were independent, which they
-    are not (:func:`co_occurrence`).
+    ``max`` is the greatest. ``noisy_or`` is 1 - prod(1 - p), the probability of at least one lesion if lesions were
+    independent, which they are not (:func:`co_occurrence`).
 
     Args:
         probabilities: (N, L), 0 to 1, L > 0.
+        rule: One of :data:`RULES`.
 
     Returns:
         (N,).
+
+    Raises:
+        ValueError: If the rule is unknown.
     """
     if rule == "max":
         return probabilities.max(axis=1)
@@ -40,18 +44,21 @@ def combine(probabilities: np.ndarray, rule: str) -> np.ndarray:
 
 
 SLACK = 0.01
-"""Of F1: thresholds that lose no more than this are as good, for all that some hundred validation images can tell."""
+"""Thresholds whose F1 is within this distance of the best are treated as equivalent."""
 
 
 def best_threshold(positive: np.ndarray, score: np.ndarray) -> tuple[float, float, float]:
-    """The threshold with the greatest F1, an image being called from it on; half way between two scores, the higher of equals.
+    """The threshold with the greatest F1. It lies half way between two scores; of equal ones the highest is taken.
+
+    An image is predicted positive if its score is at least the threshold.
 
     Args:
-        positive: (N,) bool.
+        positive: (N,) bool, observed.
         score: (N,).
 
     Returns:
-        The threshold, and the lowest and highest whose F1 is within :data:`SLACK` of it; NaN without a positive: nothing can be fitted.
+        The threshold, and the lowest and highest threshold whose F1 is within :data:`SLACK` of the best. All three are NaN
+        without a positive image, because nothing can be fitted.
     """
     if not positive.any():
         return float("nan"), float("nan"), float("nan")
@@ -69,13 +76,15 @@ def measures(
     """:data:`MEASURES` of one label for many weights of the images.
 
     Args:
-        positive, called: (N,) bool.
+        positive: (N,) bool, observed.
         score: (N,); equal scores enter together.
+        called: (N,) bool, predicted.
         weights: (B, N), at least 0.
 
     Returns:
-        (B,) each: ``auc``; ``ap``, the average precision as scikit-learn steps it, but NaN and not 1 where all have the label; ``f1``, ``sensitivity``, ``specificity`` of
-        ``called``. NaN where undefined: F1 without a positive and without a call.
+        (B,) each: ``auc``; ``ap``, the average precision with the steps of scikit-learn, but NaN and not 1 where all images
+        have the label; ``f1``, ``sensitivity`` and ``specificity`` of ``called``. NaN where undefined, such as F1 without
+        an observed or predicted positive.
     """
     order = np.argsort(-score, kind="stable")
     first = np.flatnonzero(np.diff(-score[order], prepend=-np.inf))  # of each run of equal scores
@@ -88,47 +97,26 @@ def measures(
     down = np.add.reduceat(sorted_weights * ~sorted_positive, first, axis=1) if len(score) else up
     hits, misses = up.cumsum(axis=1), down.cumsum(axis=1)
     positives, negatives = up.sum(axis=1), down.sum(axis=1)
-    precision = _ratio(hits, hits + misses, empty=0.0)
+    precision = metrics.ratio(hits, hits + misses, empty=0.0)
     true, all_called = weights @ (positive & called).astype(float), weights @ called.astype(float)
     false = all_called - true
     return {
-        "auc": _ratio((down * (hits - up / 2)).sum(axis=1), positives * negatives),
-        "ap": np.where(negatives > 0, _ratio((up * precision).sum(axis=1), positives), np.nan),
-        "f1": _ratio(2 * true, all_called + positives),
-        "sensitivity": _ratio(true, positives),
-        "specificity": _ratio(negatives - false, negatives),
+        "auc": metrics.ratio((down * (hits - up / 2)).sum(axis=1), positives * negatives),
+        "ap": np.where(negatives > 0, metrics.ratio((up * precision).sum(axis=1), positives), np.nan),
+        "f1": metrics.ratio(2 * true, all_called + positives),
+        "sensitivity": metrics.ratio(true, positives),
+        "specificity": metrics.ratio(negatives - false, negatives),
     }
 
 
-def _ratio(above: np.ndarray, below: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    return np.divide(above, below, out=np.full(np.shape(above), empty), where=below > 0)
-
-
-def draws(patients: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """(1 + B, N) weights of the images: all once, then each resample of the patients; the same resamples as everywhere."""
-    _, place = np.unique(patients.astype(str), return_inverse=True)
-    counted = statistics.resample_counts(patients.astype(str), resamples, seed)[:, place]
-    return np.concatenate([np.ones((1, len(patients)), counted.dtype), counted])
-
-
 def enough(metric: str, patients_present: int, patients_absent: int) -> bool:
-    """Whether there are patients enough for an interval, of those that a measure is about: sensitivity, F1 and average precision need
-    patients with the label, specificity patients without it, the AUC both."""
-    needed = {"auc": min(patients_present, patients_absent), "specificity": patients_absent}
-    return needed.get(metric, patients_present) >= FEWEST_PATIENTS
+    """Whether there are enough patients for an interval of a measure.
 
-
-def summary(drawn: np.ndarray, enough: bool = True) -> dict[str, float]:
-    """``value, lo, hi, n_valid`` of one measure.
-
-    Args:
-        drawn: (1 + B,) for the weights of :func:`draws`.
-        enough: Whether there are patients enough for an interval.
+    Sensitivity, F1 and average precision need patients with the label, specificity needs patients without it, and the AUC
+    needs both.
     """
-    found = statistics.percentiles(drawn[0], drawn[1:])
-    if not enough or np.isnan(drawn[0]):
-        found |= {"lo": np.nan, "hi": np.nan}
-    return found
+    needed = {"auc": min(patients_present, patients_absent), "specificity": patients_absent}
+    return needed.get(metric, patients_present) >= statistics.FEWEST_PATIENTS
 
 
 def evaluate(
@@ -145,59 +133,68 @@ def evaluate(
     Args:
         truth: (N, L) 1, 0 or NaN (not annotated).
         probabilities: (N, L).
-        thresholds: (L,); a label is called from its threshold on.
-        patients: (N,) names.
-        names: Of the labels.
-        resamples, seed: Of the patient bootstrap.
+        thresholds: (L,); a label is predicted where its probability is at least its threshold.
+        patients: (N,) patient of each image.
+        names: L names of the labels.
+        resamples, seed: Number of resamples of the patient bootstrap, and seed of its draws.
 
     Returns:
-        Long: ``label`` (a name, ``macro``: mean over the labels with a value, ``micro``: all pairs of image and label as one
-        problem, ``all labels``: ``hamming_loss``, the share of wrong pairs, and ``subset_accuracy``, of the images with every label
-        right), ``metric``, ``value``, ``lo``, ``hi``, ``n_valid``, ``present``, ``absent``, ``patients_present``. No interval without
-        :func:`enough` patients; none of ``macro`` unless each label with a value has one.
+        Long: ``label``, ``metric``, ``value``, ``lo``, ``hi``, ``n_valid``, ``present``, ``absent``, ``patients_present``.
+        ``label`` is a name; ``macro``, the mean over the labels that have a value; ``micro``, all pairs of image and label
+        as one problem; or ``all labels``, with the metrics ``hamming_loss`` (share of wrong pairs) and ``subset_accuracy``
+        (share of images with every label right). No interval without :func:`enough` patients; none for ``macro`` unless
+        each label with a value has one.
     """
-    called, weights = probabilities >= thresholds, draws(patients, resamples, seed)
-    known = ~np.isnan(truth)
+    called, weights = probabilities >= thresholds, statistics.image_weights(patients, resamples, seed)
+    known, positive = ~np.isnan(truth), truth == 1
     rows, of_labels = [], {name: [] for name in MEASURES}
-
-    def add(label: str, metric: str, drawn: np.ndarray, sure: bool, about: Mapping[str, int]) -> None:
-        rows.append({"label": label, "metric": metric, **summary(drawn, sure), **about})
-
-    def about(inside: np.ndarray, positive: np.ndarray, owners: np.ndarray) -> tuple[dict[str, int], int]:
-        there, absent = inside & positive, inside & ~positive
-        counted = {"present": int(there.sum()), "absent": int(absent.sum())}
-        return counted | {"patients_present": len(np.unique(owners[there]))}, len(np.unique(owners[absent]))
-
     for j, name in enumerate(names):
         inside = known[:, j]
-        positive = truth[:, j] == 1
-        found = measures(positive[inside], probabilities[inside, j], called[inside, j], weights[:, inside])
-        counted, lacking = about(inside, positive, patients)
+        found = measures(positive[inside, j], probabilities[inside, j], called[inside, j], weights[:, inside])
+        about, lacking = _counts(inside, positive[:, j], patients)
         for metric, drawn in found.items():
-            sure = enough(metric, counted["patients_present"], lacking)
-            add(name, metric, drawn, sure, counted)
+            sure = enough(metric, about["patients_present"], lacking)
+            rows.append(_row(name, metric, drawn, sure, about))
             if not np.isnan(drawn[0]):
                 of_labels[metric].append((drawn, sure))
     pairs, owners = known.ravel(), np.repeat(patients, len(names))
-    counted, lacking = about(pairs, truth.ravel() == 1, owners)
+    about, lacking = _counts(pairs, positive.ravel(), owners)
     for metric, several in of_labels.items():
         mean = np.mean([drawn for drawn, _ in several], axis=0) if several else np.full(len(weights), np.nan)
-        add("macro", metric, mean, all(sure for _, sure in several), counted)
+        rows.append(_row("macro", metric, mean, all(sure for _, sure in several), about))
     each = np.repeat(weights, len(names), axis=1)[:, pairs]
-    micro = measures((truth.ravel() == 1)[pairs], probabilities.ravel()[pairs], called.ravel()[pairs], each)
+    micro = measures(positive.ravel()[pairs], probabilities.ravel()[pairs], called.ravel()[pairs], each)
     for metric, drawn in micro.items():
-        add("micro", metric, drawn, enough(metric, counted["patients_present"], lacking), counted)
-    wrong = known & (called != (truth == 1))
-    whole = known.all(axis=1)
-    shares = {
-        "hamming_loss": _ratio(weights @ wrong.sum(1).astype(float), weights @ known.sum(1).astype(float)),
-        "subset_accuracy": _ratio(
-            weights @ (whole & ~wrong.any(1)).astype(float), weights @ whole.astype(float)
-        ),
-    }
-    for metric, drawn in shares.items():
-        add("all labels", metric, drawn, len(np.unique(patients)) >= FEWEST_PATIENTS, counted)
+        rows.append(_row("micro", metric, drawn, enough(metric, about["patients_present"], lacking), about))
+    for metric, drawn in _of_all_labels(known, called != positive, weights).items():
+        rows.append(_row("all labels", metric, drawn, statistics.enough_patients(patients), about))
     return pd.DataFrame(rows)
+
+
+def _row(
+    label: str, metric: str, drawn: np.ndarray, sure: bool, about: Mapping[str, int]
+) -> dict[str, object]:
+    """A row of :func:`evaluate`, from the value and draws of one measure."""
+    return {"label": label, "metric": metric, **statistics.from_weights(drawn, sure), **about}
+
+
+def _counts(inside: np.ndarray, positive: np.ndarray, owners: np.ndarray) -> tuple[dict[str, int], int]:
+    """Images with and without a label and patients with it, and the number of patients without it."""
+    there, absent = inside & positive, inside & ~positive
+    counted = {"present": int(there.sum()), "absent": int(absent.sum())}
+    return counted | {"patients_present": len(np.unique(owners[there]))}, len(np.unique(owners[absent]))
+
+
+def _of_all_labels(known: np.ndarray, differs: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Hamming loss and subset accuracy for many weights of the images, (1 + B,) each."""
+    wrong, whole = known & differs, known.all(axis=1)
+    right = (whole & ~wrong.any(1)).astype(float)
+    return {
+        "hamming_loss": metrics.ratio(
+            weights @ wrong.sum(1).astype(float), weights @ known.sum(1).astype(float)
+        ),
+        "subset_accuracy": metrics.ratio(weights @ right, weights @ whole.astype(float)),
+    }
 
 
 def co_occurrence(labels: np.ndarray) -> np.ndarray:
@@ -208,4 +205,4 @@ def co_occurrence(labels: np.ndarray) -> np.ndarray:
     """
     known, there = ~np.isnan(labels), labels == 1
     both = there.T.astype(float) @ there
-    return _ratio(both, there.T.astype(float) @ known)
+    return metrics.ratio(both, there.T.astype(float) @ known)

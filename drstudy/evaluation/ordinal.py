@@ -1,6 +1,6 @@
 """From a score to a grade, and how sure its kappa is.
 
-A regression gives one number an eye. It becomes a grade by rounding, or by four cuts that were fitted on validation (*spec* E4).
+A regression gives one number an eye. It becomes a grade by rounding, or by four cuts that were fitted on validation (docs/sources.md, E4).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 from drstudy.evaluation import metrics, statistics
 
 ROUNDED = (0.5, 1.5, 2.5, 3.5)
-"""Cuts between the grades that rounding makes (*spec* E4)."""
+"""Cuts between the grades that rounding makes (docs/sources.md, E4)."""
 
 QUANTITIES = ("qwk", "accuracy", "mae")
 """Metrics that a grade without probabilities has."""
@@ -67,7 +67,7 @@ def called(scores: pd.DataFrame, cuts: Sequence[float] = ROUNDED) -> pd.DataFram
     """Predictions as :mod:`drstudy.evaluation.statistics` takes them: probability 1 for the grade that the score is called.
 
     Args:
-        scores: One row an image: ``image_id``, ``patient_id``, ``grade``, ``score``.
+        scores: one row per image: ``image_id``, ``patient_id``, ``grade``, ``score``.
         cuts: Four.
 
     Returns:

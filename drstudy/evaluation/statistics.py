@@ -1,16 +1,22 @@
-"""How sure the numbers are: a bootstrap over patients, with the same resamples for every model.
+"""The bootstrap over patients: one set of resamples, used for every interval of the study.
 
-The two eyes of a patient are graded alike more often than not, so images are not independent; patients are
-drawn with replacement and bring all their images. Intervals are the 2.5th and 97.5th percentiles, or, on
-request, the bias-corrected and accelerated ones (BCa; Efron 1987). A resample in which a metric is undefined
-(no grade-4 eye drawn) is left out of that metric's interval and counted: ``n_valid`` says how many were used.
+The two eyes of a patient are usually graded alike, so images are not independent. Patients are drawn with replacement
+and bring all their images. The same patients, number of resamples and seed give the same resamples for every model, map
+and measure, so differences are paired. Intervals are the 2.5th and 97.5th percentiles, or, on request, the bias-corrected
+and accelerated ones (BCa; Efron 1987). A resample in which a metric is undefined (no grade-4 eye drawn) is left out of
+that metric's interval; ``n_valid`` is the number of resamples that were used.
 
-Nothing is resampled row by row: each metric is a function of sums over patients, so one matrix of counts
-(resample by patient) times one matrix of sums (patient by quantity) gives all resamples at once.
+There is one source of resamples (:func:`resample_counts`) and one percentile interval (:func:`percentiles`). Between them
+stands what is computed on each resample:
 
-DeLong's and McNemar's tests stand here because readers ask for them. **Both take every image as
-independent**; with two correlated eyes a patient their p-values are too small, or too large where one eye's
-error makes up for the other's. :func:`p_value` of a paired bootstrap over patients is the one to go by.
+- metrics of predictions: :func:`bootstrap`, :func:`paired_difference`, :func:`resampled_mean` (mean over several networks);
+- means of values: :func:`mean_interval`, and :func:`paired` for many paired columns at once;
+- any function of sums over images: :func:`resampled_sums`;
+- any function of weighted images: :func:`image_weights`.
+
+Nothing is resampled row by row: each metric is a function of sums over patients, so one matrix of counts (resample by
+patient) times one matrix of sums (patient by quantity) gives all resamples at once. Tests of two models stand in
+:mod:`drstudy.evaluation.tests`.
 """
 
 from __future__ import annotations
@@ -24,23 +30,27 @@ import pandas as pd
 from drstudy.evaluation import metrics
 
 LEVEL = 95.0
-"""Coverage that the intervals aim at, percent."""
+"""Nominal coverage of the intervals, percent."""
 
 TAILS = ((100 - LEVEL) / 2, (100 + LEVEL) / 2)
+
+FEWEST_PATIENTS = 5
+"""Smallest number of patients for which a mean gets an interval. Four patients have only 35 distinct resamples, too few
+for 2.5 % in each tail."""
 
 Method = Literal["percentile", "bca"]
 
 CHUNK_BYTES = 8 * 2**20
-"""Of the largest array of one chunk of resamples; the results do not depend on it."""
+"""Size of the largest array of one chunk of resamples. The results do not depend on it."""
 
 
 def resample_counts(patient_ids: np.ndarray | pd.Series, resamples: int, seed: int) -> np.ndarray:
     """How often each resample draws each patient.
 
     Args:
-        patient_ids: Of the images, (N,), in any order; the P patients are the distinct ones, sorted.
-        resamples: B.
-        seed: The same patients and the same seed give the same counts, whichever model is looked at.
+        patient_ids: Patient of each image, (N,), in any order. The P patients are the distinct ones, sorted.
+        resamples: Number B of resamples.
+        seed: Seed of the draws. The same patients and the same seed give the same counts.
 
     Returns:
         (B, P) int32, each row multinomial: it sums to P.
@@ -49,16 +59,33 @@ def resample_counts(patient_ids: np.ndarray | pd.Series, resamples: int, seed: i
     return np.concatenate(list(_chunks(patients, resamples, seed)))
 
 
+def image_weights(patient_ids: np.ndarray | pd.Series, resamples: int, seed: int) -> np.ndarray:
+    """How often each image occurs: once each in the data themselves, then in each resample of the patients.
+
+    Args:
+        patient_ids: Patient of each image, (N,).
+        resamples, seed: As in :func:`resample_counts`.
+
+    Returns:
+        (1 + B, N) int32. The first row is all ones, so a statistic of all rows gives the point value first and then its
+        B draws.
+    """
+    patients = np.asarray(patient_ids).astype(str)
+    _, place = np.unique(patients, return_inverse=True)
+    counted = resample_counts(patients, resamples, seed)[:, place]
+    return np.concatenate([np.ones((1, len(patients)), counted.dtype), counted])
+
+
 def bootstrap(
     predictions: pd.DataFrame, resamples: int, seed: int, method: Method = "percentile"
 ) -> pd.DataFrame:
     """Every metric with its interval.
 
     Args:
-        predictions: One row an image of one split: ``patient_id``, ``grade``, ``p0`` to ``p4``.
-        resamples: B; 1,000 or more for numbers that are printed.
-        seed: See :func:`resample_counts`.
-        method: ``percentile``, or ``bca``: see :func:`bca_interval`. Both look at the same resamples.
+        predictions: One row per image of one split: ``patient_id``, ``grade``, ``p0`` to ``p4``.
+        resamples: Number B of resamples; 1,000 or more for numbers that are printed.
+        seed: Seed of the draws, see :func:`resample_counts`.
+        method: ``percentile``, or ``bca``: see :func:`bca_interval`. Both use the same resamples.
 
     Returns:
         Columns ``metric``, ``value`` (of :func:`drstudy.evaluation.metrics.evaluate`), ``lo``, ``hi``, ``n_valid``. With
@@ -114,7 +141,7 @@ def check_same_images(a: pd.DataFrame, b: pd.DataFrame) -> None:
 
 
 def resampled(predictions: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Every metric of every resample, (B, metrics), NaN where undefined; the basis of all intervals.
+    """Every metric of every resample, (B, metrics), NaN where undefined.
 
     Raises:
         drstudy.evaluation.metrics.PredictionError: As :func:`bootstrap`.
@@ -122,6 +149,11 @@ def resampled(predictions: pd.DataFrame, resamples: int, seed: int) -> pd.DataFr
     weighted = _Weighted(predictions)
     chunks = _chunks(weighted.patients, resamples, seed)
     return pd.concat([weighted(counts) for counts in chunks], ignore_index=True)
+
+
+def resampled_mean(frames: Sequence[pd.DataFrame], resamples: int, seed: int) -> pd.DataFrame:
+    """:func:`resampled`, averaged over the predictions of several networks for the same images, (B, metrics)."""
+    return sum(resampled(frame, resamples, seed) for frame in frames) / len(frames)
 
 
 def jackknife(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -142,13 +174,12 @@ def jackknife(predictions: pd.DataFrame) -> pd.DataFrame:
 def resampled_sums(
     values: np.ndarray, patient_ids: np.ndarray | pd.Series, resamples: int, seed: int
 ) -> np.ndarray:
-    """Sums of values over the images of each resample, the same resamples as everywhere: for measures of
-    one's own.
+    """Sums of values over the images of each resample: for any measure that is a function of such sums.
 
     Args:
-        values: (N, k), one row an image.
-        patient_ids: (N,).
-        resamples, seed: See :func:`resample_counts`.
+        values: (N, k), one row per image.
+        patient_ids: Patient of each image, (N,).
+        resamples, seed: As in :func:`resample_counts`.
 
     Returns:
         (B, k).
@@ -171,12 +202,106 @@ def weighted_sums(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.einsum("bn,n...->b...", weights, values, optimize=False)
 
 
-def percentiles(value: float, draws: np.ndarray) -> dict[str, float]:
-    """``value, lo, hi, n_valid`` of one metric; draws that are NaN are left out, and the interval is NaN
-    without any other."""
+def percentiles(value: float, draws: np.ndarray, enough: bool = True) -> dict[str, float]:
+    """The percentile interval of one number.
+
+    Args:
+        value: The number on the data themselves.
+        draws: (B,) the number on each resample; NaN draws are left out.
+        enough: Whether there are enough patients for an interval.
+
+    Returns:
+        ``value, lo, hi, n_valid``. ``lo`` and ``hi`` are NaN if ``enough`` is false or no draw is valid.
+    """
     valid = draws[~np.isnan(draws)]
-    lo, hi = np.percentile(valid, TAILS) if len(valid) else (np.nan, np.nan)
+    lo, hi = np.percentile(valid, TAILS) if enough and len(valid) else (np.nan, np.nan)
     return {"value": float(value), "lo": float(lo), "hi": float(hi), "n_valid": len(valid)}
+
+
+def from_weights(drawn: np.ndarray, enough: bool = True) -> dict[str, float]:
+    """:func:`percentiles` of a statistic that was computed for the weights of :func:`image_weights`.
+
+    Args:
+        drawn: (1 + B,), the value on the data themselves first.
+        enough: Whether there are enough patients for an interval. An undefined value gets none.
+    """
+    return percentiles(drawn[0], drawn[1:], enough and not np.isnan(drawn[0]))
+
+
+def enough_patients(patient_ids: np.ndarray | pd.Series) -> bool:
+    """Whether there are at least :data:`FEWEST_PATIENTS` distinct patients."""
+    return len(np.unique(np.asarray(patient_ids))) >= FEWEST_PATIENTS
+
+
+def mean_interval(
+    values: np.ndarray, patient_ids: np.ndarray | pd.Series, resamples: int, seed: int
+) -> dict[str, float]:
+    """Mean of one value per image, with its interval.
+
+    Args:
+        values: (N,), such as paired differences of two models.
+        patient_ids: Patient of each value, (N,).
+        resamples, seed: As in :func:`resample_counts`.
+
+    Returns:
+        ``value, lo, hi`` as :func:`percentiles`; no interval below :data:`FEWEST_PATIENTS` patients.
+    """
+    values = np.asarray(values, dtype=float)
+    draws = np.full(1, np.nan)
+    if enough_patients(patient_ids):
+        sums = resampled_sums(np.column_stack([values, np.ones(len(values))]), patient_ids, resamples, seed)
+        draws = sums[:, 0] / sums[:, 1]
+    found = percentiles(values.mean() if len(values) else np.nan, draws)
+    return {name: found[name] for name in ("value", "lo", "hi")}
+
+
+def paired(
+    first: np.ndarray, second: np.ndarray, patient_ids: np.ndarray, resamples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Mean differences of paired values, with intervals and effect sizes, for many columns at once.
+
+    Args:
+        first, second: (N, k), NaN where there is no value; a row counts where both have one.
+        patient_ids: Patient of each row, (N,).
+        resamples, seed: As in :func:`resample_counts`; all k columns share the resamples of all N rows' patients.
+
+    Returns:
+        (k,) each: ``eyes`` and ``patients`` that count, ``value`` and ``other`` (means), ``difference`` with
+        ``difference_lo`` and ``_hi``, and ``effect`` with ``_lo``, ``_hi``: the difference over its standard deviation
+        (Cohen's d of paired values). No interval below :data:`FEWEST_PATIENTS` patients, and no effect where all
+        differences are equal.
+    """
+    both = ~np.isnan(first) & ~np.isnan(second)
+    gap = np.where(both, first - second, 0)
+    names, index = np.unique(patient_ids.astype(str), return_inverse=True)
+    present = np.zeros((len(names), both.shape[1]))
+    np.add.at(present, index, both)
+    columns = np.concatenate([both, gap, gap**2], axis=1)
+    _, change, effect = _moments(*np.split(resampled_sums(columns, patient_ids, resamples, seed), 3, axis=1))
+    patients, total = (present > 0).sum(0), both.sum(0)
+    divisor = np.where(total > 0, total, np.nan)
+    _, mean, whole = _moments(*(part[None] for part in (total, gap.sum(0), (gap**2).sum(0))))
+    found = {"eyes": total, "patients": patients}
+    found |= {"value": np.where(both, first, 0).sum(0) / divisor}
+    found |= {"other": np.where(both, second, 0).sum(0) / divisor}
+    for name, value, draws in (("difference", mean[0], change), ("effect", whole[0], effect)):
+        ends = [percentiles(*column) for column in zip(value, draws.T, patients >= FEWEST_PATIENTS)]
+        found |= {name: value} | {
+            f"{name}_{end}": np.array([one[end] for one in ends]) for end in ("lo", "hi")
+        }
+    return found
+
+
+def _moments(
+    count: np.ndarray, total: np.ndarray, squares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, mean, and mean over standard deviation, from sums; NaN where the count is 0."""
+    safe = np.where(count > 0, count, np.nan)
+    mean = total / safe
+    spread = np.sqrt(
+        np.clip(squares / safe - mean**2, 0, None) * safe / np.where(count > 1, count - 1, np.nan)
+    )
+    return count, mean, mean / np.where(spread > 1e-12 * np.abs(mean), spread, np.nan)
 
 
 class _Weighted:
@@ -312,141 +437,3 @@ def bca_interval(value: float, draws: np.ndarray, left_out: np.ndarray) -> tuple
     at = norm.cdf(bias + (bias + tail) / (1 - acceleration * (bias + tail)))
     lo, hi = np.percentile(draws, 100 * at)
     return float(lo), float(hi)
-
-
-def p_value(draws: np.ndarray | pd.Series) -> float:
-    """Two-sided p-value of a difference, from its draws: twice the smaller share on either side of 0.
-
-    A draw of exactly 0 counts on both sides, and one draw is added to each, so the least is 2 / (B + 1).
-    Where it is below 0.05 the 95 % percentile interval excludes 0, but for that addition. NaN draws are left
-    out; NaN if all are.
-    """
-    valid = np.asarray(draws, dtype=float)
-    valid = valid[~np.isnan(valid)]
-    if not len(valid):
-        return float("nan")
-    smaller = min((valid <= 0).sum(), (valid >= 0).sum())
-    return float(min(1.0, 2 * (smaller + 1) / (len(valid) + 1)))
-
-
-def delong(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Areas under the ROC curves of several scores on the same images, and their covariance (DeLong 1988).
-
-    In O(n log n) by midranks: a positive's share of negatives below it is its midrank among all minus its
-    midrank among the positives (Sun & Xu 2014, IEEE Signal Process Lett 21:1389). Images are taken as
-    independent; see the top of this module.
-
-    Args:
-        positive: (N,) bool.
-        scores: (k, N), greater for positives; ties count half.
-
-    Returns:
-        Areas (k,) and covariance (k, k). The covariance is NaN with fewer than two positives or negatives,
-        the areas also without any.
-    """
-    of_positives, of_negatives = _placements(positive, scores)
-    n, m = of_positives.shape[1], of_negatives.shape[1]
-    nothing = np.full((len(of_positives), len(of_positives)), np.nan)
-    if not n or not m:
-        return nothing[:, 0], nothing
-    areas = of_positives.mean(axis=1)
-    if n < 2 or m < 2:
-        return areas, nothing
-    return areas, np.atleast_2d(np.cov(of_positives)) / n + np.atleast_2d(np.cov(of_negatives)) / m
-
-
-def _placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the negatives below each positive (k, n), and of the positives above each negative (k, m)."""
-    from scipy.stats import rankdata
-
-    positive, scores = np.asarray(positive, dtype=bool), np.atleast_2d(scores)
-    among_all = rankdata(scores, axis=1)
-    up, down = scores[:, positive], scores[:, ~positive]
-    below = among_all[:, positive] - (rankdata(up, axis=1) if up.size else up)
-    above = up.shape[1] - (among_all[:, ~positive] - (rankdata(down, axis=1) if down.size else down))
-    return below / max(1, down.shape[1]), above / max(1, up.shape[1])
-
-
-def delong_test(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Difference of two areas on the same images, and its two-sided p-value.
-
-    The p-value is 1 for areas that are equal without any variance, such as two perfect ones, and NaN where
-    :func:`delong` has no covariance, or the variance is 0 and the areas differ.
-    """
-    from scipy.stats import norm
-
-    of_positives, of_negatives = _placements(positive, np.stack([first, second]))
-    n, m = of_positives.shape[1], of_negatives.shape[1]
-    if not n or not m:
-        return float("nan"), float("nan")
-    by_positive, by_negative = of_positives[0] - of_positives[1], of_negatives[0] - of_negatives[1]
-    difference = float(by_positive.mean())
-    if n < 2 or m < 2:
-        return difference, float("nan")
-    variance = by_positive.var(ddof=1) / n + by_negative.var(ddof=1) / m
-    if not variance:
-        return difference, float("nan") if difference else 1.0
-    return difference, float(2 * norm.sf(abs(difference) / np.sqrt(variance)))
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
-    """Exact McNemar test of two decisions on the same images: which of them is right more often.
-
-    Args:
-        first, second: (N,) bool, whether each is right. Of the positives only, it tests sensitivity; of the
-            negatives only, specificity.
-
-    Returns:
-        Images that only the first has right, those that only the second has right, and the two-sided binomial
-        p-value; 1 where there are none of either, NaN without images. Images are taken as independent.
-    """
-    from statsmodels.stats.contingency_tables import mcnemar as exact
-
-    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
-    if not len(first):
-        return 0, 0, float("nan")
-    p = exact([[0, only_first], [only_second, 0]], exact=True).pvalue if only_first + only_second else 1.0
-    return only_first, only_second, float(p)
-
-
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values adjusted for their number (Holm 1979): the chance of any false finding among them stays at
-    the level.
-
-    NaN stays NaN and does not count: a test that could not be made finds nothing.
-    """
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted = np.asarray(p_values, dtype=float).copy()
-    made = ~np.isnan(adjusted)
-    if made.any():
-        adjusted[made] = multipletests(adjusted[made], method="holm")[1]
-    return adjusted
-
-
-def paired_tests(a: pd.DataFrame, b: pd.DataFrame, resamples: int, seed: int, cut: int = 2) -> pd.DataFrame:
-    """Is model ``a`` better than ``b`` at one cut: AUC, sensitivity and specificity, each tested two ways.
-
-    Returns:
-        A row each: ``metric``, ``value`` (a minus b), ``lo``, ``hi`` and ``n_valid`` of
-        :func:`paired_difference`; ``p_images`` of DeLong's test for the AUC and McNemar's for the others,
-        which take eyes as independent; ``p_patients`` of the same bootstrap over patients as the interval.
-
-    Raises:
-        drstudy.evaluation.metrics.PredictionError: As :func:`paired_difference`.
-    """
-    names = [f"auc_ge{cut}", f"sensitivity_ge{cut}", f"specificity_ge{cut}"]
-    found = paired_difference(a, b, resamples, seed).set_index("metric").loc[names]
-    draws = resampled(a, resamples, seed) - resampled(b, resamples, seed)
-    rows = [frame.sort_values("image_id") for frame in (a, b)]
-    positive = rows[0]["grade"].to_numpy(dtype=int) >= cut
-    scores = [metrics.binary_problems(*metrics.arrays(frame)[:2])[f"ge{cut}"][1] for frame in rows]
-    right = [(metrics.arrays(frame)[2] >= cut) == positive for frame in rows]
-    found["p_images"] = [
-        delong_test(positive, *scores)[1],
-        mcnemar(right[0][positive], right[1][positive])[2],
-        mcnemar(right[0][~positive], right[1][~positive])[2],
-    ]
-    found["p_patients"] = [p_value(draws[name]) for name in names]
-    return found.reset_index()

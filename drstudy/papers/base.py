@@ -209,14 +209,11 @@ class Notebook:
         cls: Its parameter class, whose ``notebook`` is its name.
         study: ``core`` is the main study, which ``drstudy reproduce`` runs; ``further`` notebooks run with ``--study all``.
         whole_machine: Whether it uses all cores by itself, so that no other stage should run beside it.
-        trains: For a stage of it, a text that says whether running it trains a network, and why: ``trains``, ``does not train, because
-            ...``. Empty, or None, where it has nothing to say.
     """
 
     cls: type[params.Parameters]
     study: Literal["core", "further"] = "further"
     whole_machine: bool = False
-    trains: Callable[[Stage], str] | None = None
 
     @property
     def name(self) -> str:

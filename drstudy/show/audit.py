@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from drstudy.core.names import GRADES
+from drstudy.core.names import GRADE_NAMES, GRADES
 from drstudy.data import audit as audits
 from drstudy.data import splits
 from drstudy.data.images import ImageStore
-from drstudy.show.figures import GRADE_COLOURS, GRADE_NAMES, NEUTRAL, new_figure
+from drstudy.show import style
+from drstudy.show.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SPLIT_COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#009E73"}
 GALLERY_SEED = 0
 
 
@@ -30,7 +30,9 @@ def class_counts(counts: pd.DataFrame) -> Figure:
         return _nothing("No image has a grade.")
     figure, axes = new_figure(1, 1, 6.2, 3.0)
     axis = axes[0, 0]
-    bars = axis.bar([_grade_label(grade) for grade in counts["grade"]], counts["images"], color=GRADE_COLOURS)
+    bars = axis.bar(
+        [_grade_label(grade) for grade in counts["grade"]], counts["images"], color=style.GRADE_COLOURS
+    )
     labels = [f"{row.images} ({row.share:.1%})" for row in counts.itertuples()]
     axis.bar_label(bars, labels, padding=2)
     axis.margins(y=0.15)
@@ -53,7 +55,7 @@ def measurements(audit: pd.DataFrame) -> Figure:
     figure, axes = new_figure(2, 3, 9.0, 4.6)
     for axis, (values, label, threshold) in zip(axes.flat, panels):
         limits = [values.min(), values.max(), *([] if threshold is None else [1.2 * threshold])]
-        axis.hist(values, bins=24, range=(min(limits), max(limits)), color=NEUTRAL)
+        axis.hist(values, bins=24, range=(min(limits), max(limits)), color=style.NEUTRAL)
         axis.set_xlabel(label)
         if threshold is not None:
             axis.axvline(threshold, color="black", linestyle="--", linewidth=1)
@@ -70,7 +72,7 @@ def fellow_eyes(fellows: audits.FellowEyes) -> Figure:
     counts = fellows.table.to_numpy()
     figure, axes = new_figure(1, 1, 4.2, 3.6)
     axis = axes[0, 0]
-    axis.imshow(np.sqrt(counts), cmap="Greys")
+    axis.imshow(np.sqrt(counts), cmap=style.COUNTS_MAP)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if np.sqrt(count) > 0.6 * np.sqrt(counts.max()) else "black"
         axis.text(column, row, str(count), ha="center", va="center", color=colour)
@@ -89,7 +91,7 @@ def split_balance(split: pd.DataFrame) -> Figure:
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     figure, axes = new_figure(1, 1, 6.2, 3.0)
     axis = axes[0, 0]
-    for place, (name, colour) in enumerate(SPLIT_COLOURS.items()):
+    for place, (name, colour) in enumerate(style.SPLIT_COLOURS.items()):
         at = np.arange(len(GRADES)) + (place - 1) * 0.27
         label = f"{name} ({counts.loc[name].sum()} images)"
         axis.bar(at, 100 * shares.loc[name], width=0.25, color=colour, label=label)
@@ -103,7 +105,7 @@ def leak(leaked: dict[str, float], by_patient: float) -> Figure:
     """Share of test images whose patient is also in train: split by image against split by patient.
 
     Args:
-        leaked: Of :func:`drstudy.data.splits.leak`.
+        leaked: Result of :func:`drstudy.data.splits.leak`.
         by_patient: The same share in a split by patient.
     """
     if np.isnan(leaked["expected"]):
@@ -111,7 +113,12 @@ def leak(leaked: dict[str, float], by_patient: float) -> Figure:
     figure, axes = new_figure(1, 1, 6.2, 1.9)
     axis = axes[0, 0]
     values = [100 * leaked["simulated"], 100 * by_patient]
-    axis.barh(["split by image", "split by patient"], values, color=["#D55E00", "#0072B2"], height=0.55)
+    axis.barh(
+        ["split by image", "split by patient"],
+        values,
+        color=list(style.SPLIT_BY_COLOURS.values()),
+        height=0.55,
+    )
     low, high = 100 * leaked["simulated_lo"], 100 * leaked["simulated_hi"]
     axis.plot([low, high], [0, 0], color="black", linewidth=2)
     for place, (value, end) in enumerate(zip(values, [high, values[1]])):
@@ -126,7 +133,7 @@ def leak(leaked: dict[str, float], by_patient: float) -> Figure:
 
 
 def examples_by_grade(store: ImageStore, split: pd.DataFrame, columns: int = 4) -> Figure:
-    """Stored crops of train images, one row a grade, drawn at random but the same each time.
+    """Stored crops of train images, one row per grade, drawn at random but the same each time.
 
     Sources without grades show any images.
     """

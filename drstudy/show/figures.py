@@ -1,60 +1,27 @@
-"""The look of the study, and every figure of notebooks 02 to 04: one function each, which returns its Figure.
+"""Figures that several notebooks and papers draw: one function per figure, which returns its Figure.
 
-Colours are safe for colour-blind readers: grades go from light to dark along one ordered palette, backbones
-take fixed colours of the Okabe-Ito set, everywhere the same.
+Colours and names come from :mod:`drstudy.show.style`.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from drstudy.core import records
 from drstudy.core.names import GRADE_NAMES
 from drstudy.evaluation import metrics
+from drstudy.show import intervals, style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    from drstudy.core.records import Record
     from drstudy.show.tables import ComparedRun
-
-GRADE_COLOURS = ("#fbc127", "#f0703a", "#c03a76", "#7e2482", "#2a115c")
-"""One colour a grade, 0 to 4; luminance falls from each to the next, so the order survives colour blindness
-and grey."""
-
-BACKBONE_NAMES = {
-    "densenet121": "DenseNet121",
-    "resnet101": "ResNet101",
-    "vgg16": "VGG16",
-} | {f"efficientnet_lite{n}": f"EfficientNet-Lite{n}" for n in range(3)}
-BACKBONE_NAMES |= {
-    f"resnet{depth}_stride1": f"ResNet{depth}, last stage at stride 1" for depth in (18, 34, 50)
-}
-
-_BACKBONE_COLOURS = {
-    "densenet121": "#0072B2",
-    "resnet101": "#D55E00",
-    "vgg16": "#009E73",
-    "efficientnet_lite0": "#CC79A7",
-    "efficientnet_lite1": "#E69F00",
-    "efficientnet_lite2": "#56B4E9",
-}
-_OTHER_COLOURS = ("#000000", "#8C6D31", "#882255", "#332288")
-NO_PRETRAINING = "no pretraining"
-"""What the label of a network says that started from random weights."""
-_WEIGHTS = {"none": NO_PRETRAINING, "imagenet": "ImageNet", "bundled": "ImageNet, bundled"}
-
-NEUTRAL = "#6f6f6f"
-"""Chance lines, baselines, and whatever is not a backbone or a grade."""
-
-SERIES_COLOURS = ("#9E9E9E", "#56B4E9", "#E69F00", "#332288", "#117733", "#882255")
-"""For what is neither, such as samplers, in order."""
 
 CHANCE = {"qwk": 0.0, "balanced_accuracy": 0.2, "macro_auc": 0.5, "sensitivity_macro": 0.2} | {
     f"auc_ge{cut}": 0.5 for cut in metrics.CUTS
@@ -65,43 +32,14 @@ DPI = 72
 """Of figures inside notebooks; :meth:`drstudy.core.records.Run.figure` writes files at its own resolution."""
 
 
-def backbone_colour(name: str) -> str:
-    """The colour of a backbone, the same in every figure and every run.
-
-    The six of the study have their own; any other name is given one of four spare colours by its letters, so
-    two such names may share one.
-    """
-    return _BACKBONE_COLOURS.get(name) or _OTHER_COLOURS[sum(name.encode()) % len(_OTHER_COLOURS)]
-
-
-def backbone_label(name: str, weights_used: str, recipe: str = records.FULL) -> str:
-    """A backbone with the weights that it really started from: ``DenseNet121 (no pretraining)``.
-
-    Args:
-        name: As in :mod:`drstudy.models.nets`; one without a printed name stays as it is.
-        weights_used: As a record says it: ``none``, ``imagenet``, ``bundled``, or a path, of which the file
-            name is shown.
-        recipe: As a record says it: ``without_pretraining`` is added, ``DenseNet121 (no pretraining, short recipe)``.
-    """
-    weights = _WEIGHTS.get(weights_used) or f"weights {PurePath(weights_used).name}"
-    short = ", short recipe" if recipe == records.SHORT else ""
-    return f"{BACKBONE_NAMES.get(name, name)} ({weights}{short})"
-
-
-def record_label(record: Record) -> str:
-    """:func:`backbone_label` of the network that a notebook trained."""
-    used = record.metrics["weights_used"]
-    return backbone_label(record.params["BACKBONE"], used, record.metrics.get("recipe", records.FULL))
-
-
 def new_figure(
     rows: int = 1, columns: int = 1, width: float = 6.0, height: float = 4.0, **options
 ) -> tuple[Figure, np.ndarray]:
     """A figure and its axes in the study's style; a notebook shows it once, where it is returned.
 
     Args:
-        rows, columns: Of axes.
-        width, height: Of the figure, inches.
+        rows, columns: Numbers of rows and columns of axes.
+        width, height: Size of the figure, inches.
         options: For :func:`matplotlib.pyplot.subplots`, such as ``sharex``.
 
     Returns:
@@ -109,13 +47,13 @@ def new_figure(
     """
     import matplotlib.pyplot as plt
 
-    style = {
+    look = {
         "font.size": 10,
         "axes.titlesize": 11,
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
-    with plt.rc_context(style):
+    with plt.rc_context(look):
         figure, axes = plt.subplots(
             rows, columns, figsize=(width, height), dpi=DPI, squeeze=False, layout="constrained", **options
         )
@@ -130,12 +68,12 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> 
         matrices: Title to (5, 5) counts, true grades in rows.
         columns: Matrices in a row of the figure.
     """
-    figure, axes = _panels(len(matrices), columns, 3.6, 4.1)
+    figure, axes = panels(len(matrices), columns, 3.6, 4.1)
     for ax, (title, counts) in zip(axes.flat, matrices.items()):
         counts = np.asarray(counts)
         true = counts.sum(axis=1, keepdims=True)
         share = np.divide(100 * counts, true, out=np.zeros(counts.shape), where=true > 0)
-        image = ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        image = ax.imshow(share, cmap=style.SHARES_MAP, vmin=0, vmax=100)
         for (i, j), percent in np.ndenumerate(share):
             text = f"{counts[i, j]}\n{percent:.0f} %" if true[i] else "–"
             ax.text(
@@ -156,64 +94,64 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> 
 def roc_curves(
     runs: Sequence[ComparedRun], scores: pd.DataFrame, paper: pd.DataFrame | None = None
 ) -> Figure:
-    """ROC curves of the four cuts, one panel each, with AUC and its 95 % interval in the legend.
+    """ROC curves of the four cuts, one panel per cut, with the AUC and its 95 % interval in the legend.
 
     A filled marker is the decision that the tables count (the grade of greatest probability), which need not
     lie on the curve. Runs of one backbone share its colour and differ in line style.
 
     Args:
-        runs: What was compared.
-        scores: Of :func:`drstudy.show.tables.scores`.
-        paper: :data:`drstudy.show.tables.PAPER_TABLE2`, drawn in every panel, as the paper does not say to which
-            it belongs.
+        runs: The compared networks.
+        scores: Result of :func:`drstudy.show.tables.scores`.
+        paper: ``backbone, sensitivity, specificity`` as printed by a paper that does not state the cut, so they are drawn
+            in every panel.
     """
     from matplotlib.lines import Line2D
-    from sklearn.metrics import roc_curve
 
     figure, axes = new_figure(2, 2, 8.5, 9.5)
-    value = scores.set_index(["run", "metric"])
     lines = {}
     for ax, cut in zip(axes.flat, metrics.CUTS):
-        ax.plot([0, 100], [0, 100], ":", color=NEUTRAL, label="0.50 (chance)")
-        for run, style in zip(runs, _line_styles([run.backbone for run in runs])):
-            grade, p, _ = metrics.arrays(run.predictions)
-            positive, score = metrics.binary_problems(grade, p)[f"ge{cut}"]
-            if positive.all() or not positive.any():
-                continue
-            fpr, tpr, _ = roc_curve(positive, score, drop_intermediate=False)
-            auc = value.loc[(run.name, f"auc_ge{cut}")]
-            colour = backbone_colour(run.backbone)
-            label = f"{auc['value']:.2f} [{auc['lo']:.2f}, {auc['hi']:.2f}]"
-            (line,) = ax.plot(100 * fpr, 100 * tpr, color=colour, linestyle=style, label=label)
-            lines[run.label] = line
-            sensitivity, specificity = (
-                value.loc[(run.name, f"{q}_ge{cut}"), "value"] for q in ("sensitivity", "specificity")
-            )
-            ax.plot(100 * (1 - specificity), 100 * sensitivity, "o", color=colour, markeredgecolor="white")
+        lines |= _roc_panel(ax, cut, runs, scores.set_index(["run", "metric"]))
         for row in () if paper is None else paper.itertuples():
-            colour = backbone_colour(row.backbone)
-            ax.plot(
-                100 * (1 - row.specificity), 100 * row.sensitivity, "D", color=colour, markerfacecolor="none"
-            )
-        share = 100 * np.mean(positive)
-        ax.set(
-            title=f"grade ≥ {cut} ({share:.1f} % of images)", aspect="equal", xlim=(-2, 102), ylim=(-2, 102)
-        )
-        ax.set(xlabel="1 − specificity, %", ylabel="sensitivity, %")
-        if 0 < share < 100:
-            ax.legend(
-                loc="lower right", fontsize=8, title="AUC [95 % interval]", title_fontsize=8, frameon=False
-            )
-        else:
-            ax.text(50, 60, "undefined: one class only", ha="center")
-    lines["decision counted in the tables"] = Line2D([], [], color=NEUTRAL, marker="o", linestyle="")
+            look = {"color": style.backbone_colour(row.backbone), "markerfacecolor": "none"}
+            ax.plot(100 * (1 - row.specificity), 100 * row.sensitivity, "D", **look)
+    lines["decision counted in the tables"] = Line2D([], [], color=style.NEUTRAL, marker="o", linestyle="")
     if paper is not None:
         hollow = {"marker": "D", "linestyle": "", "markerfacecolor": "none"}
-        lines["printed by the paper, cut not stated"] = Line2D([], [], color=NEUTRAL, **hollow)
+        lines["printed by the paper, cut not stated"] = Line2D([], [], color=style.NEUTRAL, **hollow)
     figure.legend(
         lines.values(), lines.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False
     )
     return figure
+
+
+def _roc_panel(ax: Axes, cut: int, runs: Sequence[ComparedRun], value: pd.DataFrame) -> dict[str, Line2D]:
+    """Draw the curves of one cut; return the line of each run, by its label."""
+    from sklearn.metrics import roc_curve
+
+    lines = {}
+    ax.plot([0, 100], [0, 100], ":", color=style.NEUTRAL, label="0.50 (chance)")
+    for run, dashes in zip(runs, _line_styles([run.backbone for run in runs])):
+        grade, p, _ = metrics.arrays(run.predictions)
+        positive, score = metrics.binary_problems(grade, p)[f"ge{cut}"]
+        if positive.all() or not positive.any():
+            continue
+        fpr, tpr, _ = roc_curve(positive, score, drop_intermediate=False)
+        auc = value.loc[(run.name, f"auc_ge{cut}"), ["value", "lo", "hi"]]
+        colour, label = style.backbone_colour(run.backbone), intervals.text(*map(float, auc))
+        (lines[run.label],) = ax.plot(100 * fpr, 100 * tpr, color=colour, linestyle=dashes, label=label)
+        sensitivity, specificity = (
+            value.loc[(run.name, f"{q}_ge{cut}"), "value"] for q in ("sensitivity", "specificity")
+        )
+        ax.plot(100 * (1 - specificity), 100 * sensitivity, "o", color=colour, markeredgecolor="white")
+    share = 100 * np.mean(positive)
+    ax.set(title=f"grade ≥ {cut} ({share:.1f} % of images)", aspect="equal", xlim=(-2, 102), ylim=(-2, 102))
+    ax.set(xlabel="1 − specificity, %", ylabel="sensitivity, %")
+    if 0 < share < 100:
+        look = {"fontsize": 8, "title_fontsize": 8, "frameon": False}
+        ax.legend(loc="lower right", title="AUC [95 % interval]", **look)
+    else:
+        ax.text(50, 60, "undefined: one class only", ha="center")
+    return lines
 
 
 def metric_dots(
@@ -228,14 +166,14 @@ def metric_dots(
         per_row: Panels in a row of the figure.
     """
     runs = scores[["label", "backbone"]].drop_duplicates(ignore_index=True)
-    figure, axes = _panels(len(columns), per_row, 2.9, 0.34 * len(runs) + 1.1, extra=2.6, sharey=True)
+    figure, axes = panels(len(columns), per_row, 2.9, 0.34 * len(runs) + 1.1, extra=2.6, sharey=True)
     for ax, (metric, heading) in zip(axes.flat, columns.items()):
         of_metric = scores[scores["metric"] == metric].set_index("label")
         if metric in CHANCE:
-            ax.axvline(CHANCE[metric], linestyle=":", color=NEUTRAL)
+            ax.axvline(CHANCE[metric], linestyle=":", color=style.NEUTRAL)
         for y, run in runs.iterrows():
             row = of_metric.loc[run["label"]]
-            colour = backbone_colour(run["backbone"]) if run["backbone"] else NEUTRAL
+            colour = style.backbone_colour(run["backbone"]) if run["backbone"] else style.NEUTRAL
             ax.plot([row["lo"], row["hi"]], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
             ax.plot(row["value"], y, "o", color=colour)
             if paper is not None:
@@ -262,11 +200,11 @@ def loss_curves(
     Args:
         histories: Title to a ``history.csv``: ``epoch, step, loss, val_loss``; ``val_loss`` in the last row
             of an epoch.
-        colours: One a history.
+        colours: One per history.
         smoothing: Weight of the past, 0 to below 1.
         columns: Panels in a row of the figure.
     """
-    figure, axes = _panels(len(histories), columns, 4.2, 3.2, sharey=True)
+    figure, axes = panels(len(histories), columns, 4.2, 3.2, sharey=True)
     for ax, (title, history), colour in zip(axes.flat, histories.items(), colours):
         ax.plot(
             history["step"], history["loss"], color=colour, alpha=0.3, linewidth=0.8, label="training, raw"
@@ -275,7 +213,7 @@ def loss_curves(
         ax.plot(history["step"], smooth, color=colour, linewidth=1.8, label="training, smoothed")
         ends = history.dropna(subset="val_loss")
         ax.plot(ends["step"], ends["val_loss"], "k.--", linewidth=1, label="validation, each epoch")
-        ax.axhline(np.log(5), linestyle=":", color=NEUTRAL, label="equal probabilities (ln 5)")
+        ax.axhline(np.log(5), linestyle=":", color=style.NEUTRAL, label="equal probabilities (ln 5)")
         ax.set(title=textwrap.fill(title, 34), xlabel="training step (batch)")
     axes[0, 0].set_ylim(
         bottom=0
@@ -290,7 +228,7 @@ def loss_curves(
 
 
 def smoothed(values: pd.Series, smoothing: float) -> pd.Series:
-    """TensorBoard's smoothing: s_i = sum_j w^(i-j) x_j / sum_j w^(i-j), with w the weight of the past."""
+    """The smoothing of TensorBoard: s_i = sum_j w^(i-j) x_j / sum_j w^(i-j), with w the weight of the past."""
     return values.ewm(alpha=1 - smoothing, adjust=True).mean()
 
 
@@ -299,15 +237,15 @@ def recall_by_grade(scores: pd.DataFrame) -> Figure:
 
     Args:
         scores: Long: ``label, metric, value, lo, hi``, of which ``recall_grade0`` to ``recall_grade4`` are
-            drawn. With a column ``backbone`` bars take its colour, further runs of one backbone hatched; else
-            :data:`SERIES_COLOURS` in order.
+            drawn. With a column ``backbone`` bars take its colour, further runs of one backbone hatched; else those of
+            :func:`drstudy.show.style.series_colours`.
     """
     labels = list(scores["label"].unique())
     if "backbone" in scores:
         backbones = list(scores.drop_duplicates("label")["backbone"])
-        colours = [backbone_colour(name) if name else NEUTRAL for name in backbones]
+        colours = [style.backbone_colour(name) if name else style.NEUTRAL for name in backbones]
     else:
-        backbones, colours = labels, SERIES_COLOURS
+        backbones, colours = labels, style.series_colours(labels)
     width = 0.84 / len(labels)
     figure, axes = new_figure(1, 1, 8.5, 3.8)
     ax = axes[0, 0]
@@ -317,11 +255,11 @@ def recall_by_grade(scores: pd.DataFrame) -> Figure:
             float
         )
         x = np.arange(5) + (i - (len(labels) - 1) / 2) * width
-        style = {
-            "color": colours[i % len(colours)],
+        look = {
+            "color": colours[i],
             "hatch": ("", "//", "..", "xx")[backbones[:i].count(backbones[i]) % 4],
         }
-        ax.bar(x, recall["value"], 0.92 * width, edgecolor="white", label=label, **style)
+        ax.bar(x, recall["value"], 0.92 * width, edgecolor="white", label=label, **look)
         ax.vlines(x, recall["lo"], recall["hi"], color="black", linewidth=1)
         for at in x[recall["value"].isna()]:
             ax.text(at, 1, "–", ha="center")
@@ -331,31 +269,21 @@ def recall_by_grade(scores: pd.DataFrame) -> Figure:
     return figure
 
 
-def class_shares(shares: pd.DataFrame) -> Figure:
-    """Shares of the grades among an epoch's draws, by sampler: bars as drawn, black ticks as expected.
-
-    Args:
-        shares: Long: ``sampler, grade, expected, drawn``, shares 0 to 1.
-    """
-    samplers = list(shares["sampler"].unique())
-    figure, axes = new_figure(1, len(samplers), 2.4 * len(samplers) + 0.8, 3.0, sharey=True)
-    for ax, sampler in zip(axes.flat, samplers):
-        rows = shares[shares["sampler"] == sampler].sort_values("grade")
-        ax.bar(rows["grade"], 100 * rows["drawn"], color=GRADE_COLOURS, label="drawn")
-        ax.hlines(
-            100 * rows["expected"], rows["grade"] - 0.45, rows["grade"] + 0.45, color="black", linewidth=2
-        )
-        ax.axhline(20, linestyle=":", color=NEUTRAL)
-        ax.set(title=f"sampler: {sampler}", xlabel="grade", xticks=range(5))
-    axes[0, 0].set_ylabel("share of draws, %")
-    figure.supxlabel("▇ drawn   ━ expected   ··· equal shares (20 %)", fontsize=9)
-    return figure
-
-
-def _panels(
+def panels(
     count: int, columns: int, width: float, height: float, extra: float = 0.6, **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of equal panels in rows of ``columns``, each of a size in inches; blank where none is left."""
+    """A figure of equal panels, blank where none is left.
+
+    Args:
+        count: Number of panels.
+        columns: Panels in a row of the figure, at most.
+        width, height: Size of a panel, inches.
+        extra: Further width of the figure, inches.
+        options: Arguments of :func:`matplotlib.pyplot.subplots`, such as ``sharey``.
+
+    Returns:
+        As :func:`new_figure`.
+    """
     columns = min(columns, count)
     rows = -(-count // columns)
     figure, axes = new_figure(rows, columns, width * columns + extra, height * rows, **options)
@@ -370,41 +298,6 @@ def _line_styles(backbones: Sequence[str]) -> list[str | tuple]:
     return [styles[backbones[:i].count(name) % len(styles)] for i, name in enumerate(backbones)]
 
 
-def augmentations(images: Mapping[str, np.ndarray]) -> Figure:
-    """One eye under each augmentation, by name; images (S, S, 3) uint8."""
-    columns = 4
-    figure, axes = new_figure(-(-len(images) // columns), columns, 8.4, 2.3 * -(-len(images) // columns))
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, (title, image) in zip(axes.flat, images.items()):
-        ax.imshow(image)
-        ax.set_title(title, fontsize=9)
-    return figure
-
-
-def implied_prevalence(arithmetic: pd.DataFrame, counts: Sequence[int]) -> Figure:
-    """Share of positives that each printed row implies, with the range of rounding, against the share at each cut.
-
-    Args:
-        arithmetic: Of :func:`drstudy.show.tables.paper_arithmetic`.
-        counts: Images by grade.
-    """
-    figure, axes = new_figure(1, 1, 7.5, 2.6)
-    ax = axes[0, 0]
-    shares = 100 * np.cumsum(counts[::-1])[::-1] / sum(counts)
-    for cut in metrics.CUTS:
-        ax.axvline(shares[cut], color=NEUTRAL, linestyle=":")
-        ax.text(shares[cut], -0.7, f" ≥ {cut}", ha="left", color=NEUTRAL, fontsize=9)
-    for y, row in enumerate(arithmetic.itertuples()):
-        colour = backbone_colour(row.backbone)
-        ax.plot([100 * row.lo, 100 * row.hi], [y, y], color=colour, linewidth=3, solid_capstyle="butt")
-        ax.plot(100 * row.implied, y, "o", color=colour)
-    names = [BACKBONE_NAMES[name] for name in arithmetic["backbone"]]
-    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -1.0), xlim=(0, None))
-    ax.set_xlabel("implied share of positives, % (bar: range of rounding; dotted: share at each cut)")
-    return figure
-
-
 def reliability_curves(
     curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], colours: Sequence[str]
 ) -> Figure:
@@ -413,11 +306,11 @@ def reliability_curves(
     Args:
         curves: Title to two tables of :func:`drstudy.evaluation.calibration.reliability`, before and after. The area of a
             marker grows with the images of its bin.
-        colours: One a network.
+        colours: One per network.
     """
-    figure, axes = _panels(len(curves), 3, 3.4, 3.4, sharex=True, sharey=True)
+    figure, axes = panels(len(curves), 3, 3.4, 3.4, sharex=True, sharey=True)
     for ax, (title, (before, after)), colour in zip(axes.flat, curves.items(), colours):
-        ax.plot([0, 100], [0, 100], ":", color=NEUTRAL)
+        ax.plot([0, 100], [0, 100], ":", color=style.NEUTRAL)
         most = max(before["images"].max(), after["images"].max())
         for table, face in ((before, "none"), (after, colour)):
             size = 8 + 90 * table["images"] / most
@@ -441,7 +334,7 @@ def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) 
 
     Args:
         curves: Label to a table of :func:`drstudy.evaluation.calibration.decision_curve`, all of the same images.
-        colours: One a network.
+        colours: One per network.
     """
     figure, axes = new_figure(1, 1, 8.0, 4.0)
     ax = axes[0, 0]
@@ -449,8 +342,8 @@ def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) 
         at = 100 * table["threshold"]
         ax.plot(at, 100 * table["value"], color=colour, label=label)
         ax.fill_between(at, 100 * table["lo"], 100 * table["hi"], color=colour, alpha=0.15, linewidth=0)
-    ax.plot(at, 100 * table["refer_all"], "--", color=NEUTRAL, label="refer all")
-    ax.axhline(0, color=NEUTRAL, linewidth=1, label="refer none")
+    ax.plot(at, 100 * table["refer_all"], "--", color=style.NEUTRAL, label="refer all")
+    ax.axhline(0, color=style.NEUTRAL, linewidth=1, label="refer none")
     top = 100 * max(table["hi"].max() for table in curves.values())
     ax.set(
         xlabel="threshold of referral, %", ylabel="net benefit, per 100 eyes", ylim=(-0.25 * top, 1.1 * top)

@@ -1,11 +1,7 @@
-"""Tables of the backbone comparison: long and exact for files, rounded for readers.
+"""Tables of compared networks: long and exact for files, rounded for readers.
 
-The main paper's Table 2 (*spec* A5) prints three numbers a network and says neither which grades count as
-positive nor on which images they were computed. Here every number carries its cut, and the paper's stand
-beside them as printed.
-
-Long tables of this module have the columns ``run, label, backbone, seed, metric, value, lo, hi, n_valid,
-resamples``, one row a run and metric.
+Long tables of this module have the columns ``run, label, backbone, seed, metric, value, lo, hi, n_valid, resamples``, one row
+per run and metric.
 """
 
 from __future__ import annotations
@@ -13,36 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
-import numpy as np
 import pandas as pd
 
+from drstudy.core.names import GRADE_NAMES
 from drstudy.core.records import Record, RecordError
-from drstudy.evaluation import metrics, statistics
-from drstudy.show import figures
-
-PAPER_SOURCE = "Nian & Jin 2025, Table 2 (positive cut and test set not stated)"
-
-PAPER_TABLE2 = pd.DataFrame(
-    [("resnet101", 0.29, 0.89, 0.76), ("vgg16", 0.06, 0.96, 0.74), ("densenet121", 0.77, 0.913, 0.883)],
-    columns=["backbone", "sensitivity", "specificity", "accuracy"],
-)
-"""The paper's Table 2 as shares; printed 29 %, 89 %, 76 % / 6 %, 96 %, 74 % / 77 %, 91.3 %, 88.3 %."""
-
-PAPER_GRADE_COUNTS = (25810, 2443, 5292, 873, 708)
-"""Images of grades 0 to 4 in the paper's data, the Kaggle training set of 35,126 (*spec* A1)."""
-
-PAPER_TEST_IMAGES = 7025
-"""A fifth of them, its test share (*spec* A1)."""
-
-POSITIVE = {f"ge{cut}": f"grade ≥ {cut}" for cut in metrics.CUTS} | {
-    "macro": "each grade against the rest, mean"
-}
-"""What counts as positive, by the last part of a metric's name."""
-
-NOT_STATED = "not stated by the paper"
-QUANTITIES = ("sensitivity", "specificity", "accuracy")
+from drstudy.evaluation import metrics, statistics, tests
+from drstudy.show import intervals, style
 
 SUMMARY = {
     "qwk": "QWK",
@@ -52,7 +25,7 @@ SUMMARY = {
     "mae": "mean error (grades)",
     "nll": "NLL (nats)",
 }
-RECALLS = {f"recall_grade{g}": f"recall of {g} ({figures.GRADE_NAMES[g]})" for g in metrics.GRADES}
+RECALLS = {f"recall_grade{g}": f"recall of {g} ({GRADE_NAMES[g]})" for g in metrics.GRADES}
 
 COSTS = {
     "parameters_total": "parameters",
@@ -172,7 +145,7 @@ def paired_tests(
     runs: Sequence[ComparedRun], resamples: int, seed: int, cut: int = 2, to: str = "densenet121"
 ) -> pd.DataFrame:
     """Every run against that of the paper's main network at one cut, tested; see
-    :func:`drstudy.evaluation.statistics.paired_tests`.
+    :func:`drstudy.evaluation.tests.paired_tests`.
 
     Returns:
         Columns ``run, label, reference, metric, value, lo, hi, n_valid, p_images, p_patients`` and
@@ -180,7 +153,7 @@ def paired_tests(
         backbone ``to``.
     """
     found = [
-        statistics.paired_tests(run.predictions, reference.predictions, resamples, seed, cut).assign(
+        tests.paired_tests(run.predictions, reference.predictions, resamples, seed, cut).assign(
             run=run.name, label=run.label, reference=reference.label
         )
         for run in runs
@@ -199,7 +172,7 @@ def paired_tests(
         "p_patients",
     ]
     table = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
-    return table.assign(p_patients_holm=table.groupby("metric")["p_patients"].transform(statistics.holm))
+    return table.assign(p_patients_holm=table.groupby("metric")["p_patients"].transform(tests.holm))
 
 
 def _reference(run: ComparedRun, runs: Sequence[ComparedRun], to: str) -> ComparedRun:
@@ -213,7 +186,7 @@ def variance_parts(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame
     """Two reasons why a number could have been another, side by side, for what was trained more than once.
 
     Args:
-        table: From :func:`scores`.
+        table: Result of :func:`scores`.
         columns: Metrics and their headings.
 
     Returns:
@@ -228,102 +201,17 @@ def variance_parts(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame
     return spread.join(width.rename("over patients"), on=["label", "metric"])
 
 
-def table2(table: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 2 for every cut, and below it the paper's own rows.
-
-    Args:
-        table: From :func:`scores`.
-
-    Returns:
-        Long, with ``positive`` (what counts as positive), its ``prevalence`` among the test images (none for
-        the mean over grades), ``quantity`` (sensitivity, specificity or accuracy) and ``source`` instead of
-        ``metric``.
-    """
-    prevalence = table.drop_duplicates("metric").set_index("metric")["value"]
-    ours = [
-        table[table["metric"] == f"{quantity}_{key}"].assign(
-            source="this study",
-            positive=POSITIVE[key],
-            prevalence=prevalence.get(f"prevalence_{key}", np.nan),
-            quantity=quantity,
-        )
-        for key, quantity in product(POSITIVE, QUANTITIES)
-    ]
-    paper = PAPER_TABLE2.melt("backbone", QUANTITIES, "quantity").assign(
-        source=PAPER_SOURCE,
-        positive=NOT_STATED,
-        label=lambda rows: rows["backbone"].map(figures.BACKBONE_NAMES) + ", as printed",
-    )
-    first = ["positive", "prevalence", "source", "label", "backbone", "seed", "quantity", "value", "lo", "hi"]
-    return pd.concat([*ours, paper], ignore_index=True)[[*first, "n_valid", "resamples"]]
-
-
-def table2_display(long: pd.DataFrame) -> pd.DataFrame:
-    """:func:`table2` for readers: a row a network and cut, percentages with 95 % intervals."""
-    share = (100 * long["prevalence"]).map(": {:.1f} % of images".format, na_action="ignore").fillna("")
-    rows = long.assign(text=_texts(long, 1, scale=100), positive=long["positive"] + share)
-    wide = _wide(rows, ["positive", "label"], "quantity")
-    return wide[list(QUANTITIES)].rename(columns="{}, %".format)
-
-
 def display(table: pd.DataFrame, columns: dict[str, str], digits: int = 2) -> pd.DataFrame:
-    """A long table for readers: a row a run, a column a metric, ``value [lo, hi]``.
+    """A long table for readers: one row per run, one column per metric, ``value [lo, hi]``.
 
     Args:
-        table: From :func:`scores` or :func:`differences`.
+        table: Result of :func:`scores` or :func:`differences`.
         columns: Metric names and their headings, such as :data:`SUMMARY`.
         digits: After the point.
     """
     rows = table[table["metric"].isin(columns)]
-    wide = _wide(rows.assign(text=_texts(rows, digits)), "label", "metric")
-    return wide.reindex(columns=list(columns)).rename(columns=columns).rename_axis(index=None)
-
-
-def interval(value: float, lo: float, hi: float, digits: int = 2, complete: bool = True) -> str:
-    """``0.71 [0.62, 0.80]``; ``0.71`` where there is no interval; ``undefined`` for NaN.
-
-    Args:
-        value, lo, hi: In the unit shown.
-        digits: After the point.
-        complete: False adds a dagger: the metric was undefined in some resamples, which the interval leaves
-            out.
-    """
-    if np.isnan(value):
-        return "undefined"
-    value, lo, hi = (round(number, digits) + 0.0 for number in (value, lo, hi))  # + 0.0 turns -0.0 into 0.0
-    if np.isnan(lo) or np.isnan(hi):
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} [{lo:.{digits}f}, {hi:.{digits}f}]" + ("" if complete else " †")
-
-
-def leaks(table: pd.DataFrame) -> pd.DataFrame:
-    """What leaks are worth, for readers.
-
-    Args:
-        table: Of :func:`drstudy.papers.transfer.leaks.compare`.
-
-    Returns:
-        A row a way of dealing and kind of rows: QWK, that of the honest networks on the same rows, and differences
-        in three metrics; the honest way has nothing to differ from.
-    """
-    texts = table.assign(text=[interval(*row) for row in table[["value", "lo", "hi"]].to_numpy(float)])
-    wide = texts.pivot(index=["rows", "way"], columns=["what", "metric"], values="text")
-    shown = {
-        "QWK": ("score", "qwk"),
-        "honest QWK, same rows": ("honest", "qwk"),
-        "difference": ("difference", "qwk"),
-        "in balanced accuracy": ("difference", "balanced_accuracy"),
-        "in macro AUC": ("difference", "macro_auc"),
-    }
-    found = pd.DataFrame({heading: wide[column] for heading, column in shown.items()})
-    found = found.fillna("–")
-    order = list(
-        table[["rows", "way"]]
-        .drop_duplicates()
-        .sort_values("rows", kind="stable", key=lambda r: r != "own")
-        .itertuples(index=False, name=None)
-    )
-    return found.loc[order].rename_axis(index={"way": "folds by"}).reset_index()
+    found = wide(rows.assign(text=texts(rows, digits)), "label", "metric")
+    return found.reindex(columns=list(columns)).rename(columns=columns).rename_axis(index=None)
 
 
 def costs(runs: Sequence[ComparedRun]) -> pd.DataFrame:
@@ -352,44 +240,6 @@ def seed_spread(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     return spread[spread["seeds"] > 1].replace({"metric": columns}).reset_index(drop=True)
 
 
-def paper_arithmetic() -> pd.DataFrame:
-    """Which positive cut the paper's rows could have, by their own arithmetic (*spec* A5).
-
-    Returns:
-        A row a network: ``implied`` share of positives, its range from the rounding of print (``lo``,
-        ``hi``), and for each cut K ``sd_geK``, the distance of that range from the cut's share in the paper's
-        data in standard deviations of a random test set (0 inside the range), and ``accuracy_geK``, the
-        accuracy that its sensitivity and specificity imply there. ``nearest`` is the cut of least distance.
-    """
-    shares = np.cumsum(PAPER_GRADE_COUNTS[::-1])[::-1] / sum(PAPER_GRADE_COUNTS)
-    rows = []
-    for row in PAPER_TABLE2.itertuples():
-        printed = (row.sensitivity, row.specificity, row.accuracy)
-        corners = product(*((number - _half_unit(number), number + _half_unit(number)) for number in printed))
-        rates = [metrics.implied_prevalence(*corner) for corner in corners]
-        implied = metrics.implied_prevalence(*printed)
-        found = {"backbone": row.backbone, "implied": implied, "lo": min(rates), "hi": max(rates)}
-        for cut in metrics.CUTS:
-            p = shares[cut]
-            sd = np.sqrt(p * (1 - p) / PAPER_TEST_IMAGES)
-            found[f"sd_ge{cut}"] = max(found["lo"] - p, p - found["hi"], 0) / sd
-            found[f"accuracy_ge{cut}"] = p * row.sensitivity + (1 - p) * row.specificity
-        found["nearest"] = POSITIVE[
-            min((f"ge{cut}" for cut in metrics.CUTS), key=lambda key: found[f"sd_{key}"])
-        ]
-        rows.append(found)
-    return pd.DataFrame(rows)
-
-
-def paper_at(cut: int) -> pd.DataFrame:
-    """The paper's numbers under the names that ours have at a cut: ``backbone, metric, value``.
-
-    For figures that show both; that the paper meant this cut is an assumption, so say it beside the figure.
-    """
-    long = PAPER_TABLE2.melt("backbone", QUANTITIES, "metric")
-    return long.assign(metric=long["metric"] + f"_ge{cut}")
-
-
 def flat(table: pd.DataFrame) -> dict[str, float]:
     """A long table as metrics of a record: ``<run>_<metric>``, ``..._lo``, ``..._hi``.
 
@@ -412,7 +262,7 @@ def _name(record: Record) -> str:
 def _labels(records: Sequence[Record]) -> list[str]:
     """Distinct labels: backbone and weights; the seed where these repeat; the variant where that repeats
     too."""
-    labels = [figures.record_label(record) for record in records]
+    labels = [style.record_label(record) for record in records]
     for more in ("seed {SEED}", "{VARIANT}"):
         times = Counter(labels)
         labels = [
@@ -428,20 +278,18 @@ def _long(run: ComparedRun, table: pd.DataFrame, resamples: int) -> pd.DataFrame
     return pd.concat([about, table], axis=1).assign(resamples=resamples)
 
 
-def _texts(table: pd.DataFrame, digits: int, scale: float = 1) -> list[str]:
+def texts(table: pd.DataFrame, digits: int, scale: float = 1) -> list[str]:
+    """Numbers with intervals of a long table, with a dagger where some resample was undefined."""
     return [
-        interval(scale * row.value, scale * row.lo, scale * row.hi, digits, row.n_valid == row.resamples)
+        intervals.text(
+            scale * row.value, scale * row.lo, scale * row.hi, digits, complete=row.n_valid == row.resamples
+        )
         for row in table.itertuples()
     ]
 
 
-def _wide(rows: pd.DataFrame, index: str | list[str], columns: str) -> pd.DataFrame:
-    """Texts side by side, in the order of the rows."""
+def wide(rows: pd.DataFrame, index: str | list[str], columns: str) -> pd.DataFrame:
+    """The column ``text`` of a long table side by side, in the order of its rows."""
     order = rows[index].drop_duplicates()
     wide = rows.pivot(index=index, columns=columns, values="text").rename_axis(columns=None)
     return wide.loc[list(order) if isinstance(index, str) else list(order.itertuples(index=False, name=None))]
-
-
-def _half_unit(share: float) -> float:
-    """Half of the last printed place of a percentage: 0.29 is 29 %, so 0.005; 0.913 is 91.3 %, so 0.0005."""
-    return 0.005 if round(100 * share, 6) == round(100 * share) else 0.0005

@@ -38,7 +38,7 @@ from drstudy.core import paths, records
 from drstudy.core.params import ParameterError
 from drstudy.papers import registry
 from drstudy.papers.base import AUDIT, TRAINING, Interval, OwnData, Paper, is_ablation
-from drstudy.show import figures
+from drstudy.show import style
 
 REPRODUCED, DIRECTION = "reproduced", "direction reproduced"
 NOT_REPRODUCED, INCONCLUSIVE, NOT_TESTABLE = "not reproduced", "inconclusive", "not testable here"
@@ -256,7 +256,7 @@ def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]
     ]
     for name in named:
         if name not in networks:
-            return Found(lacking=f"{figures.BACKBONE_NAMES.get(name, name)} was not trained")
+            return Found(lacking=f"{style.BACKBONE_NAMES.get(name, name)} was not trained")
     if not named:
         candidates = [r for r in candidates if _weights(r) != "none"]
         if not candidates:
@@ -268,7 +268,7 @@ def _look_up(claim: Claim, evidence: Evidence, results: Sequence[records.Record]
     paper_setting = full and all(used == "imagenet" for used in weights.values())
     if "none" in weights.values():
         lack = ", ".join(
-            figures.BACKBONE_NAMES.get(name, name) for name, used in weights.items() if used == "none"
+            style.BACKBONE_NAMES.get(name, name) for name, used in weights.items() if used == "none"
         )
         return Found(
             lacking=f"{data}; {lack} started from random weights"

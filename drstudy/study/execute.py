@@ -39,10 +39,11 @@ def pending(profile: str, until: str = "", study: str = "core") -> dict[str, str
         KeyError: If there is no such profile, study or notebook.
     """
     chosen = _chosen(profile, until, study)
-    found = {folder: why for folder, why in reasons.find(chosen).items() if why}
+    everything = reasons.find(chosen)
+    found = {folder: why for folder, why in everything.items() if why}
     stages = {folder: plan.stage_of(folder) for folder in found}
     lines = {
-        reasons.label(stage, profile): reasons.line(stage, profile, found[folder])
+        reasons.label(stage, profile): reasons.line(stage, profile, everything)
         for folder, stage in stages.items()
     }
     if not until:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import records
-from drstudy.show import figures
+from drstudy.show import style
 
 LABELS = ("seed", "grade", "resamples", "epoch", "step", "size", "views", "bins")
 """Columns of whole numbers that say what a row is about; they are no results."""
@@ -113,7 +113,7 @@ def long(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     metric = _texts(frame["metric"]) if "metric" in frame else [""] * len(frame)
     texts = [_texts(frame[name]) for name in frame if not _is_number(frame[name])]
     random = (
-        [any(figures.NO_PRETRAINING in text for text in row) for row in zip(*texts)]
+        [any(style.NO_PRETRAINING in text for text in row) for row in zip(*texts)]
         if texts
         else [False] * len(frame)
     )

@@ -12,9 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from drstudy.core import paths, records
-from drstudy.papers import registry
 from drstudy.papers.base import Stage
-from drstudy.study import digests, plan
+from drstudy.study import digests, plan, trains
 
 MOST = 3
 """Names that one reason lists; it counts the others."""
@@ -137,11 +136,24 @@ def label(stage: Stage, profile: str) -> str:
     return stage.name if stage.profile == profile else f"{stage.profile} {stage.name}"
 
 
-def line(stage: Stage, profile: str, found: list[str]) -> str:
-    """One line on a stage that has to run: its name, the reasons, and whether it trains, where its paper says so."""
-    says = registry.NOTEBOOKS[stage.notebook].trains
-    trains = says(stage) if says else ""
-    return f"{label(stage, profile)}: {'; '.join(found)}" + (f" ({trains})" if trains else "")
+def line(stage: Stage, profile: str, found: Mapping[str, list[str]]) -> str:
+    """One line on a stage that has to run: its name, the reasons, and whether it trains, if its notebook has networks to train.
+
+    Args:
+        stage: The stage.
+        profile: Name of the profile that is run.
+        found: Of :func:`find`.
+    """
+    text = f"{label(stage, profile)}: {'; '.join(found[stage.folder])}"
+    if not stage.cls.TRAINS:
+        return text
+    trained = trains.why(stage, found)
+    says = (
+        f"trains: {some(trained)}"
+        if trained
+        else "trains nothing: its networks are in the trained-model store"
+    )
+    return f"{text} ({says})"
 
 
 def some(names: list[str]) -> str:

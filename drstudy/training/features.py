@@ -30,8 +30,8 @@ from drstudy.models.folding import folded
 from drstudy.models.nets import GradingNet
 from drstudy.models.weights import digest_of
 from drstudy.training import transforms
+from drstudy.training.batch import Batch
 from drstudy.training.recipe import Training
-from drstudy.training.task import Batch
 
 VERSION = 4
 """Part of the store's key: raise it when the same view would be stored differently."""
@@ -88,7 +88,7 @@ class Features:
 
     def targets(self, split: str) -> dict[str, np.ndarray]:
         """Labels of ``train``, ``validation`` or ``test``, in the order of the images: name to (N,), dtypes as in
-        :class:`drstudy.training.task.Batch`."""
+        :class:`drstudy.training.batch.Batch`."""
         rows = self.train if split == "train" else self.clean[self.clean["split"] == split]
         return {name: _as_array(rows[name]) for name in self.data.targets}
 

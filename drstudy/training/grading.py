@@ -15,9 +15,10 @@ from drstudy.core.devices import Compute
 from drstudy.core.names import N_GRADES
 from drstudy.models.nets import GradingNet
 from drstudy.training import prediction
+from drstudy.training.batch import Batch
 from drstudy.training.features import Features
 from drstudy.training.recipe import Training
-from drstudy.training.task import Batch, Task
+from drstudy.training.task import Task
 
 
 class OneNetwork(Task):

@@ -22,7 +22,7 @@ from drstudy.training.identity import Identity
 
 def path_of(identity: Identity) -> Path:
     """Where a training is kept, whether it is there or not."""
-    return paths.data() / "models" / f"{identity.key}.safetensors"
+    return paths.trained(identity.key)
 
 
 def find(identity: Identity) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

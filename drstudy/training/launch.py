@@ -3,7 +3,7 @@
 Each step's batch is divided among the processes; norms, losses and gradients are those of the whole batch, and validation images are
 dealt out, none twice and none left out. ``PROCESSES: n`` in a notebook's parameters does it. Without a notebook::
 
-    accelerate launch --multi_gpu --num_processes 2 -m drstudy.training.launch drstudy.papers.transfer.training:task \
+    accelerate launch --multi_gpu --num_processes 2 -m drstudy.training.process drstudy.papers.transfer.training:task \
         params/paper/03_fine_tuning.yaml -p BACKBONE=densenet121
 
 leaves checkpoints, from which the notebook of the same parameters goes on to the predictions.
@@ -11,13 +11,11 @@ leaves checkpoints, from which the notebook of the same parameters goes on to th
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -53,7 +51,7 @@ def start(p: Training) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "recipe.yaml"
         file.write_text(yaml.safe_dump(p.upper()))
-        command += ["-m", "drstudy.training.launch", p.made_by, str(file)]
+        command += ["-m", "drstudy.training.process", p.made_by, str(file)]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=paths.root()
         )
@@ -64,41 +62,3 @@ def start(p: Training) -> None:
                 print(line, end="", flush=True)
         if process.wait():
             raise RuntimeError(f"Training in {p.processes} processes failed:\n{''.join(said)}")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """One of the processes that ``accelerate launch -m drstudy.training.launch`` starts."""
-    from accelerate import Accelerator
-
-    from drstudy.training import loop
-
-    parser = argparse.ArgumentParser(
-        prog="accelerate launch -m drstudy.training.launch", description=main.__doc__
-    )
-    parser.add_argument(
-        "maker",
-        metavar="MODULE:FUNCTION",
-        help="makes the task from UPPER_CASE parameters and the accelerator",
-    )
-    parser.add_argument(
-        "files", nargs="+", type=Path, help="parameter files of the notebook, later ones winning"
-    )
-    parser.add_argument(
-        "-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter (YAML value)"
-    )
-    given = parser.parse_args(arguments)
-    parameters: dict[str, Any] = {}
-    for file in given.files:
-        parameters |= yaml.safe_load(file.read_text()) or {}
-    parameters |= {name: yaml.safe_load(value) for name, value in (text.split("=", 1) for text in given.p)}
-    module, _, function = given.maker.partition(":")
-    import torch
-
-    team = Accelerator(cpu=parameters.get("DEVICE") == "cpu" or not torch.cuda.is_available())
-    task = getattr(importlib.import_module(module), function)(parameters, team)
-    loop.fit(task, task.p.folder, team=team)
-    team.end_training()
-
-
-if __name__ == "__main__":
-    main()

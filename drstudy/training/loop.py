@@ -75,7 +75,7 @@ def fit(
     made = identity.of(task)
     keeper = _Keeper(task, made.key, folder, team is None or team.is_main_process)
     if keep and team is None:
-        records.TRAININGS.append({"key": made.key, "recipe": made.recipe, "code": made.code})
+        records.TRAININGS[made.key] = made.code
         if (before := kept.find(made)) is not None:
             return keeper.take(*before)
     if started:

@@ -30,7 +30,7 @@ settled before it is known whether weights could be had."""
 
 
 class Training(Computing):
-    """The recipe of fine-tuning (*spec* A2 to A4), each oddity of the paper beside what we hold to be right.
+    """The recipe of fine-tuning (``docs/sources.md``, A2 to A4), each oddity of the paper beside what we hold to be right.
 
     Attributes:
         audit: Result folder of notebook 01: images, split.
@@ -55,9 +55,10 @@ class Training(Computing):
     """
 
     UNTRAINED: ClassVar[frozenset[str]] = frozenset(
-        {"profile", "variant", "audit", "weights", "device", "precision", "threads", "without_pretraining"}
+        {"audit", "weights", "device", "precision", "without_pretraining"}
     )
-    """Fields that do not decide what is learnt, of this class; subclasses name their own beside them. All others do."""
+    """Fields of this class that are no part of one training's recipe: the data, the starting weights, device and precision count by what
+    they are. Subclasses name their own beside them; all other fields but :attr:`SHOWS` decide what is learnt."""
 
     audit: str = "results/smoke/01_data_audit"
     backbone: str = "efficientnet_lite0"
@@ -108,7 +109,9 @@ class Training(Computing):
 
     def trained_by(self) -> dict[str, Any]:
         """JSON-ready fields that decide what is learnt, of this recipe; the starting weights count by their content instead."""
-        left_out = set().union(*(getattr(kind, "UNTRAINED", ()) for kind in type(self).__mro__))
+        left_out = set().union(
+            *({*vars(kind).get("UNTRAINED", ()), *vars(kind).get("SHOWS", ())} for kind in type(self).__mro__)
+        )
         return self.model_dump(mode="json", exclude=left_out)
 
     def shortened(self) -> Self:

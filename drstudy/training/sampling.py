@@ -9,9 +9,9 @@ from torch.utils.data import WeightedRandomSampler
 from drstudy.core.names import N_GRADES
 
 PAPER_WEIGHTS = (0.1, 1.0, 0.5, 3.0, 4.0)
-"""Weight of an image of each grade, as the main paper prints them (its equation 2-1; *spec* A2)."""
+"""Weight of an image of each grade, as the main paper prints them (its equation 2-1; ``docs/sources.md``, A2)."""
 RAM_FINAL = (1.0, 2.0, 2.0, 2.0, 2.0)
-"""Weights at which the annealed sampler of RAM ends, and the share that is left of the balanced ones after each epoch (*spec* E4)."""
+"""Weights at which the annealed sampler of RAM ends, and the share that is left of the balanced ones after each epoch (``docs/sources.md``, E4)."""
 RAM_RATIO = 0.975
 SAMPLERS = ("none", "sqrt", "inverse", "paper")
 
@@ -74,7 +74,7 @@ def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.
 
 
 def annealed_weights(counts: np.ndarray, epoch: int, ratio: float = RAM_RATIO) -> np.ndarray:
-    """RAM's weights: balanced in the first epoch, then nearer to :data:`RAM_FINAL` with each (*spec* E4).
+    """RAM's weights: balanced in the first epoch, then nearer to :data:`RAM_FINAL` with each (``docs/sources.md``, E4).
 
     Weight r^(t-1) of N / count and the rest of the final weights. Both parts are on the scale that the paper's code has, where the
     balanced weights are the larger ones by far, so that rare grades are drawn often for many epochs.

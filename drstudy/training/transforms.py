@@ -1,6 +1,6 @@
 """How images are seen: the paper's augmentations, and the way from stored bytes to a network's input.
 
-The paper names random rotation, flips, translation, random grey and random colour change, with no ranges (*spec* A1);
+The paper names random rotation, flips, translation, random grey and random colour change, with no ranges (``docs/sources.md``, A1);
 the ranges here are ours: any angle, since a fundus is round; 5 % translation; grey in one image of ten; mild changes of brightness, contrast and saturation.
 """
 

@@ -237,7 +237,7 @@ def test_scores_and_model_card_follow_from_the_predictions(study, stage):
     expected = statistics.bootstrap(test, p["RESAMPLES"], p["SEED"])
     follows(pd.read_csv(folder / "tables" / "test_scores.csv", float_precision="round_trip"), expected)
     card = pd.read_csv(folder / "tables" / "model_card.csv").set_index("field")["value"]
-    assert card["test QWK"] == tables.interval(
+    assert card["test QWK"] == intervals.text(
         *expected.set_index("metric").loc["qwk", ["value", "lo", "hi"]]
     )
     assert card["tested on"].startswith(f"{len(test)} images of {test['patient_id'].nunique()} patients")

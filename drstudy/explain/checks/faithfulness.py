@@ -78,12 +78,12 @@ def measure(
         target: (N,) classes; ``None`` is the predicted ones. Must be the class that the maps explain.
         baselines: What takes the place of pixels in :func:`curves`; empty skips insertion and deletion.
         steps: Points of a curve beside its start.
-        road_shares: Of :func:`road`; empty skips it.
-        seed: Of the order among equal values, and of ROAD's noise.
+        road_shares: Shares of pixels for :func:`road`; empty skips it.
+        seed: Seed of the order among equal values, and of ROAD's noise.
         batch_size: Images at a time.
 
     Returns:
-        One row an eye and map: ``image`` (0 to N - 1), ``map``, ``insertion_<baseline>`` (higher is better),
+        One row per eye and map: ``image`` (0 to N - 1), ``map``, ``insertion_<baseline>`` (higher is better),
         ``deletion_<baseline>`` (lower is better), ``road`` (higher is better).
 
     Raises:
@@ -273,7 +273,7 @@ def _road(
 
 def _target(net: GradingNet, x: Tensor, target: np.ndarray | Tensor | None, batch_size: int) -> Tensor:
     logits = torch.cat([_logits(net, x[part]) for part in _parts(len(x), batch_size)])
-    return logits.argmax(1) if target is None else cam._target(torch.as_tensor(target), logits)
+    return logits.argmax(1) if target is None else cam.checked_target(torch.as_tensor(target), logits)
 
 
 def _ready(net: GradingNet) -> GradingNet:

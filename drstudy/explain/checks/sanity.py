@@ -9,7 +9,6 @@ never sufficient (Adebayo et al. 2018).
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -19,13 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from drstudy.evaluation import statistics
-from drstudy.explain.measures.localisation import FEWEST_PATIENTS
 from drstudy.explain.methods import cam, methods
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from drstudy.data.dataset import Dataset
     from drstudy.models.nets import GradingNet
 
 SURVIVES = 0.5
@@ -60,13 +57,13 @@ def cascade(
 
     Args:
         net: Not changed; a copy is.
-        x, method, target, layer, options: As :func:`drstudy.explain.methods.methods.explain`. The class stays the one explained at first.
-        seed: Of the random weights.
+        x, method, target, layer, options: As in :func:`drstudy.explain.methods.methods.explain`. The class stays the one explained at first.
+        seed: Seed of the random weights.
         trunk_stages: Number of groups into which the trunk's stages are put, from the last to the first.
         batch_size: Eyes at a time.
 
     Returns:
-        One row an eye and stage: ``image``, ``stage`` (what was randomised last; everything above it is random too), ``step``
+        One row per eye and stage: ``image``, ``stage`` (what was randomised last; everything above it is random too), ``step``
         (from 1), ``spearman``, ``ssim`` (see :func:`agreement`), ``method``. The last step has no trained weight.
     """
     import pandas as pd
@@ -92,7 +89,7 @@ def randomised(
     Args:
         net: Not changed.
         x: (N, 3, H, W), normalised, for the statistics.
-        seed: Of the weights.
+        seed: Seed of the weights.
         trunk_stages: See :func:`cascade`.
 
     Yields:
@@ -149,7 +146,7 @@ def stages(net: GradingNet, x: Tensor, trunk_stages: int = 3) -> dict[str, list[
         for path, module in leaves.items()
     ]
     try:
-        with torch.no_grad(), cam._as_found(net):
+        with torch.no_grad(), cam.evaluating(net):
             h = net.trunk(x)
             trunk = order.copy()
             net.tail(h)
@@ -186,7 +183,7 @@ def equivariance(
     Arguments as :func:`cascade`. A fundus has no up, so a difference is not the eye's.
 
     Returns:
-        One row an eye and transform (:data:`TRANSFORMS`, both exact on pixels): ``image``, ``transform``, ``spearman``, ``ssim``,
+        One row per eye and transform (:data:`TRANSFORMS`, both exact on pixels): ``image``, ``transform``, ``spearman``, ``ssim``,
         ``method``. 1 is a map that turns along.
     """
     import pandas as pd
@@ -209,7 +206,7 @@ def agreement(a: np.ndarray, b: np.ndarray) -> pd.DataFrame:
         a, b: (N, h, w) float, signed, unscaled; of the same shape.
 
     Returns:
-        One row an eye: ``image``; ``spearman``, rank correlation over positions of the signed maps, -1..1; ``ssim``, structural
+        One row per eye: ``image``; ``spearman``, rank correlation over positions of the signed maps, -1..1; ``ssim``, structural
         similarity (Wang et al. 2004) of the positive parts, each scaled to its own 0..1, as a reader sees them. A flat map has no
         order: its rank correlation is missing.
 
@@ -235,23 +232,6 @@ def agreement(a: np.ndarray, b: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"image": np.arange(len(a)), "spearman": spearman, "ssim": ssim})
 
 
-def shuffle_labels(data: Dataset, seed: int) -> Dataset:
-    """The same images with the grades of the training split dealt anew, so that a network trained on it has nothing to learn.
-
-    Validation and test grades stay true. Maps of such a network that agree with those of the real one (:func:`agreement`) owe
-    nothing to the grades.
-
-    Args:
-        data: Not changed.
-        seed: Of the shuffle.
-    """
-    table = data.table.copy()
-    train = table.index[table["split"] == "train"]
-    dealt = np.random.default_rng(seed).permutation(len(train))
-    table.loc[train, "grade"] = table.loc[train, "grade"].to_numpy()[dealt]
-    return dataclasses.replace(data, table=table)
-
-
 def verdict(
     table: pd.DataFrame,
     patients: Sequence[str],
@@ -265,13 +245,13 @@ def verdict(
     end is above 0; else it *is lost*, which is what randomised weights should do to it.
 
     Args:
-        table: Of :func:`cascade`, :func:`equivariance` or :func:`agreement`.
-        patients: Of each image, in the order of the maps; both eyes of a patient are drawn together.
-        resamples, seed: Of the bootstrap.
+        table: Result of :func:`cascade`, :func:`equivariance` or :func:`agreement`.
+        patients: Patient of each image, in the order of the maps; both eyes of a patient are drawn together.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
         by: Columns that name the groups; empty is one group.
 
     Returns:
-        A row a group, in their order: the group's columns, ``eyes`` (with a rank correlation), ``flat`` (without), ``spearman``,
+        One row per group, in their order: the group's columns, ``eyes`` (with a rank correlation), ``flat`` (without), ``spearman``,
         ``spearman_lo``, ``spearman_hi``, ``ssim``, ``ssim_lo``, ``ssim_hi``, ``verdict``.
     """
     import pandas as pd
@@ -284,22 +264,14 @@ def verdict(
         row = dict(zip(by, name)) | {"eyes": len(used), "flat": len(group) - len(used)}
         for measure in ("spearman", "ssim"):
             values = used[measure].to_numpy(float)
-            low, high = _interval(values, patients[used["image"].to_numpy(int)], resamples, seed)
-            row |= {measure: values.mean() if len(values) else np.nan}
-            row |= {f"{measure}_lo": low, f"{measure}_hi": high}
+            of_values = patients[used["image"].to_numpy(int)]
+            found = statistics.mean_interval(values, of_values, resamples, seed)
+            row |= {measure: found["value"], f"{measure}_lo": found["lo"], f"{measure}_hi": found["hi"]}
         low = row["spearman_lo"]
         words = [(np.isnan(low), "no interval"), (low > SURVIVES, "survives"), (low > 0, "survives in part")]
         row["verdict"] = next((word for holds, word in words if holds), "is lost")
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _interval(values: np.ndarray, patients: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    if len(np.unique(patients)) < FEWEST_PATIENTS:
-        return np.nan, np.nan
-    sums = statistics.resampled_sums(np.stack([values, np.ones(len(values))], 1), patients, resamples, seed)
-    low, high = np.percentile(sums[:, 0] / sums[:, 1], statistics.TAILS)
-    return float(low), float(high)
 
 
 def _stage_of(path: str) -> str:
@@ -311,7 +283,7 @@ def _stage_of(path: str) -> str:
 @torch.no_grad()
 def _calibrate(net: GradingNet, norms: list[nn.BatchNorm2d], x: Tensor) -> None:
     """Statistics of these norms from ``x``, everything else in evaluation mode."""
-    with cam._as_found(net):
+    with cam.evaluating(net):
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()

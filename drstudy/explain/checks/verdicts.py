@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from drstudy.evaluation import statistics
 from drstudy.explain.checks import faithfulness, sanity
 from drstudy.explain.measures import comparison
 from drstudy.explain.methods import finer, methods
@@ -22,7 +23,6 @@ from drstudy.explain.methods import finer, methods
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
     from drstudy.models.nets import GradingNet
-    from drstudy.training.recipe import Training
 
 REFERENCE = "grad_cam"
 
@@ -40,8 +40,6 @@ FAITHFULNESS = {
 }
 """Column of :func:`drstudy.explain.checks.faithfulness.measure`: its name, and 1 where more is better."""
 
-SHUFFLED_EPOCHS = 10
-
 STEPS = 5
 """Of the insertion and deletion curves; twice as many cost twice the time."""
 
@@ -53,9 +51,9 @@ def choose(measured: pd.DataFrame, eyes: pd.DataFrame, most: int, seed: int) -> 
     """Eyes with an annotated lesion and a map that is not empty, at most so many, drawn evenly over the grades.
 
     Args:
-        measured: Of :func:`drstudy.explain.measures.comparison.prepare`.
+        measured: Result of :func:`drstudy.explain.measures.comparison.prepare`.
         eyes: Rows of a split, with ``image_id`` and ``grade``.
-        most, seed: Of :func:`drstudy.explain.methods.cam.choose_images`; ``most`` is at least 1.
+        most, seed: Arguments of :func:`drstudy.explain.methods.cam.choose_images`; ``most`` is at least 1.
     """
     from drstudy.explain.methods import cam
 
@@ -75,7 +73,7 @@ def several(
         x: (N, 3, S, S) normalised.
         compute: Precision of the trunk.
         costly: Also the pixel-level methods, and the finer ways that the network allows.
-        steps: Of integrated gradients.
+        steps: Number of steps of integrated gradients.
 
     Returns:
         Name to signed raw maps, (N, h, w): the CAM family, then the pixel-level methods, then ``finer: <way>``;
@@ -112,14 +110,14 @@ def faithful(
     """Insertion, deletion and ROAD of several maps, each beside a random map of the same eyes.
 
     Args:
-        net, x, target: As :func:`drstudy.explain.checks.faithfulness.measure`.
+        net, x, target: As in :func:`drstudy.explain.checks.faithfulness.measure`.
         raw: Name to maps.
-        patients: One an eye.
-        resamples, seed: Of the bootstrap over patients.
+        patients: One per eye.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        One row a measure and map: ``measure``, ``map``, ``better`` (``more`` or ``less``) and what
-        :func:`drstudy.explain.measures.comparison.paired` gives against the random map.
+        One row per measure and map: ``measure``, ``map``, ``better`` (``more`` or ``less``) and what
+        :func:`drstudy.evaluation.statistics.paired` gives against the random map.
     """
     side = raw[REFERENCE].shape[-1]
     maps = dict(raw) | {RANDOM: faithfulness.random_maps(len(x), side, seed)}
@@ -128,32 +126,11 @@ def faithful(
     for column, (name, sign) in FAITHFULNESS.items():
         wide = table.pivot(index="image", columns="map", values=column)
         for map_ in raw:
-            found = comparison.paired(
+            found = statistics.paired(
                 wide[[map_]].to_numpy(), wide[[RANDOM]].to_numpy(), patient, resamples, seed
             )
             about = {"measure": name, "map": map_, "better": "more" if sign > 0 else "less"}
             rows.append(about | {key: value[0] for key, value in found.items()})
-    return pd.DataFrame(rows)
-
-
-def readable_faithful(found: pd.DataFrame) -> pd.DataFrame:
-    """The same for readers, one row a measure and map."""
-    rows = []
-    for row in found.to_dict("records"):
-        sign = 1 if row["better"] == "more" else -1
-        low, high = sorted((sign * row["difference_lo"], sign * row["difference_hi"]))
-        word = (
-            "better than random" if low > 0 else "worse than random" if high < 0 else "no better than random"
-        )
-        shown = {
-            "measure": f"{row['measure']}, {row['better']} is better",
-            "map": row["map"],
-            "eyes": row["eyes"],
-        }
-        shown["probability"] = f"{row['value']:.3f}"
-        ends = (row[f"difference{end}"] for end in ("", "_lo", "_hi"))
-        shown["minus random"] = comparison.interval(*ends)
-        rows.append(shown | {"verdict": "too few patients" if np.isnan(low) else word})
     return pd.DataFrame(rows)
 
 
@@ -170,15 +147,15 @@ def sane(
     """How alike a map stays when the weights become random, the labels were shuffled, the eye is turned.
 
     Args:
-        net, x, target: As :func:`drstudy.explain.checks.sanity.cascade`.
+        net, x, target: As in :func:`drstudy.explain.checks.sanity.cascade`.
         raw: Maps of ``net`` by name; those of :data:`SANITY_METHODS` are asked.
-        patients: One an eye.
+        patients: One per eye.
         others: Name (``shuffled labels``, ``seed 1``) to networks of the same backbone, of which the Grad-CAM of the
             same class is compared.
-        resamples, seed: Of the bootstrap over patients.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        One row a method, check and stage, with what :func:`drstudy.explain.checks.sanity.verdict` gives; ``step`` counts the
+        One row per method, check and stage, with what :func:`drstudy.explain.checks.sanity.verdict` gives; ``step`` counts the
         stages of the cascade.
     """
     rows = []
@@ -200,90 +177,6 @@ def sane(
     return whole.reindex(columns=[*first, *(name for name in whole if name not in first)])
 
 
-def readable_sane(found: pd.DataFrame) -> pd.DataFrame:
-    """The same for readers; of the cascade its last stage, where no trained weight is left."""
-    last = found["step"] == found.groupby(["method", "check"])["step"].transform("max")
-    rows = []
-    for row in found[last | (found["check"] != "random weights")].to_dict("records"):
-        whole = row["check"] == "random weights"
-        shown = {"map": row["method"], "check": "all weights random" if whole else row["check"]}
-        shown |= {
-            "stage": "" if whole or not isinstance(row["stage"], str) else row["stage"],
-            "eyes": row["eyes"],
-        }
-        for name, label in (("spearman", "rank correlation"), ("ssim", "SSIM")):
-            ends = (row[f"{name}{end}"] for end in ("", "_lo", "_hi"))
-            shown[label] = comparison.interval(*ends)
-        rows.append(shown | {"verdict": "" if row["check"] == "turned eye" else row["verdict"]})
-    return pd.DataFrame(rows)
-
-
-def survivors(found: pd.DataFrame) -> str:
-    """One sentence that calls out the maps that survive a network without anything learnt."""
-    last = found["step"] == found.groupby(["method", "check"])["step"].transform("max")
-    ends = found[last & found["check"].isin(("random weights", "shuffled labels"))]
-    called = [
-        f"{row['method']} ({row['check']}: rank correlation {row['spearman']:.2f}, {row['verdict']})"
-        for row in ends.to_dict("records")
-        if row["verdict"].startswith("survives")
-    ]
-    halfway = found[(found["check"] == "random weights") & ~last & (found["step"] > 1)]
-    for method, rows in halfway[halfway["verdict"] == "survives"].groupby("method", sort=False):
-        row = rows.iloc[-1]
-        called.append(
-            f"{method} (random from the head down to {row['stage']}: {row['spearman']:.2f}, survives)"
-        )
-    asked = ", ".join(dict.fromkeys(ends["method"]))
-    if called:
-        return "Called out, for they stay alike although nothing was learnt: " + "; ".join(called) + "."
-    if (ends["verdict"] == "no interval").any():
-        return f"Too few patients to say whether a map ({asked}) survives."
-    return f"None of the maps asked ({asked}) survives a network that has learnt nothing."
-
-
-def shuffled(recipe: Training, compute: Compute, seed: int) -> GradingNet:
-    """A network fine-tuned by the recipe of another, on the same eyes with their training grades dealt anew.
-
-    One view an image and :data:`SHUFFLED_EPOCHS` epochs at most: it is trained for its maps and not for its score.
-
-    Args:
-        recipe: Recipe of the network that is explained, with the photographs (``audit``) on which it was trained.
-        compute: Device; precision of the training.
-        seed: Of the shuffle.
-    """
-    from drstudy.core import records
-    from drstudy.data import dataset
-    from drstudy.training import features, grading, loop, networks
-
-    made = recipe.model_copy(update={"frozen_bn": "eval"})
-    data = sanity.shuffle_labels(dataset.load(records.load(made.audit)), seed)
-    net = networks.build(made, data, compute)
-    made = networks.recipe_for(net, made)
-    short = made.model_copy(
-        update={
-            "views": 1,
-            "epochs": min(made.epochs, SHUFFLED_EPOCHS),
-            "select_by": "last",
-            "feature_store": True,
-        }
-    )
-    store = features.open_features(net, data, short, compute)
-    try:
-        loop.fit(grading.Grading(net, store, short, compute), keep=True)
-    finally:
-        store.close(keep=False)
-    return net.eval()
-
-
-def networks(folders: Sequence[str]) -> dict[str, GradingNet]:
-    """Networks of other seeds by name, ``seed 1``, from result folders of notebook 03."""
-    from drstudy.core import records
-    from drstudy.training import prediction
-
-    found = [records.load(folder) for folder in folders]
-    return {f"seed {record.params['SEED']}": prediction.load(record) for record in found}
-
-
 def beside_grad_cam(
     measured: pd.DataFrame,
     grids: Mapping[str, tuple[int, int]],
@@ -294,9 +187,9 @@ def beside_grad_cam(
     """Several maps against random ones on their own grids, and against Grad-CAM.
 
     Args:
-        measured: Of :func:`drstudy.explain.measures.comparison.prepare`.
+        measured: Result of :func:`drstudy.explain.measures.comparison.prepare`.
         grids: Name of a map to its (h, w).
-        patients, resamples, seed: As :func:`drstudy.explain.measures.comparison.differences`.
+        patients, resamples, seed: As in :func:`drstudy.explain.measures.comparison.differences`.
 
     Returns:
         Two tables of :func:`drstudy.explain.measures.comparison.differences`.
@@ -305,14 +198,3 @@ def beside_grad_cam(
     known = [(name, REFERENCE) for name in grids if name != REFERENCE]
     found = [comparison.differences(measured, wanted, patients, resamples, seed) for wanted in (blind, known)]
     return found[0], found[1]
-
-
-def readable_gain(found: pd.DataFrame) -> pd.DataFrame:
-    """Gain of each map over Grad-CAM in average precision and Dice on all lesions, in percentage points."""
-    found = found[(found["region"] == "lesion") & found["metric"].isin(("aupr", "dice_validation"))]
-    rows: dict[str, dict[str, object]] = {}
-    for row in found.to_dict("records"):
-        cell = rows.setdefault(row["layer"], {"map": row["layer"], "eyes": row["eyes"]})
-        ends = (100 * row[f"difference{end}"] for end in ("", "_lo", "_hi"))
-        cell[f"{comparison.METRICS[row['metric']]}, gain in points"] = comparison.interval(*ends)
-    return pd.DataFrame(rows.values())

@@ -64,10 +64,10 @@ def measure(
         maps: (N, L, h, w) float, at least 0, unscaled.
         labels: L codes.
         image_ids: N names.
-        masks_of: Of :func:`drstudy.explain.measures.localisation.masks_of`.
+        masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
         patients: image_id to patient_id.
-        beside: Of :func:`drstudy.explain.measures.baselines.beside`.
-        tolerance: Of the pointing game, disc diameters.
+        beside: Result of :func:`drstudy.explain.measures.baselines.beside`.
+        tolerance: Tolerance of the pointing game, disc diameters.
 
     Returns:
         Rows of :func:`drstudy.explain.measures.comparison.prepare` for the masks of the labels: ``layer`` is the label whose
@@ -91,7 +91,7 @@ def conditions(table: pd.DataFrame, labels: Sequence[str], predicted: pd.DataFra
     """For which eyes each condition of each label's map holds.
 
     Args:
-        table: Of :func:`measure`.
+        table: Result of :func:`measure`.
         labels: Codes.
         predicted: Indexed by image_id, one bool column a label.
 
@@ -131,11 +131,11 @@ def confusion(
     """How the map of each lesion lies on the mask of each, with 95 % intervals from a bootstrap over patients.
 
     Args:
-        table: Of :func:`measure`.
+        table: Result of :func:`measure`.
         labels: Codes, in the order of rows and columns.
-        predicted: As :func:`conditions`.
+        predicted: As in :func:`conditions`.
         patients: image_id to patient_id.
-        resamples, seed: Of the bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         One row a ``map`` (label or baseline), ``mask`` and ``condition`` (baselines: ``all``): ``eyes`` measured, their
@@ -143,7 +143,7 @@ def confusion(
         uniform map gets on the same eyes; with ``_lo``, ``_hi`` each: ``heat`` (mean share, 0..1), ``enrichment``
         (mean share over mean area: 1 is chance), ``hit`` (0..1), ``aupr`` (mean; chance is ``area``) and
         ``aupr_over_chance`` (mean of aupr less area: 0 is chance). No number without an eye, no interval below
-        :data:`drstudy.explain.measures.localisation.FEWEST_PATIENTS` patients. Intervals are not adjusted for their number.
+        :data:`drstudy.evaluation.statistics.FEWEST_PATIENTS` patients. Intervals are not adjusted for their number.
     """
     holds = conditions(table, labels, predicted)
     cells = [
@@ -184,7 +184,7 @@ def _precision(
     values = cell["aupr"].to_numpy(float)
     chance = np.stack([np.zeros(len(cell)), cell["area"].to_numpy(float)], axis=1)
     patient = cell["image_id"].map(patients).to_numpy(str)
-    numbers = comparison.paired(np.stack([values, values], axis=1), chance, patient, resamples, seed)
+    numbers = statistics.paired(np.stack([values, values], axis=1), chance, patient, resamples, seed)
     return {
         f"{name}{end}": numbers[f"difference{end}"][column]
         for column, name in enumerate(("aupr", "aupr_over_chance"))
@@ -208,12 +208,12 @@ def own_mask(
     chance), ``aupr`` (less area).
 
     Args:
-        table: Of :func:`measure`.
-        labels, predicted, patients, resamples, seed: As :func:`confusion`.
+        table: Result of :func:`measure`.
+        labels, predicted, patients, resamples, seed: As in :func:`confusion`.
         condition: ``predicted`` (lesion i is) or ``present`` (all eyes that count).
 
     Returns:
-        One row a pair (``label``, ``against``), ``map`` (the label's own, then each baseline on the same eyes, those
+        One row per pair (``label``, ``against``), ``map`` (the label's own, then each baseline on the same eyes, those
         excepted where the baseline is 0) and ``metric``: ``eyes`` with both lesions and heat, ``patients``, ``own``, ``other`` and ``difference`` with
         interval; above 0 the map prefers its own mask. Pairs without an eye are left out.
 
@@ -266,7 +266,7 @@ def _preferences(
     beyond = [
         np.stack([one["hit"] - one["hit_chance"], one["aupr"] - one["area"]], axis=1) for one in (own, other)
     ]
-    numbers = comparison.paired(*beyond, patient, resamples, seed)
+    numbers = statistics.paired(*beyond, patient, resamples, seed)
     columns = ["value", "other", "difference", "difference_lo", "difference_hi"]
     size = {"eyes": len(own), "patients": len(set(patient))}
     shares = np.concatenate([one[["heat", "area"]].to_numpy(float) for one in (own, other)], axis=1)
@@ -275,14 +275,11 @@ def _preferences(
         first, second = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]
         return first, second, first - second
 
-    drawn = ratios(statistics.resampled_sums(shares, patient, resamples, seed))[2]
-    if size["patients"] < localisation.FEWEST_PATIENTS:
-        drawn = np.full(1, np.nan)
     points = [float(value[0]) for value in ratios(shares.sum(0, keepdims=True))]
+    drawn = ratios(statistics.resampled_sums(shares, patient, resamples, seed))[2]
+    found = statistics.percentiles(points[2], drawn, statistics.enough_patients(patient))
     names = ["own", *columns[1:]]
-    enrichment = {"metric": "enrichment", **size} | dict(
-        zip(names, [*points, *np.percentile(drawn, localisation.TAILS)])
-    )
+    enrichment = {"metric": "enrichment", **size} | dict(zip(names, [*points, found["lo"], found["hi"]]))
     return [enrichment] + [
         {"metric": metric, **size} | {name: numbers[column][k] for name, column in zip(names, columns)}
         for k, metric in enumerate(("hit", "aupr"))
@@ -301,11 +298,11 @@ def own_map(
     """Is HE better found by the map of HE than by the map of EX: two maps on the same mask of the same eyes.
 
     Args:
-        table, labels, predicted, patients, resamples, seed: As :func:`confusion`.
-        condition: Of the lesion whose mask it is: ``predicted`` or ``present``.
+        table, labels, predicted, patients, resamples, seed: As in :func:`confusion`.
+        condition: Condition of the lesion whose mask it is: ``predicted`` or ``present``.
 
     Returns:
-        One row a pair of maps (``label``, ``against``) and ``metric`` (of
+        One row per pair of maps (``label``, ``against``) and ``metric`` (of
         :data:`drstudy.explain.measures.comparison.HEADLINES`) on the mask of ``label``: ``eyes``, ``patients``, ``own``,
         ``other``, ``difference`` with interval; above 0 the lesion's own map is better.
 
@@ -328,54 +325,3 @@ def own_map(
         return pd.DataFrame(columns=columns)
     whole = pd.concat(found, ignore_index=True).rename(columns={"layer": "label", "value": "own"})
     return whole.assign(condition=condition)[columns]
-
-
-def readable(differences: pd.DataFrame) -> pd.DataFrame:
-    """Differences of :func:`own_mask` or :func:`own_map` for readers: one row a pair (and map), one column a metric.
-
-    Enrichment is in times chance, everything else in percentage points.
-    """
-    by = [name for name in ("label", "against", "map") if name in differences]
-    rows = []
-    for key, part in differences.groupby(by, sort=False):
-        row = dict(zip(by, key)) | {"eyes": int(part["eyes"].max())}
-        for one in part.to_dict("records"):
-            scale = 1 if one["metric"] == "enrichment" else 100
-            name = f"{one['metric']}, {'times chance' if scale == 1 else 'points'}"
-            ends = (scale * one[f"difference{end}"] for end in ("", "_lo", "_hi"))
-            row[name] = comparison.interval(*ends)
-        rows.append(row)
-    return pd.DataFrame(rows, columns=None if rows else [*by, "eyes"])
-
-
-def findings(masks: pd.DataFrame, maps: pd.DataFrame) -> list[str]:
-    """One sentence a pair of lesions: does the map point at its own; computed, never typed.
-
-    Args:
-        masks: Of :func:`own_mask`.
-        maps: Of :func:`own_map`, on heat inside the mask.
-    """
-    said = []
-    chosen = masks[(masks["metric"] == "enrichment") & (masks["map"] == masks["label"])]
-    beside = maps[maps["metric"] == "heat"].set_index(["label", "against"])
-    for row in chosen.to_dict("records"):
-        pair = row["label"], row["against"]
-        text = (
-            f"{pair[0]} map: {row['own']:.1f} times chance on {pair[0]}, {row['other']:.1f} on {pair[1]} in the "
-            f"{row['eyes']} eyes with both: {_answer(row, f'it prefers {pair[0]}', f'it prefers {pair[1]}')}"
-        )
-        if pair in beside.index:
-            other = beside.loc[pair]
-            better = f"{pair[0]} gets more heat from its own map than from that of {pair[1]}"
-            worse = f"{pair[0]} gets more heat from the map of {pair[1]} than from its own"
-            text += f"; {_answer(other, better, worse)} ({other['eyes']} eyes)"
-        said.append(text + ".")
-    return said
-
-
-def _answer(row: Mapping[str, float], yes: str, no: str) -> str:
-    if np.isnan(row["difference_lo"]):
-        return "too few patients to tell"
-    if row["difference_lo"] > 0:
-        return yes
-    return no if row["difference_hi"] < 0 else "no preference beyond chance"

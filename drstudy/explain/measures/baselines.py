@@ -44,7 +44,7 @@ def beside(
         images: (M, S, S, 3) uint8 RGB, at the size of the masks; may be memory-mapped.
         rows: Which of them are measured, in that order.
         grids: (h, w) of the maps that are to be compared.
-        seed: Of the random fields; an eye's fields do not depend on the other eyes.
+        seed: Seed of the random fields; an eye's fields do not depend on the other eyes.
 
     Returns:
         A function from an eye's number, name and masks to its maps: :func:`label` to (h, w) float32, at least

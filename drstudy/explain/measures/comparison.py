@@ -87,66 +87,6 @@ def pairs(grids: Mapping[str, tuple[int, int]]) -> list[tuple[str, str]]:
     return [(name, baselines.label(other, grid)) for name, grid in grids.items() for other in baselines.NAMES]
 
 
-def paired(
-    first: np.ndarray, second: np.ndarray, patient: np.ndarray, resamples: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Mean differences of paired values, with intervals and effect sizes, for many columns at once.
-
-    Args:
-        first, second: (N, k), NaN where there is no value; a row counts where both have one.
-        patient: (N,) names.
-        resamples, seed: Of the bootstrap over all N rows' patients, shared by the columns.
-
-    Returns:
-        (k,) each: ``eyes`` and ``patients`` that count, ``value`` and ``other`` (means), ``difference`` with
-        ``difference_lo`` and ``_hi``, and ``effect`` with ``_lo``, ``_hi``: the difference over its standard
-        deviation (Cohen's d of paired values). No interval below
-        :data:`drstudy.explain.measures.localisation.FEWEST_PATIENTS` patients, nor an effect where all are equal.
-    """
-    both = ~np.isnan(first) & ~np.isnan(second)
-    gap = np.where(both, first - second, 0)
-    names, index = np.unique(patient.astype(str), return_inverse=True)
-    present = np.zeros((len(names), both.shape[1]))
-    np.add.at(present, index, both)
-    columns = np.concatenate([both, gap, gap**2], axis=1)
-    drawn = statistics.resampled_sums(columns, patient, resamples, seed)
-    size, change, effect = _moments(*np.split(drawn, 3, axis=1))
-    few = (present > 0).sum(0) < localisation.FEWEST_PATIENTS
-    total = both.sum(0)
-    divisor = np.where(total > 0, total, np.nan)
-    _, mean, whole = _moments(*(part[None] for part in (total, gap.sum(0), (gap**2).sum(0))))
-    found = {"eyes": total, "patients": (present > 0).sum(0)}
-    found |= {
-        "value": np.where(both, first, 0).sum(0) / divisor,
-        "other": np.where(both, second, 0).sum(0) / divisor,
-    }
-    for name, value, draws in (("difference", mean[0], change), ("effect", whole[0], effect)):
-        draws = np.where(few | (size == 0), np.nan, draws)
-        low, high = (_percentile(draws, tail) for tail in localisation.TAILS)
-        found |= {name: value, f"{name}_lo": low, f"{name}_hi": high}
-    return found
-
-
-def _moments(
-    count: np.ndarray, total: np.ndarray, squares: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count, mean and mean over standard deviation from sums."""
-    safe = np.where(count > 0, count, np.nan)
-    mean = total / safe
-    spread = np.sqrt(
-        np.clip(squares / safe - mean**2, 0, None) * safe / np.where(count > 1, count - 1, np.nan)
-    )
-    return count, mean, mean / np.where(spread > 1e-12 * np.abs(mean), spread, np.nan)
-
-
-def _percentile(draws: np.ndarray, tail: float) -> np.ndarray:
-    """Of each column, NaN left out; NaN where all are."""
-    found = np.full(draws.shape[1], np.nan)
-    known = ~np.isnan(draws).all(0)
-    found[known] = np.nanpercentile(draws[:, known], tail, axis=0)
-    return found
-
-
 def differences(
     table: pd.DataFrame,
     wanted: Sequence[tuple[str, str]],
@@ -160,17 +100,17 @@ def differences(
     """Every score of one map minus that of another, on the same eyes.
 
     Args:
-        table: Of :func:`prepare`.
+        table: Result of :func:`prepare`.
         wanted: Pairs of names in the column ``layer``; see :func:`pairs`.
         patients: image_id to patient_id.
-        resamples, seed: Of the bootstrap over patients.
-        groups: As :func:`drstudy.explain.measures.localisation.summarise`.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
+        groups: As in :func:`drstudy.explain.measures.localisation.summarise`.
         metrics: Columns of ``table``.
-        kinds: Of ``mask`` and ``part``.
+        kinds: Any of ``mask`` and ``part``.
 
     Returns:
-        One row a pair, region, group and metric that has a number in some eye: ``layer``, ``against``,
-        ``kind``, ``region``, ``group``, ``metric`` and what :func:`paired` gives.
+        One row per pair, region, group and metric that has a number in some eye: ``layer``, ``against``,
+        ``kind``, ``region``, ``group``, ``metric`` and what :func:`drstudy.evaluation.statistics.paired` gives.
     """
     metrics, names = list(metrics), dict.fromkeys(name for pair in wanted for name in pair)
     group = "all" if groups is None else table["image_id"].map(groups)
@@ -186,7 +126,7 @@ def differences(
                 continue
             one, other = wide[layer].dropna(axis=1, how="all"), wide[against].dropna(axis=1, how="all")
             cells = one.columns.intersection(other.columns, sort=False)
-            numbers = paired(
+            numbers = statistics.paired(
                 one[cells].to_numpy(float), other[cells].to_numpy(float), patient, resamples, seed
             )
             about = cells.to_frame(index=False)
@@ -211,10 +151,10 @@ def coverage(
 
     Args:
         lesions: Second table of :func:`drstudy.explain.measures.localisation.measure`.
-        wanted, patients, resamples, seed: As :func:`differences`.
+        wanted, patients, resamples, seed: As in :func:`differences`.
 
     Returns:
-        One row a pair, region (a code, or ``lesion`` for all) and size (or ``all``): ``lesions``,
+        One row per pair, region (a code, or ``lesion`` for all) and size (or ``all``): ``lesions``,
         ``patients``, ``value`` (mean coverage over lesions, 0..1), ``other``, ``difference`` with interval.
     """
     columns = ["layer", "against", "region", "size", "lesions", "patients", "value", "other"]
@@ -239,72 +179,17 @@ def coverage(
         one, other = (
             np.where(inside, wide[name].to_numpy(float)[:, None], np.nan) for name in (layer, against)
         )
-        numbers = paired(one, other, patient, resamples, seed)
+        numbers = statistics.paired(one, other, patient, resamples, seed)
         rows = pd.DataFrame(cells, columns=["region", "size"]).assign(layer=layer, against=against, **numbers)
         found.append(rows[rows["eyes"] > 0].rename(columns={"eyes": "lesions"}))
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
-
-
-def verdict(rows: pd.DataFrame) -> str:
-    """One sentence on a map against several others: which it is better than beyond chance.
-
-    Args:
-        rows: Of :func:`differences` or :func:`coverage`, one for each other map.
-    """
-    if rows["difference_lo"].isna().any():
-        return "too few patients"
-    names = rows["against"].str.split(" ").str[0]
-    above, below = rows["difference_lo"] > 0, rows["difference_hi"] < 0
-    if above.all():
-        return "above all four" if len(rows) == len(baselines.NAMES) else "above"
-    said = []
-    for word, which in (("above", above), ("not above", ~above & ~below), ("below", below)):
-        if which.any():
-            said.append(f"{word} {', '.join(names[which])}")
-    return "; ".join(said)
-
-
-def readable(found: pd.DataFrame, by: Sequence[str], unit: str = "eyes", scale: float = 100) -> pd.DataFrame:
-    """Differences for readers: one row a map, the score, then the score less each baseline's with its interval.
-
-    Args:
-        found: Of :func:`differences` or :func:`coverage` with :func:`pairs`.
-        by: Columns that tell the rows apart.
-        unit: Which column counts: ``eyes`` or ``lesions``.
-        scale: 100 shows percentages.
-    """
-    rows = []
-    for key, cell in found.groupby(list(by), sort=False):
-        row = dict(zip(by, key)) | {
-            unit: int(cell[unit].iloc[0]),
-            "score, %": _number(scale * cell["value"].iloc[0]),
-        }
-        for one in cell.to_dict("records"):
-            name = one["against"].split(" ")[0]
-            row[f"minus {name}"] = interval(*(scale * one[f"difference{end}"] for end in ("", "_lo", "_hi")))
-        rows.append(row | {"verdict": verdict(cell)})
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*by, unit, "score, %", "verdict"])
-
-
-def interval(value: float, low: float, high: float) -> str:
-    """``+1.2 (0.3 to 2.0)``; without an interval where there is none, ``-`` where there is no number."""
-    if np.isnan(value):
-        return "-"
-    digits = 1 if abs(value) >= 1 else 2
-    value, low, high = (round(number, digits) + 0.0 for number in (value, low, high))  # no -0.0
-    ends = "" if np.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
-    return f"{value:+.{digits}f}{ends}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
 
 
 def as_metrics(found: pd.DataFrame) -> dict[str, float]:
     """Flat metrics of all lesions together: ``aupr_lesion_<layer>_minus_centre`` with ``_lo`` and ``_hi``.
 
     Args:
-        found: Of :func:`differences` with :func:`pairs`, one group.
+        found: Result of :func:`differences` with :func:`pairs`, one group.
     """
     metrics = {}
     rows = found[(found["region"] == "lesion") & found["metric"].isin(HEADLINES)]
@@ -312,21 +197,3 @@ def as_metrics(found: pd.DataFrame) -> dict[str, float]:
         name = f"{row['metric']}_lesion_{row['layer']}_minus_{row['against'].split(' ')[0]}"
         metrics |= {f"{name}{end}": row[f"difference{end}"] for end in ("", "_lo", "_hi")}
     return metrics
-
-
-def add_centre(display: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
-    """The table of shares with one column more: the share less that of a centre prior, in percentage points.
-
-    Args:
-        display: Of :func:`drstudy.explain.measures.localisation.readable`, with ``layer`` and ``region``.
-        parts: Of :func:`differences` on ``kind`` ``part``.
-    """
-    rows = parts[parts["against"].str.startswith("centre ")].to_dict("records")
-    texts = {
-        (row["layer"], row["region"]): interval(
-            *(100 * row[f"difference{end}"] for end in ("", "_lo", "_hi"))
-        )
-        for row in rows
-    }
-    found = [texts.get(key, "-") for key in zip(display["layer"], display["region"])]
-    return display.assign(**{"minus centre prior, points": found})

@@ -1,7 +1,7 @@
 """Where the heat lies: shares of a map inside lesions, vessels, disc and fovea, beside those of chance.
 
 The main paper reads its maps by eye and reports that they cover lesions only partly, attend beside the disc,
-and use vessels where severe disease is called normal (*spec* A6). Here the same maps are measured, on every
+and use vessels where severe disease is called normal (docs/sources.md, A6). Here the same maps are measured, on every
 eye that has masks.
 
 Policies, each of which is counted in the tables:
@@ -46,9 +46,6 @@ TOLERANCE = 0.25
 """Of the pointing game, disc diameters: 15 of its authors' about 500 pixels (Zhang et al. 2018), where the disc of
 a 45-degree photograph measures about 65."""
 
-FEWEST_PATIENTS = 5
-"""Fewer patients get no interval: four have only 35 distinct resamples, too few for 2.5 % in each tail."""
-
 CURVE = [f"dice_at_{fraction:.2f}" for fraction in scores.FRACTIONS]
 """Dice at each share of the map's maximum among which other patients choose."""
 
@@ -59,6 +56,9 @@ COLUMNS = ["map", "kind", "region", "status", "area", "heat", "hit", "hit_chance
 
 LESION_COLUMNS = ["map", "region", "lesion", "diameter_dd", "size", "coverage"]
 
+QUANTITIES = ("heat", "enrichment", "difference", "hit")
+"""What :func:`summarise` gives with intervals."""
+
 NOT_MEASURED = ("empty mask", "no heat", "not annotated")
 
 SUMMARY_COLUMNS = [
@@ -66,8 +66,6 @@ SUMMARY_COLUMNS = [
     *("area", "heat", "heat_lo", "heat_hi", "enrichment", "enrichment_lo", "enrichment_hi"),
     *("difference", "difference_lo", "difference_hi", "hit", "hit_lo", "hit_hi", "hit_chance"),
 ]
-
-TAILS = ((100 - statistics.LEVEL) / 2, (100 + statistics.LEVEL) / 2)
 
 Masks = Mapping[str, "np.ndarray | None"]
 """Code to (S, S): bool, or the share of each pixel that is covered, 0..1; ``None`` where not annotated."""
@@ -99,7 +97,7 @@ def regions(masks: Masks) -> dict[str, np.ndarray | None]:
     """Named masks that are measured one by one, overlaps and all.
 
     Args:
-        masks: Of one eye.
+        masks: Masks of the eye.
 
     Returns:
         (S, S) float 0..1, or ``None``: ``lesion`` (union of the annotated codes of :data:`LESIONS`),
@@ -118,7 +116,7 @@ def partition(named: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray | 
     """Cut the image into parts that do not overlap.
 
     Args:
-        named: Of :func:`regions`; at least one is annotated.
+        named: Result of :func:`regions`; at least one is annotated.
 
     Returns:
         The names of :data:`PARTITION`, each before the next where they overlap, to (S, S) float 0..1,
@@ -140,12 +138,12 @@ def measure_eye(
 
     Args:
         heat: (M, S, S) float, at least 0, at the size of the masks.
-        masks: Of the eye; ``FOV`` must be there.
-        tolerance: Of the pointing game, disc diameters; see :func:`drstudy.explain.measures.scores.disc_diameter` for eyes
+        masks: Masks of the eye; ``FOV`` must be there.
+        tolerance: Tolerance of the pointing game, disc diameters; see :func:`drstudy.explain.measures.scores.disc_diameter` for eyes
             without an outlined disc.
 
     Returns:
-        One row a map (column ``map``, 0 to M-1) and region: ``kind`` is ``part`` (of the partition), ``mask``
+        One row per map (column ``map``, 0 to M-1) and region: ``kind`` is ``part`` (of the partition), ``mask``
         (one by one) or ``field`` (``outside``); ``area`` and ``heat`` are shares in 0..1 (``heat`` inside a
         mask is the energy-based pointing game, Wang et al. 2020); ``hit`` is the pointing game, the chance
         that the map's maximum (ties drawn evenly) lies within the tolerance of the mask, and ``hit_chance``
@@ -153,13 +151,95 @@ def measure_eye(
         :meth:`drstudy.explain.measures.scores.Ranked.scores`, for lesions; ``status`` is ``measured``, ``empty mask``,
         ``no heat`` or ``not annotated``.
 
-        And one row a map and lesion of every code, as :func:`drstudy.explain.measures.scores.lesions`, with its
+        Second, one row per map and lesion of every code, as :func:`drstudy.explain.measures.scores.lesions`, with its
         ``region``; maps without heat are left out.
 
     Raises:
         ValueError: If shapes differ, heat is negative or not finite, or the field of view is missing or
             empty.
     """
+    eye = _Eye(heat, masks, tolerance)
+    named = regions(masks)
+    found = [eye.part(region, part) for region, part in partition(named | {"FOV": eye.fov}).items()]
+    found += [eye.mask(region, mask) for region, mask in named.items()]
+    found.append(eye.outside())
+    table = pd.concat(found, ignore_index=True).reindex(columns=COLUMNS)
+    table.loc[table["status"] != "measured", COLUMNS[5:]] = np.nan
+    single = [eye.lesions(code, mask) for code, mask in named.items() if code in LESIONS]
+    single = [rows for rows in single if rows is not None]
+    lesions = pd.concat(single, ignore_index=True) if single else pd.DataFrame()
+    lesions = lesions.reindex(columns=LESION_COLUMNS)
+    return table, lesions[lesions["map"].isin(np.flatnonzero(eye.total > 0))]
+
+
+class _Eye:
+    """Several maps of one eye inside its field of view; arguments and errors as :func:`measure_eye`."""
+
+    def __init__(self, heat: np.ndarray, masks: Masks, tolerance: float) -> None:
+        self.fov = _checked_fov(heat, masks)
+        self.within = heat[:, self.fov]
+        self.total = self.within.sum(1, dtype=np.float64)
+        self.everything = heat.sum((1, 2), dtype=np.float64)
+        self.share = self.within / np.where(self.total > 0, self.total, 1)[:, None]
+        self.peaks = self.within == self.within.max(1, keepdims=True)
+        self.status = np.where(self.total > 0, "measured", "no heat")
+        self.ranked = scores.Ranked(self.within)
+        self.hottest = self.ranked.hottest()
+        disc = masks.get(ANATOMY["disc"])
+        disc = None if disc is None else np.asarray(disc, np.float32)
+        self.disc_px, _ = scores.disc_diameter(disc, self.fov)
+        self.tolerance = tolerance * self.disc_px
+
+    def rows(
+        self, kind: str, region: str, status: np.ndarray | str, **values: np.ndarray | float
+    ) -> pd.DataFrame:
+        """One row per map."""
+        about = {"map": range(len(self.within)), "kind": kind, "region": region, "status": status}
+        return pd.DataFrame(about | values)
+
+    def inside(self, cover: np.ndarray) -> dict[str, np.ndarray | float]:
+        """Shares of the area and of the heat under a mask on the pixels of the field, (P,)."""
+        area = cover.sum(dtype=np.float64) / self.within.shape[1]
+        return {"area": area, "heat": statistics.weighted_sums(self.share, cover)}
+
+    def part(self, region: str, part: np.ndarray | None) -> pd.DataFrame:
+        """Rows of one part of the partition."""
+        if part is None:
+            return self.rows("part", region, "not annotated")
+        return self.rows("part", region, self.status, **self.inside(part[self.fov]))
+
+    def mask(self, region: str, mask: np.ndarray | None) -> pd.DataFrame:
+        """Rows of one mask by itself."""
+        if mask is None:
+            return self.rows("mask", region, "not annotated")
+        cover = mask[self.fov]
+        if not cover.any():
+            status = np.where(self.total > 0, "empty mask", "no heat")
+            return self.rows("mask", region, status, area=0.0)
+        near = _within((mask > 0) & self.fov, self.tolerance)[self.fov]
+        values = self.inside(cover)
+        values |= {"hit": (self.peaks & near).sum(1) / self.peaks.sum(1), "hit_chance": near.mean()}
+        if region in LESIONS or region == "lesion":
+            curve = self.ranked.scores(cover)
+            values |= dict(zip(CURVE, curve.pop("curve").T)) | curve
+        return self.rows("mask", region, self.status, **values)
+
+    def lesions(self, code: str, mask: np.ndarray | None) -> pd.DataFrame | None:
+        """Rows of every single lesion of one kind; ``None`` where there is none."""
+        if mask is None or not mask[self.fov].any():
+            return None
+        return scores.lesions(self.hottest, mask, self.fov, self.disc_px).assign(region=code)
+
+    def outside(self) -> pd.DataFrame:
+        """Rows of the heat outside the field of view."""
+        lit = self.everything > 0
+        heat = (self.everything - self.total) / np.where(lit, self.everything, 1)
+        status = np.where(lit, "measured", "no heat")
+        return self.rows("field", "outside", status, area=1 - self.fov.mean(), heat=heat)
+
+
+def _checked_fov(heat: np.ndarray, masks: Masks) -> np.ndarray:
+    """The field of view, (S, S) bool; errors as :func:`measure_eye`."""
     fov = masks.get("FOV")
     if fov is None or not fov.any():
         raise ValueError("The field of view (FOV) is missing or empty: there is nothing to measure in.")
@@ -170,65 +250,7 @@ def measure_eye(
         )
     if not np.isfinite(heat).all() or heat.min() < 0:
         raise ValueError("heat must be finite and at least 0: pass maps after the ReLU.")
-    fov = fov.astype(bool)
-    within = heat[:, fov]
-    total = within.sum(1, dtype=np.float64)
-    share = within / np.where(total > 0, total, 1)[:, None]
-    peaks = within == within.max(1, keepdims=True)
-    lit = np.where(total > 0, "measured", "no heat")
-    ranked, pixels = scores.Ranked(within), within.shape[1]
-    hottest = ranked.hottest()
-
-    def rows(kind: str, region: str, status: np.ndarray | str, **values: np.ndarray | float) -> pd.DataFrame:
-        about = {"map": range(len(heat)), "kind": kind, "region": region, "status": status}
-        return pd.DataFrame(about | values)
-
-    named = regions(masks)
-    disc_px, _ = scores.disc_diameter(named["disc"], fov)
-    found, single = [], []
-    for region, part in partition(named | {"FOV": fov}).items():
-        if part is None:
-            found.append(rows("part", region, "not annotated"))
-        else:
-            cover = part[fov]
-            found.append(
-                rows(
-                    "part",
-                    region,
-                    lit,
-                    area=cover.sum(dtype=np.float64) / pixels,
-                    heat=statistics.weighted_sums(share, cover),
-                )
-            )
-    for region, mask in named.items():
-        cover = None if mask is None else mask[fov]
-        if cover is None:
-            found.append(rows("mask", region, "not annotated"))
-        elif not cover.any():
-            found.append(rows("mask", region, np.where(total > 0, "empty mask", "no heat"), area=0.0))
-        else:
-            near = _within((mask > 0) & fov, tolerance * disc_px)[fov]
-            values = {
-                "area": cover.sum(dtype=np.float64) / pixels,
-                "heat": statistics.weighted_sums(share, cover),
-                "hit": (peaks & near).sum(1) / peaks.sum(1),
-                "hit_chance": near.mean(),
-            }
-            if region in LESIONS or region == "lesion":
-                curve = ranked.scores(cover)
-                values |= dict(zip(CURVE, curve.pop("curve").T)) | curve
-            if region in LESIONS:
-                single.append(scores.lesions(hottest, mask, fov, disc_px).assign(region=region))
-            found.append(rows("mask", region, lit, **values))
-    everything = heat.sum((1, 2), dtype=np.float64)
-    outside = (everything - total) / np.where(everything > 0, everything, 1)
-    status = np.where(everything > 0, "measured", "no heat")
-    found.append(rows("field", "outside", status, area=1 - fov.mean(), heat=outside))
-    table = pd.concat(found, ignore_index=True).reindex(columns=COLUMNS)
-    table.loc[table["status"] != "measured", COLUMNS[5:]] = np.nan
-    lesions = pd.concat(single, ignore_index=True) if single else pd.DataFrame()
-    lesions = lesions.reindex(columns=LESION_COLUMNS)
-    return table, lesions[lesions["map"].isin(np.flatnonzero(total > 0))]
+    return fov.astype(bool)
 
 
 def measure(
@@ -244,7 +266,7 @@ def measure(
         maps: Name (a layer, a method) to (N, h, w) float, at least 0; grids may differ.
         image_ids: N names.
         masks_of: Gives the masks of an image_id, square, at the size to measure at; see :func:`masks_of`.
-        tolerance: As :func:`measure_eye`.
+        tolerance: As in :func:`measure_eye`.
         beside: Further maps of one eye, from its number, name and masks; see
             :func:`drstudy.explain.measures.baselines.beside`.
 
@@ -280,18 +302,18 @@ def summarise(
     Args:
         table: Rows of :func:`measure`.
         patients: image_id to patient_id; both eyes of a patient are drawn together.
-        resamples: Of the bootstrap; cells of the same patients share their draws.
-        seed: Of the draws.
+        resamples: Number of resamples of the bootstrap; cells of the same patients share their draws.
+        seed: Seed of the draws.
         groups: image_id to a group, such as ``right`` and ``wrong``; ``None`` is one group, ``all``. Eyes
             without a group are left out.
 
     Returns:
-        One row a layer, kind, region and group, in the order of their first appearance: ``eyes`` measured and
+        One row per layer, kind, region and group, in the order of their first appearance: ``eyes`` measured and
         their ``patients``; the counts ``empty_mask``, ``no_heat`` and ``not_annotated``; and with ``_lo`` and
         ``_hi`` each: ``heat`` (mean share), ``enrichment`` (mean share over mean area share: 1 is chance),
         ``difference`` (mean share less mean area share: 0 is chance), ``hit`` (pointing game). ``area`` and
         ``hit_chance`` are what chance gives on the same eyes. No number where no eye was measured, no
-        interval below :data:`FEWEST_PATIENTS` patients.
+        interval below :data:`drstudy.evaluation.statistics.FEWEST_PATIENTS` patients.
 
     Raises:
         ValueError: If an eye has no patient.
@@ -325,7 +347,7 @@ def outcome(predictions: pd.DataFrame) -> dict[str, str]:
 
 
 def missed(predictions: pd.DataFrame) -> dict[str, str]:
-    """Severe eyes (grade 3 or 4) that were called normal (0): the failure that the paper shows (*spec* A6).
+    """Severe eyes (grade 3 or 4) that were called normal (0): the failure that the paper shows (docs/sources.md, A6).
 
     Args:
         predictions: As :func:`outcome` takes them.
@@ -342,7 +364,7 @@ def as_metrics(summary: pd.DataFrame) -> dict[str, float]:
     """Flat metrics of the masks in :data:`HEADLINES` and of what lies outside the field of view.
 
     Args:
-        summary: Of :func:`summarise`, one group.
+        summary: Result of :func:`summarise`, one group.
 
     Returns:
         ``heat_lesion_<layer>`` with ``..._lo`` and ``..._hi``, so too ``enrichment`` and ``hit``;
@@ -359,91 +381,18 @@ def as_metrics(summary: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def readable(
-    summary: pd.DataFrame, kinds: Sequence[str] = ("mask",), regions: Sequence[str] = ()
-) -> pd.DataFrame:
-    """A summary for readers: percentages with intervals, and words where there is no number.
-
-    Args:
-        summary: Of :func:`summarise`.
-        kinds: Of ``part``, ``mask`` and ``field``; the pointing game is shown with ``mask`` only.
-        regions: Only these; empty is all that are annotated in some eye.
-    """
-    rows = summary[summary["kind"].isin(kinds)]
-    known = rows["eyes"] + rows["empty_mask"] + rows["no_heat"] > 0
-    rows = rows[rows["region"].isin(regions) if regions else known]
-    table = rows[["layer", "region", "group", "eyes", "empty_mask", "no_heat"]].reset_index(drop=True)
-    found = rows.to_dict("records")
-    table["heat, %"] = [_with_interval(row, "heat", 100) for row in found]
-    table["area, %"] = [f"{100 * row['area']:.1f}" if row["eyes"] else "-" for row in found]
-    table["times chance"] = [_with_interval(row, "enrichment", 1) for row in found]
-    if "mask" in kinds:
-        table["hit, %"] = [_with_interval(row, "hit", 100, 0) for row in found]
-        by_chance = [f"{100 * row['hit_chance']:.0f}" if row["eyes"] else "-" for row in found]
-        table["hit by chance, %"] = by_chance
-    return table.rename(columns={"empty_mask": "empty mask", "no_heat": "no heat"})
-
-
-def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_miss: pd.DataFrame) -> list[str]:
-    """What the paper reads off its maps (*spec* A6), each with what is measured here; computed, never typed.
-
-    Args:
-        summary: Of :func:`summarise` over all eyes.
-        layer: At which layer.
-        by_outcome, by_miss: Of :func:`summarise` with :func:`outcome` and :func:`missed` as groups; may be
-            empty.
-    """
-
-    def measured(table: pd.DataFrame, region: str, group: str) -> str:
-        where = (table["kind"] == "mask") & (table["layer"] == layer)
-        rows = table[where & (table["region"] == region) & (table["group"] == group)].to_dict("records")
-        if not rows:
-            return f"there is no eye of the group '{group}'"
-        row = rows[0]
-        about = f"group '{group}', {row['eyes']} eyes"
-        if not row["eyes"]:
-            return f"nothing could be measured ({about}, {row['not_annotated']} without annotation)"
-        heat, times = _with_interval(row, "heat", 100), _with_interval(row, "enrichment", 1)
-        return (
-            f"{heat} % of the heat on {100 * row['area']:.1f} % of the area, {times} times chance ({about})"
-        )
-
-    lesion, disc, beside = (measured(summary, region, "all") for region in ("lesion", "disc", "beside disc"))
-    miss, right = measured(by_miss, "vessel", "severe called normal"), measured(by_outcome, "vessel", "right")
-    return [
-        f"Paper: the heat covers lesions only partly. Here: {lesion}.",
-        f"Paper: it lies beside the disc. Here, beside the disc: {beside}; on the disc: {disc}.",
-        "Paper: vessels are used where severe disease is called normal. "
-        f"Here, on vessels: {miss}; and for comparison {right}.",
-    ]
-
-
-def _with_interval(row: Mapping[str, float], name: str, scale: float, digits: int = 1) -> str:
-    """``3.5 (2.0 to 5.1)``; without an interval where there is none, ``-`` where there is no number."""
-    value, low, high = (scale * row[f"{name}{end}"] for end in ("", "_lo", "_hi"))
-    if np.isnan(value):
-        return "not annotated" if row["not_annotated"] and not row["eyes"] else "-"
-    digits = digits + 1 if scale == 1 else digits
-    interval = "" if np.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
-    return f"{value:.{digits}f}{interval}"
-
-
 def _means(used: pd.DataFrame, resamples: int, seed: int) -> dict[str, float]:
     """Point values and intervals of one cell of :func:`summarise`."""
     values = used[["heat", "area", "hit", "hit_chance"]].to_numpy(float)
     points = values.mean(0, keepdims=True) if len(values) else np.full((1, 4), np.nan)
-    names, patient = np.unique(used["patient"].to_numpy(str), return_inverse=True)
-    draws = np.full((1, 4), np.nan)
-    if len(names) >= FEWEST_PATIENTS:
-        weights = statistics.resample_counts(names, resamples, seed)[:, patient].astype(float)
+    patients, draws = used["patient"].to_numpy(str), np.full((1, 4), np.nan)
+    if statistics.enough_patients(patients):
+        weights = statistics.image_weights(patients, resamples, seed)[1:]
         draws = statistics.weighted_sums(weights, values) / weights.sum(1, keepdims=True)
     found = {"area": float(points[0, 1]), "hit_chance": float(points[0, 3])}
-    for name, value, drawn in zip(
-        ("heat", "enrichment", "difference", "hit"), _derived(points), _derived(draws)
-    ):
-        valid = drawn[np.isfinite(drawn)]
-        low, high = np.percentile(valid, TAILS) if len(valid) else (np.nan, np.nan)
-        found |= {name: float(value[0]), f"{name}_lo": float(low), f"{name}_hi": float(high)}
+    for name, value, drawn in zip(QUANTITIES, _derived(points), _derived(draws)):
+        numbers = statistics.percentiles(value[0], drawn)
+        found |= {name: numbers["value"], f"{name}_lo": numbers["lo"], f"{name}_hi": numbers["hi"]}
     return found
 
 

@@ -1,7 +1,7 @@
 """From maps of single lesions to outlines, which can be counted, looked at, and laid on the photograph.
 
-Jiang et al. 2020 outline lesion regions on Grad-CAM maps of a multi-label network and do not say how (*spec* B2);
-every step here is a choice of ours (*spec* B3):
+Jiang et al. 2020 outline lesion regions on Grad-CAM maps of a multi-label network and do not say how (docs/sources.md, B2);
+every step here is a choice of ours (docs/sources.md, B3):
 
 - A map is brought to the side of the photograph as :func:`drstudy.explain.methods.cam.upsample` does, what lies outside the
   field of view is dropped, and only then its maximum is taken: heat on the black surround sets no scale.
@@ -19,22 +19,17 @@ to the right, y down, (0, 0) the outer corner of the first pixel, whose centre i
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from drstudy.core import paths
 from drstudy.explain.measures import scores
 
 if TYPE_CHECKING:
-    from drstudy.data.images import Crop, ImageStore
     from drstudy.explain.measures.localisation import Masks
 
 SMALLEST = 1 / 12
@@ -45,31 +40,13 @@ OUTLINED = "outlined"
 STATUS = (OUTLINED, "not predicted", "no heat", "flat", "no cut", "too small")
 """What became of a map; ``no cut``: no other eye had this lesion, so no share of the maximum could be fitted."""
 
-COLOURS = {
-    "MA": "#5AA9FF",
-    "HE": "#FFFFFF",
-    "EX": "#2FE08A",
-    "SE": "#FF9EDB",
-    "NV": "#F0E442",
-    "VB": "#E69F00",
-    "IRMA": "#7FA7FF",
-    "PRH": "#FF8A5C",
-    "LASER": "#BEBEBE",
-    "DRUSEN": "#C9B26B",
-}
-"""One colour a lesion, the same in every outline. Those of the five default labels were chosen to lie at least 20 apart
-in CIELAB, from each other and from retina, also for colour-blind readers; a drawing names the lesion in letters too."""
-
-OVERLAY_SIDE = 672
-"""Smallest side of a written overlay, pixels: the photograph is enlarged by a whole number to reach it."""
-
 
 @dataclass(frozen=True)
 class Regions:
     """What is outlined in one eye.
 
     Attributes:
-        masks: (L, S, S) bool, one a label; empty unless the label's status is ``outlined``.
+        masks: (L, S, S) bool, one per label; empty unless the label's status is ``outlined``.
         status: L of :data:`STATUS`.
     """
 
@@ -85,7 +62,7 @@ class Outline:
         label: Code of the lesion.
         score: Predicted probability of this lesion in the eye, 0..1; the same for all outlines of one lesion.
         area: Pixels of the study's image.
-        rings: (V, 2) float64 of x, y each, not closed, in pixel edges: the outer border, then one a hole.
+        rings: (V, 2) float64 of x, y each, not closed, in pixel edges: the outer border, then one per hole.
     """
 
     label: str
@@ -112,7 +89,7 @@ def regions(
         probabilities: (L,) predicted, 0..1.
         thresholds: (L,); a label is predicted where its probability is at least this.
         fov: (S, S) bool, the field of view at the size of the outlines.
-        cut: Share of each map's maximum, one for all or one a label (NaN: none is known, nothing is outlined); or
+        cut: Share of each map's maximum, one for all or one per label (NaN: none is known, nothing is outlined); or
             ``otsu``.
         smallest: Diameter of the smallest circle to be outlined, disc diameters (of the field of view's size,
             :data:`drstudy.explain.measures.scores.ASSUMED_DISC`: an eye to be read has no disc mask); 0 keeps all.
@@ -205,11 +182,11 @@ def fit_fractions(
         maps: (N, L, h, w) float, at least 0.
         labels: L codes.
         image_ids: N names.
-        masks_of: Of :func:`drstudy.explain.measures.localisation.masks_of`.
+        masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
         predicted: (N, L) bool.
 
     Returns:
-        One row a label: ``label``, ``eyes`` that had a say, ``fraction`` (of
+        One row per label: ``label``, ``eyes`` that had a say, ``fraction`` (of
         :data:`drstudy.explain.measures.scores.FRACTIONS`) and ``dice`` (mean over them, before small regions are dropped); NaN
         where no eye had a say.
 
@@ -242,12 +219,12 @@ def agreement(found: Regions, labels: Sequence[str], masks: Masks) -> pd.DataFra
     """The outlines of one eye against its masks, label by label.
 
     Args:
-        found: Of :func:`regions`.
+        found: Result of :func:`regions`.
         labels: L codes.
-        masks: Of the eye; ``FOV`` must be there.
+        masks: Masks of the eye; ``FOV`` must be there.
 
     Returns:
-        One row a label: ``label``, ``status``, ``present`` (True, False, or <NA> where not annotated), ``area`` (share
+        One row per label: ``label``, ``status``, ``present`` (True, False, or <NA> where not annotated), ``area`` (share
         of the field of view that is outlined), ``outlines`` and how many of them touch a true lesion of this kind
         (``outlines_right``), true ``lesions`` and how many of them an outline touches (``lesions_touched``; wide
         outlines touch many, read it beside ``area``), ``dice`` and ``iou`` (0 where a lesion that is there has no
@@ -326,7 +303,7 @@ def polygon(rings: Sequence[np.ndarray]) -> np.ndarray:
     by the even-odd rule the polygon is the region without its holes. Tools that know only polygons show the slit.
 
     Args:
-        rings: Of :func:`borders`: each has a vertex in the middle of every pixel side that it passes.
+        rings: Result of :func:`borders`: each has a vertex in the middle of every pixel side that it passes.
 
     Returns:
         (V, 2) float64 x, y; vertices in the middle of a straight line are dropped.
@@ -352,204 +329,3 @@ def fill(polygons: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
     for points in polygons:
         mask |= polygon2mask((height, width), np.asarray(points)[:, ::-1] - 0.5)
     return mask
-
-
-# --- COCO -----------------------------------------------------------------------------------------
-
-
-def coco(found: Mapping[str, Sequence[Outline]], labels: Sequence[str], store: ImageStore) -> dict[str, Any]:
-    """Outlines as a COCO document, in pixels of the study's images.
-
-    An annotation is one outline: ``segmentation`` is one :func:`polygon`, ``area`` its pixels, ``bbox`` x, y, width,
-    height, ``score`` the probability of the lesion. An image carries beside COCO's own fields the study's
-    ``image_id``, the ``source`` file and the ``crop`` that was cut out of it, by which :func:`to_source` finds back.
-
-    Args:
-        found: image_id to its outlines; an eye without any has its place among the images.
-        labels: Categories 1 to L, in this order.
-        store: Where the eyes are.
-    """
-    document: dict[str, Any] = {
-        "info": {
-            "description": "Outlines of lesions cut out of class activation maps. Coordinates are of pixel edges: "
-            "the centre of the first pixel is (0.5, 0.5)."
-        },
-        "images": [],
-        "annotations": [],
-        "categories": [
-            {"id": number, "name": label, "supercategory": "lesion"} for number, label in enumerate(labels, 1)
-        ],
-    }
-    for number, (image_id, outlines) in enumerate(found.items(), 1):
-        crop = store.crop(image_id)
-        document["images"].append(
-            {
-                "id": number,
-                "file_name": f"images/{image_id}.png",
-                "width": store.image_size,
-                "height": store.image_size,
-                "image_id": image_id,
-                "source": str(store.index["path"].iloc[store.row(image_id)]),
-                "crop": {name: getattr(crop, name) for name in ("x0", "y0", "side", "width", "height")},
-            }
-        )
-        for outline in outlines:
-            points = polygon(outline.rings)
-            document["annotations"].append(
-                {
-                    "id": len(document["annotations"]) + 1,
-                    "image_id": number,
-                    "category_id": list(labels).index(outline.label) + 1,
-                    "segmentation": [points.ravel().tolist()],
-                    "bbox": _box(points),
-                    "area": outline.area,
-                    "iscrowd": 0,
-                    "score": outline.score,
-                }
-            )
-    return document
-
-
-def _box(points: np.ndarray) -> list[float]:
-    low, high = points.min(0), points.max(0)
-    return [*low.tolist(), *(high - low).tolist()]
-
-
-def on_photograph(points: np.ndarray, crop: Crop, size: int) -> np.ndarray:
-    """Points of a study image as points of the photograph that it was cut out of.
-
-    Exact where the photograph was decoded at full size; where the decoder shrank it by r, the store cut at whole
-    shrunk pixels, which is up to r / 2 pixels of the photograph beside the noted corner.
-
-    Args:
-        points: (V, 2) x, y in pixel edges of the study image.
-        crop: Of :meth:`drstudy.data.images.ImageStore.crop`.
-        size: Side of the study image.
-
-    Returns:
-        (V, 2) x, y in pixel edges of the upright photograph (turned as its EXIF tag says), not beyond its edges.
-    """
-    return np.clip(points * (crop.side / size) + (crop.x0, crop.y0), 0, (crop.width, crop.height))
-
-
-def to_source(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The same document in pixels of the upright photographs, to 0.01 pixel.
-
-    Args:
-        document: Of :func:`coco`, also after reading it from a file.
-    """
-    from drstudy.data.images import Crop
-
-    images, crops = [], {}
-    for image in document["images"]:
-        crop = Crop(**image["crop"])
-        crops[image["id"]] = crop, image["width"]
-        there = {"file_name": image["source"], "width": crop.width, "height": crop.height}
-        images.append({name: value for name, value in image.items() if name != "crop"} | there)
-    annotations = []
-    for annotation in document["annotations"]:
-        crop, size = crops[annotation["image_id"]]
-        points = np.reshape(annotation["segmentation"][0], (-1, 2))
-        points = on_photograph(points, crop, size).round(2)
-        annotations.append(
-            annotation
-            | {
-                "segmentation": [points.ravel().tolist()],
-                "bbox": [round(number, 2) for number in _box(points)],
-                "area": round(annotation["area"] * (crop.side / size) ** 2, 1),
-            }
-        )
-    return {**document, "images": images, "annotations": annotations}
-
-
-def masks_in(document: Mapping[str, Any]) -> dict[tuple[str, str], np.ndarray]:
-    """What a COCO document outlines: (image_id, label) to (height, width) bool; without an outline there is no entry."""
-    images = {image["id"]: image for image in document["images"]}
-    names = {category["id"]: category["name"] for category in document["categories"]}
-    polygons: dict[tuple[int, str], list[np.ndarray]] = {}
-    for one in document["annotations"]:
-        key = one["image_id"], names[one["category_id"]]
-        polygons.setdefault(key, []).extend(np.reshape(flat, (-1, 2)) for flat in one["segmentation"])
-    return {
-        (images[number]["image_id"], label): fill(found, images[number]["height"], images[number]["width"])
-        for (number, label), found in polygons.items()
-    }
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def overlay(image: np.ndarray, outlines: Sequence[Outline], side: int = OVERLAY_SIDE) -> np.ndarray:
-    """The photograph with its outlines, each named with its code and probability.
-
-    Args:
-        image: (S, S, 3) uint8 RGB.
-        outlines: Of the eye.
-        side: Smallest side of the result.
-
-    Returns:
-        (kS, kS, 3) uint8 RGB, k the smallest whole number with kS >= ``side``.
-    """
-    factor = -(-side // len(image))
-    drawn = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    for outline in outlines:
-        lines = [np.rint(16 * (ring * factor - 0.5)).astype(np.int32) for ring in outline.rings]
-        colour = _rgb(outline.label)
-        for thick, tone in ((5, (0, 0, 0)), (2, colour)):
-            cv2.polylines(drawn, lines, True, tone, thick, cv2.LINE_AA, shift=4)
-    for outline in outlines:
-        x, y = outline.rings[0][outline.rings[0][:, 1].argmin()] * factor
-        text, scale = f"{outline.label} {outline.score:.2f}", len(drawn) / 1200
-        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 2)
-        at = int(np.clip(x - width / 2, 2, len(drawn) - width - 2)), int(max(y - 6, height + 2))
-        for thick, tone in ((5, (0, 0, 0)), (1, _rgb(outline.label))):
-            cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, tone, thick, cv2.LINE_AA)
-    return drawn
-
-
-def _rgb(label: str) -> tuple[int, ...]:
-    return tuple(bytes.fromhex(COLOURS[label].removeprefix("#")))
-
-
-def export(
-    folder: str | os.PathLike[str],
-    found: Mapping[str, Sequence[Outline]],
-    labels: Sequence[str],
-    store: ImageStore,
-) -> dict[str, Any]:
-    """Write the outlines of several eyes, each file whole or not at all; masks of an earlier run are removed.
-
-    ``outlines.json`` (COCO, on ``images/<image_id>.png``), ``outlines_source.json`` (the same on the photographs as
-    they came), ``images/<image_id>.png``, ``overlays/<image_id>.png``, and ``masks/<image_id>_<CODE>.png`` (one bit a
-    pixel, for lesions that are outlined), named as the phantom names its masks.
-
-    Args:
-        folder: May exist.
-        found: image_id to the outlines of :func:`trace`.
-        labels: Codes, in the order of the categories.
-        store: Where the eyes are.
-
-    Returns:
-        The document of :func:`coco`.
-    """
-    folder, document = Path(folder), coco(found, labels, store)
-    for image_id in found:
-        for stale in (folder / f"masks/{image_id}_{label}.png" for label in labels):
-            stale.unlink(missing_ok=True)
-        image = np.ascontiguousarray(store.images[store.row(image_id)])
-        _png(folder / f"images/{image_id}.png", image)
-        _png(folder / f"overlays/{image_id}.png", overlay(image, found[image_id]))
-    for (image_id, label), mask in masks_in(document).items():
-        _png(folder / f"masks/{image_id}_{label}.png", mask)
-    for name, content in (("outlines.json", document), ("outlines_source.json", to_source(document))):
-        with paths.atomic(folder / name) as temporary:
-            temporary.write_text(json.dumps(content) + "\n")
-    return document
-
-
-def _png(path: Path, array: np.ndarray) -> None:
-    """Write an RGB picture, or a mask with one bit a pixel."""
-    from PIL import Image
-
-    with paths.atomic(path) as temporary:
-        Image.fromarray(array).save(temporary)

@@ -152,7 +152,7 @@ def lesions(hottest: np.ndarray, cover: np.ndarray, fov: np.ndarray, disc_px: fl
         disc_px: Disc diameter, pixels.
 
     Returns:
-        One row a lesion (a component of the covered pixels, touching at corners counts) and map:
+        One row per lesion (a component of the covered pixels, touching at corners counts) and map:
         ``map`` (0..M-1), ``lesion``, ``diameter_dd``, ``size`` (of :data:`SIZES`), ``coverage`` 0..1.
     """
     import cv2

@@ -91,7 +91,7 @@ def grad_cam(
         \alpha_k = \frac{1}{hw} \sum_{ij} \frac{\partial y_c}{\partial A_{kij}}
 
     for class score (logit) :math:`y_c` and activations :math:`A` (Selvaraju et al. 2017, eq. 1 and 2). The
-    main paper's text averages over the channels where the code it calls sums them (*spec* A6): a constant
+    main paper's text averages over the channels where the code it calls sums them (docs/sources.md, A6): a constant
     factor of 1/C, which its display scaling removes. We sum.
 
     Args:
@@ -102,7 +102,7 @@ def grad_cam(
 
     Returns:
         Layer name to :class:`Maps`, in the order asked for. If only the layer right before mean pooling and a linear head is asked
-        for, the closed form is used: its gradient is the head's weight over the number of positions (*spec* A6), so no
+        for, the closed form is used: its gradient is the head's weight over the number of positions (docs/sources.md, A6), so no
         backward pass is needed.
 
     Raises:
@@ -112,11 +112,11 @@ def grad_cam(
     layers = _layers(net, layers)
     if net.pooled and layers == list(net.cam_layers)[-1:] and net.head != "mlp":
         return _closed_form(net, h, target, layers[0])
-    with _as_found(net), torch.enable_grad(), torch.autocast(h.device.type, enabled=False):
+    with evaluating(net), torch.enable_grad(), torch.autocast(h.device.type, enabled=False):
         h = h.detach().to(torch.float32, copy=True).requires_grad_()
         with net.record(*layers) as activations:
             logits = net.tail(h)
-        target = logits.argmax(1) if target is None else _target(target, logits)
+        target = logits.argmax(1) if target is None else checked_target(target, logits)
         score = logits.gather(1, target[:, None]).sum()
         gradients = torch.autograd.grad(score, [activations[layer] for layer in layers])
         logits = logits.detach()
@@ -133,10 +133,10 @@ def _closed_form(
     net: GradingNet, h: torch.Tensor, target: torch.Tensor | None, layer: str
 ) -> dict[str, Maps]:
     """Grad-CAM where the score is an affine function of the mean of a layer."""
-    with _as_found(net), torch.autocast(h.device.type, enabled=False):
+    with evaluating(net), torch.autocast(h.device.type, enabled=False):
         with net.record(layer) as activations:
             logits = net.tail(h.float())
-        target = logits.argmax(1) if target is None else _target(target, logits)
+        target = logits.argmax(1) if target is None else checked_target(target, logits)
         activation = activations[layer]
         head, _ = heads.collapsed(net.net.get_submodule(net.head_path))
         weights = head.to(activation)[target] / activation[0, 0].numel()
@@ -157,30 +157,24 @@ def explain_images(
 ) -> Explained:
     """Grad-CAM of many eyes: one pass of the trunk, one of the tail and back, whatever the number of layers.
 
-    Only one batch of photographs is in memory at a time; ``images`` may be memory-mapped.
-
     Args:
         net: A grading network on the device of ``compute``.
-        images: (M, S, S, 3) uint8 RGB.
+        images: (M, S, S, 3) uint8 RGB, may be memory-mapped: one batch is in memory at a time.
         image_ids: One for each explained image.
         size: Side of the network's input, pixels.
         compute: Device, and the precision of the trunk; the maps themselves are float32 in any precision.
         rows: Which images, in which order; ``None`` is all.
         target: (N,) classes to explain; ``None`` explains the predicted ones (the paper's choice).
-        layers: As :func:`grad_cam`.
+        layers: As in :func:`grad_cam`.
         batch_size: Images at a time; on a CPU no more than ``net.trunk_batch``.
 
     Raises:
         ValueError: If ``image_ids``, ``rows`` and ``target`` differ in length; also as :func:`grad_cam`.
     """
-    from drstudy.training import transforms
+    from drstudy.training import prediction
 
     rows = np.arange(len(images)) if rows is None else np.asarray(rows)
-    if len(image_ids) != len(rows) or (target is not None and len(target) != len(rows)):
-        given = f"{len(image_ids)} image_ids and {'no' if target is None else len(target)} targets"
-        raise ValueError(
-            f"{len(rows)} images are to be explained, but there are {given}: give one for each image."
-        )
+    _one_for_each(rows, image_ids, target)
     layers = _layers(net, layers)
     batch_size = batch_size if compute.is_cuda else min(batch_size, net.trunk_batch)
     # rounding in a folded trunk can move an activation across a ReLU, and a map with it: float32 means the very maps
@@ -188,18 +182,14 @@ def explain_images(
     began = told = time.monotonic()
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     logits, targets = [], []
-    for begin in range(0, len(rows), batch_size):
-        batch = slice(begin, begin + batch_size)
-        x = transforms.to_input(images[rows[batch]], size, net.mean, net.std)
-        with _as_found(net), torch.no_grad(), compute.autocast():
-            h = trunk(compute.put(x))
+    for batch, h in prediction.in_batches(trunk, net, images, rows, size, compute, batch_size):
         wanted = None if target is None else torch.as_tensor(np.asarray(target[batch]), device=h.device)
         maps = grad_cam(net, h, wanted, layers)
         for layer in layers:
             parts[layer].append(maps[layer].raw.cpu().numpy())
         logits.append(maps[layers[0]].logits.cpu().numpy())
         targets.append(maps[layers[0]].target.cpu().numpy())
-        done = min(begin + batch_size, len(rows))
+        done = batch.stop
         if time.monotonic() - told >= REPORT_SECONDS and done < len(rows):
             told = time.monotonic()
             print(f"maps: {done} of {len(rows)} eyes, {done / (told - began):.0f} a second", flush=True)
@@ -249,7 +239,7 @@ def choose_images(part: pd.DataFrame, max_images: int, seed: int) -> pd.DataFram
     Args:
         part: Rows of a split, with a column ``grade`` that may be missing.
         max_images: 0 is no limit.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         The chosen rows in their order, index reset.
@@ -303,8 +293,8 @@ def load_maps(path: str | os.PathLike[str]) -> Explained:
 
 
 @contextlib.contextmanager
-def _as_found(net: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each module's own mode afterwards."""
+def evaluating(net: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; each module has its own mode again afterwards."""
     modes = {module: module.training for module in net.modules()}
     try:
         for module in modes:
@@ -315,11 +305,25 @@ def _as_found(net: torch.nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def _one_for_each(rows: np.ndarray, image_ids: Sequence[str], target: np.ndarray | None) -> None:
+    """Refuse a number of names or classes that is not the number of images."""
+    if len(image_ids) != len(rows) or (target is not None and len(target) != len(rows)):
+        given = f"{len(image_ids)} image_ids and {'no' if target is None else len(target)} targets"
+        raise ValueError(
+            f"{len(rows)} images are to be explained, but there are {given}: give one for each image."
+        )
+
+
 def _layers(net: GradingNet, layers: Sequence[str] | None) -> list[str]:
     return [layers] if isinstance(layers, str) else list(layers or net.cam_layers)
 
 
-def _target(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def checked_target(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """The classes to explain, (N,) int64 on the device of ``logits`` (N, K).
+
+    Raises:
+        ValueError: If ``target`` is not one integer class in range for each of the N images.
+    """
     n, classes = logits.shape
     if target.shape != (n,) or target.dtype.is_floating_point or target.dtype == torch.bool:
         found = f"{target.dtype} of shape {tuple(target.shape)}"

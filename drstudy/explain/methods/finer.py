@@ -55,9 +55,9 @@ def finer(
     ============== =====================================================================================
 
     Args:
-        net, x, method, target, layer, batch_size: As :func:`drstudy.explain.methods.methods.explain`; ``None`` explains, in each way,
+        net, x, method, target, layer, batch_size: As in :func:`drstudy.explain.methods.methods.explain`; ``None`` explains, in each way,
             the class that the network predicts for the eye as it is.
-        way: Of :data:`WAYS`.
+        way: One of :data:`WAYS`.
 
     Returns:
         (N, h, w) float32, signed and unscaled, finer than the layer.
@@ -234,7 +234,7 @@ WAYS: dict[str, Callable[..., np.ndarray]] = {
 @torch.no_grad()
 def _predicted(net: GradingNet, x: Tensor, batch_size: int) -> Tensor:
     device = next(net.parameters()).device
-    with cam._as_found(net):
+    with cam.evaluating(net):
         return torch.cat([net(part.to(device)).argmax(1) for part in x.split(batch_size)])
 
 

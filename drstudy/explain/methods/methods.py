@@ -1,4 +1,4 @@
-"""Heatmaps of ten methods behind one call, unscaled and signed, for any class and any layer.
+r"""Heatmaps of ten methods behind one call, unscaled and signed, for any class and any layer.
 
 What such a map says: where the *network's* evidence for a class lies, by one definition of evidence. It does not say that there
 is a lesion, nor that the evidence is a good one; :mod:`drstudy.explain.checks.faithfulness` asks whether the network needs
@@ -8,6 +8,25 @@ The formulas of Grad-CAM++, HiRes-CAM, Layer-CAM, Score-CAM and Eigen-CAM are th
 gradients they are given are ours, of one exact batched pass. So none of the package's habits reaches a result: its list of
 targets may be shorter than the batch without a word, its ``with`` block swallows an ``IndexError``, it leaves the
 network in evaluation mode with ``.grad`` filled and hooks in place, and it scales each map to its own maximum.
+
+With activations :math:`A`, class score (logit) :math:`y` and :math:`g = \partial y / \partial A`:
+
+================== ================================================================= ==========================
+``cam``            :math:`\sum_k w_k A_k / hw`, no gradient; linear heads only        Zhou et al. 2016
+``grad_cam``       :math:`\sum_k \overline{g_k} A_k`                                  Selvaraju et al. 2017
+``grad_cam++``     :math:`\sum_k A_k \sum_{ij} \alpha_{kij} \max(g_{kij}, 0)`         Chattopadhyay et al. 2018
+``hires_cam``      :math:`\sum_k g_k A_k`                                             Draelos & Carin 2020
+``layer_cam``      :math:`\sum_k \max(g_k, 0) A_k`                                    Jiang et al. 2021
+``score_cam``      :math:`\sum_k \mathrm{softmax}_k(y(x \cdot \hat A_k)) A_k`         Wang et al. 2020
+``eigen_cam``      first principal component of the positions of :math:`A`            Muhammad & Yeasin 2020
+``guided_backprop`` gradient of the input, negative ones dropped at each rectifier    Springenberg et al. 2015
+``integrated_gradients`` :math:`(x - b) \int_0^1 \partial y (b + t (x - b)) dt`       Sundararajan et al. 2017
+================== ================================================================= ==========================
+
+Three things to know. Where a linear head follows the layer and global mean pooling, gradients are equal at
+all positions, so ``cam``, ``grad_cam`` and ``hires_cam`` are one map. The sign of a principal
+component is arbitrary; the package's rule turns it so that its largest value is positive. Pixel-level maps are
+summed over the colour channels, signed, so that integrated gradients keep their completeness.
 """
 
 from __future__ import annotations
@@ -113,31 +132,12 @@ def explain_many(
     steps: int = 16,
     baseline: str = "blur",
 ) -> Explanations:
-    r"""Maps of many eyes by several methods, which share one forward and one backward pass a batch.
-
-    With activations :math:`A`, class score (logit) :math:`y` and :math:`g = \partial y / \partial A`:
-
-    ================== ================================================================= ==========================
-    ``cam``            :math:`\sum_k w_k A_k / hw`, no gradient; linear heads only        Zhou et al. 2016
-    ``grad_cam``       :math:`\sum_k \overline{g_k} A_k`                                  Selvaraju et al. 2017
-    ``grad_cam++``     :math:`\sum_k A_k \sum_{ij} \alpha_{kij} \max(g_{kij}, 0)`         Chattopadhyay et al. 2018
-    ``hires_cam``      :math:`\sum_k g_k A_k`                                             Draelos & Carin 2020
-    ``layer_cam``      :math:`\sum_k \max(g_k, 0) A_k`                                    Jiang et al. 2021
-    ``score_cam``      :math:`\sum_k \mathrm{softmax}_k(y(x \cdot \hat A_k)) A_k`         Wang et al. 2020
-    ``eigen_cam``      first principal component of the positions of :math:`A`            Muhammad & Yeasin 2020
-    ``guided_backprop`` gradient of the input, negative ones dropped at each rectifier    Springenberg et al. 2015
-    ``integrated_gradients`` :math:`(x - b) \int_0^1 \partial y (b + t (x - b)) dt`       Sundararajan et al. 2017
-    ================== ================================================================= ==========================
-
-    Three things to know. Where a linear head follows the layer and global mean pooling, gradients are equal at
-    all positions, so ``cam``, ``grad_cam`` and ``hires_cam`` are one map. The sign of a principal
-    component is arbitrary; the package's rule turns it so that its largest value is positive. Pixel-level maps are
-    summed over the colour channels, signed, so that integrated gradients keep their completeness.
+    """Maps of many eyes by several methods, which share one forward and one backward pass per batch.
 
     Args:
         net: A grading network. Runs in evaluation mode; mode, ``.grad`` and hooks are as before afterwards, also after errors.
         x: (N, 3, H, W) float, normalised for this network; moved to its device batch by batch.
-        methods: Of :data:`METHODS`.
+        methods: Names from :data:`METHODS`.
         target: (N,) integer classes; ``None`` explains the predicted ones.
         layer: A name of ``net.cam_layers``, or the path of any module of ``net.net`` that runs once and gives
             (N, C, h, w); ``None`` is the last of ``net.cam_layers``, right before pooling.
@@ -162,7 +162,7 @@ def explain_many(
     for begin in range(0, len(x), batch_size):
         batch = x[begin : begin + batch_size].to(device)
         wanted = None if target is None else torch.as_tensor(target[begin : begin + batch_size]).to(device)
-        with cam._as_found(net):
+        with cam.evaluating(net):
             found = gradients(net, batch, wanted, (layer,))
             for method in methods:
                 raw = _map(net, batch, method, found, layer, batch_size, steps, baseline)
@@ -196,10 +196,10 @@ def gradients(net: GradingNet, x: Tensor, target: Tensor | None, layers: Sequenc
     are in the tail the trunk runs without a graph (and in the caller's autocast); what is differentiated is float32.
 
     Args:
-        net, x, target: As :func:`explain_many`, one batch, on the network's device.
+        net, x, target: As in :func:`explain_many`, one batch, on the network's device.
         layers: Names of ``net.cam_layers`` or module paths.
     """
-    with cam._as_found(net), torch.enable_grad(), _recorded(net, layers) as box:
+    with cam.evaluating(net), torch.enable_grad(), _recorded(net, layers) as box:
         if all(layer in net.cam_layers for layer in layers):
             with torch.no_grad():
                 h = net.trunk(x)
@@ -208,7 +208,7 @@ def gradients(net: GradingNet, x: Tensor, target: Tensor | None, layers: Sequenc
         else:
             with torch.autocast(x.device.type, enabled=False):
                 logits = net(x.to(torch.float32, copy=True).requires_grad_())
-        target = logits.argmax(1) if target is None else cam._target(target, logits)
+        target = logits.argmax(1) if target is None else cam.checked_target(target, logits)
         if absent := [layer for layer in layers if layer not in box]:
             raise ValueError(
                 f"The module {absent[0]!r} of {net.backbone} is not called as a whole when the network runs; "

@@ -1,4 +1,4 @@
-"""Figures of lesions as labels: whose mask a lesion's map lies on, and pages of outlined eyes."""
+"""Figures of lesions as labels: learning, scores, decisions, the masks under each lesion's map, and outlined eyes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from drstudy.evaluation import multilabel
 from drstudy.explain.measures import attention, outlines
 from drstudy.explain.measures.baselines import LUMINANCE
-from drstudy.show import figures, heatmaps
+from drstudy.papers.lesions import tables
+from drstudy.show import figures, heatmaps, intervals, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     from drstudy.explain.measures.localisation import Masks
     from drstudy.explain.measures.outlines import Outline
-
-NAMES = {code: name for code, (name, _, _) in heatmaps.OUTLINES.items()} | {
-    "LASER": "laser scars",
-    "DRUSEN": "drusen",
-}
-
-AGAINST_CHANCE = "PuOr_r"
-"""Of quantities with a middle: purple below chance, white at chance, orange above."""
 
 SHOWN_FROM = 0.25
 """Share of a pixel from which a true lesion is outlined, as in :func:`drstudy.show.heatmaps.outline`."""
@@ -45,6 +40,141 @@ _METRICS = {
 }
 
 
+def _colour(network: str) -> str:
+    return style.NEUTRAL if network == tables.GRADES else style.backbone_colour(network)
+
+
+def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Loss and mean AUC by epoch on validation, one line a network.
+
+    Args:
+        history: ``network, epoch, loss, val_loss, val_auc``.
+        names: Network to its label.
+    """
+    figure, axes = figures.new_figure(1, 2, 9, 3.4)
+    for network, rows in history.groupby("network", sort=False):
+        axes[0, 0].plot(rows["epoch"], rows["val_loss"], ".-", label=names[network], color=_colour(network))
+        axes[0, 1].plot(rows["epoch"], rows["val_auc"], ".-", color=_colour(network))
+    for axis in axes[0]:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set(xlabel="epoch", ylabel="validation loss", ylim=(0, None))
+    axes[0, 1].set(xlabel="epoch", ylabel="validation AUC, mean over labels")
+    axes[0, 1].axhline(0.5, color=style.NEUTRAL, linestyle=":")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    return figure
+
+
+def label_scores(scored: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """AUC and average precision by label, filled on all eyes, hollow among those of grade 2 or more; ticks are chance.
+
+    Args:
+        scored: Result of :func:`drstudy.papers.lesions.tables.by_label`.
+        names: Network to its label.
+    """
+    labels = [label for label in dict.fromkeys(scored["label"]) if label != "all labels"]
+    networks = list(dict.fromkeys(scored["network"]))
+    figure, axes = figures.new_figure(1, 2, 9.5, 0.3 * len(labels) * len(networks) + 1.9, sharey=True)
+    height = 0.7 / (2 * len(networks))
+    for axis, metric, title in zip(axes[0], ("auc", "ap"), ("AUC", "average precision")):
+        for number, network in enumerate(networks):
+            for step, group in enumerate(tables.GROUPS):
+                rows = scored[(scored["network"] == network) & (scored["group"] == group)]
+                rows = rows[rows["metric"] == metric].set_index("label").reindex(labels)
+                y = np.arange(len(labels)) + (2 * number + step + 0.5) * height - 0.35
+                error = np.nan_to_num(
+                    np.clip([rows["value"] - rows["lo"], rows["hi"] - rows["value"]], 0, None)
+                )
+                look = {"color": _colour(network), "markerfacecolor": None if group == "all" else "white"}
+                name = f"{names[network]}, {tables.GROUPS[group]}"
+                axis.errorbar(
+                    rows["value"], y, xerr=error, fmt="o", markersize=5, capsize=2, label=name, **look
+                )
+                share = rows["present"] / (rows["present"] + rows["absent"])
+                chance = (share if metric == "ap" else share * 0 + 0.5).where(rows["value"].notna())
+                axis.plot(chance, y, "|", color=style.NEUTRAL, markersize=9)
+        axis.set(xlabel=title, xlim=(0, 1.02))
+        axis.grid(axis="x", alpha=0.3)
+    present = scored[scored["group"] == "all"].drop_duplicates("label").set_index("label")
+    texts = [f"{label} ({present.loc[label, 'present']})" for label in labels]
+    axes[0, 0].set_yticks(range(len(labels)), texts)
+    axes[0, 0].set(ylim=(len(labels) - 0.5, -0.5), ylabel="label (present in all eyes)")
+    handles, said = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, said, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    return figure
+
+
+def co_occurrence(truth: np.ndarray, called: np.ndarray, codes: tuple[str, ...]) -> Figure:
+    """Of the eyes with the row's lesion, how many also have the column's: as annotated, and as called.
+
+    Args:
+        truth: (N, L) 1, 0 or NaN.
+        called: (N, L) bool.
+        codes: L names.
+    """
+    side = 0.72 * len(codes) + 1.5
+    figure, axes = figures.new_figure(1, 2, 2 * side + 1, side, sharey=True)
+    for axis, labels, title in zip(
+        axes[0], (truth, called.astype(float)), ("annotated", "called by the network")
+    ):
+        share = 100 * multilabel.co_occurrence(labels)
+        picture = axis.imshow(share, cmap=style.RISING_MAP, vmin=0, vmax=100)
+        for (i, j), percent in np.ndenumerate(share):
+            text = "–" if np.isnan(percent) else f"{percent:.0f}"
+            tone = "black" if np.isnan(percent) or percent > 55 else "white"
+            axis.text(j, i, text, ha="center", va="center", fontsize=9, color=tone)
+        eyes = (labels == 1).sum(0)
+        axis.set(title=title, xlabel="also has", xticks=range(len(codes)), xticklabels=codes)
+        axis.set_yticks(range(len(codes)), codes)
+        for i, count in enumerate(eyes):
+            axis.text(len(codes) - 0.45, i, f"n {count}", va="center", fontsize=8, color=style.NEUTRAL)
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+    axes[0, 0].set_ylabel("of the eyes with")
+    figure.colorbar(picture, ax=axes, label="share, %", shrink=0.8)
+    return figure
+
+
+def decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Sensitivity and specificity of each decision with intervals; diamonds are what the paper prints, decision not stated.
+
+    Args:
+        decided: Result of :func:`drstudy.papers.lesions.tables.decisions`.
+        names: Network to its label.
+    """
+    kinds = decided[["network", "rule"]].drop_duplicates().to_dict("records")
+    shown = list(dict.fromkeys(decided["decision"]))
+    figure, axes = figures.new_figure(
+        1, max(len(shown), 1), 5.2 * max(len(shown), 1) + 1, 0.5 * len(kinds) + 1.8, sharey=True
+    )
+    for axis, decision in zip(axes[0], shown):
+        for y, kind in enumerate(kinds):
+            rows = decided[(decided["decision"] == decision) & (decided["network"] == kind["network"])]
+            rows = rows[rows["rule"] == kind["rule"]].set_index("metric")
+            for offset, name, mark in ((-0.13, "sensitivity", "o"), (0.13, "specificity", "s")):
+                row = 100 * rows.loc[name, ["value", "lo", "hi", "printed"]].astype(float)
+                colour = _colour(kind["network"])
+                axis.plot([row["lo"], row["hi"]], [y + offset] * 2, color=colour, linewidth=2)
+                axis.plot(row["value"], y + offset, mark, color=colour, markersize=6)
+                axis.plot(
+                    row["printed"], y + offset, "d", color="black", markerfacecolor="none", markersize=6
+                )
+        axis.set(title=tables.DECISION_NAMES[decision], xlabel="%", xlim=(0, 102))
+        axis.grid(axis="x", alpha=0.3)
+    texts = [
+        "five grades, sum of probabilities"
+        if kind["network"] == tables.GRADES
+        else f"{names[kind['network']]}, {kind['rule'].replace('_', '-')}"
+        for kind in kinds
+    ]
+    axes[0, 0].set_yticks(range(len(kinds)), texts)
+    axes[0, 0].set_ylim(len(kinds) - 0.5, -0.5)
+    figure.supxlabel(
+        "● sensitivity   ■ specificity   ◇ printed by the paper, for a decision that it does not name",
+        fontsize=9,
+    )
+    return figure
+
+
 def attention_matrix(
     table: pd.DataFrame,
     metric: str = "enrichment",
@@ -56,7 +186,7 @@ def attention_matrix(
     Cells with fewer than :data:`drstudy.show.heatmaps.FEWEST_SHOWN` eyes show their number in grey and no colour.
 
     Args:
-        table: Of :func:`drstudy.explain.measures.attention.confusion`.
+        table: Result of :func:`drstudy.explain.measures.attention.confusion`.
         metric: ``enrichment`` and ``aupr_over_chance`` are coloured around chance, ``hit`` and ``heat`` from 0 up.
         conditions: One panel each.
         baselines: Which baselines follow as further rows, on all eyes.
@@ -64,8 +194,6 @@ def attention_matrix(
     Raises:
         KeyError: If ``metric`` is none of these.
     """
-    from matplotlib.patches import Rectangle
-
     name, scale = _METRICS[metric]
     labels = list(dict.fromkeys(table["mask"]))
     blind = [
@@ -78,21 +206,18 @@ def attention_matrix(
     for condition in conditions:
         cells = table[table["condition"].isin((condition, attention.ALL))]
         panels.append(cells.set_index(["map", "mask"]).reindex(pd.MultiIndex.from_product([rows, labels])))
-    enough = [cells["eyes"].fillna(0) >= heatmaps.FEWEST_SHOWN for cells in panels]
-    shown = np.concatenate(
-        [scale * cells[metric][many].to_numpy(float) for cells, many in zip(panels, enough)]
-    )
+    values = [
+        (scale * cells[metric].where(cells["eyes"].fillna(0) >= heatmaps.FEWEST_SHOWN)).to_numpy(float)
+        for cells in panels
+    ]
+    shown = np.concatenate(values)
     norm, colours = _scale(metric, shown[np.isfinite(shown)])
-    for axis, condition, cells, many in zip(axes[0], conditions, panels, enough):
-        values = (scale * cells[metric].where(many)).to_numpy(float).reshape(len(rows), len(labels))
-        values = np.clip(values, norm.vmin, norm.vmax)  # a logarithm has no colour for 0
-        picture = axis.imshow(values, norm=norm, cmap=colours, aspect="auto")
-        for (row, column), cell in zip(np.ndindex(values.shape), cells.to_dict("records")):
-            face = picture.to_rgba(values[row, column])[:3] if np.isfinite(values[row, column]) else (1, 1, 1)
-            _cell(axis, column, row, cell, metric, scale, face)
-            if row == column:
-                box = {"fill": False, "edgecolor": "black", "linewidth": 2}
-                axis.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, **box))
+    for axis, condition, cells, found in zip(axes[0], conditions, panels, values):
+        found = np.clip(
+            found.reshape(len(rows), len(labels)), norm.vmin, norm.vmax
+        )  # a logarithm has no colour for 0
+        picture = axis.imshow(found, norm=norm, cmap=colours, aspect="auto")
+        _cells(axis, picture, found, cells, metric, scale)
         if blind:
             axis.axhline(len(labels) - 0.5, color="black", linewidth=1)
         axis.set_xticks(range(len(labels)), [f"{label} mask" for label in labels])
@@ -109,6 +234,20 @@ def attention_matrix(
     return figure
 
 
+def _cells(
+    axes: Axes, picture: AxesImage, values: np.ndarray, cells: pd.DataFrame, metric: str, scale: float
+) -> None:
+    """Write every cell of one panel, with a frame around each lesion's own mask."""
+    from matplotlib.patches import Rectangle
+
+    for (row, column), cell in zip(np.ndindex(values.shape), cells.to_dict("records")):
+        face = picture.to_rgba(values[row, column])[:3] if np.isfinite(values[row, column]) else (1, 1, 1)
+        _cell(axes, column, row, cell, metric, scale, face)
+        if row == column:
+            box = {"fill": False, "edgecolor": "black", "linewidth": 2}
+            axes.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, **box))
+
+
 def _scale(metric: str, values: np.ndarray) -> tuple[object, str]:
     """Colours that are neutral at chance, or that begin at 0."""
     from matplotlib.colors import LogNorm, Normalize
@@ -117,11 +256,11 @@ def _scale(metric: str, values: np.ndarray) -> tuple[object, str]:
         positive = values[values > 0]
         far = float(np.exp(np.abs(np.log(positive)).max())) if len(positive) else 1
         far = min(max(far, 2), 20)
-        return LogNorm(1 / far, far), AGAINST_CHANCE
+        return LogNorm(1 / far, far), style.SIGNED_MAP
     far = float(np.abs(values).max(initial=0)) or 1
     if metric == "aupr_over_chance":
-        return Normalize(-far, far), AGAINST_CHANCE
-    return Normalize(0, far), "cividis"
+        return Normalize(-far, far), style.SIGNED_MAP
+    return Normalize(0, far), style.RISING_MAP
 
 
 def _cell(
@@ -131,17 +270,16 @@ def _cell(
     eyes = 0 if pd.isna(cell["eyes"]) else int(cell["eyes"])
     if not eyes:
         blank = f"no heat in\n{int(cell['no_heat'])} eyes" if cell["no_heat"] > 0 else "no eye"
-        axes.text(x, y, blank, ha="center", va="center", fontsize=8, color=figures.NEUTRAL)
+        axes.text(x, y, blank, ha="center", va="center", fontsize=8, color=style.NEUTRAL)
         return
     digits = 0 if metric == "hit" else 1
-    ends = (scale * cell[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
-    value, low, high = (round(end, digits) + 0.0 for end in ends)  # no -0.0
-    interval = "no interval" if np.isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
+    value, low, high = (intervals.number(end, digits) for end in intervals.of(cell, metric, scale))
+    interval = "no interval" if low == "nan" else f"{low} to {high}"
     dark = np.dot(face, (0.299, 0.587, 0.114)) < 0.5
     few = eyes < heatmaps.FEWEST_SHOWN
-    tone = figures.NEUTRAL if few else "white" if dark else "black"
+    tone = style.NEUTRAL if few else "white" if dark else "black"
     centred = {"ha": "center", "va": "center", "color": tone}
-    axes.text(x, y - 0.22, f"{value:.{digits}f}", fontsize=11, **centred)
+    axes.text(x, y - 0.22, value, fontsize=11, **centred)
     axes.text(x, y + 0.2, f"{interval}\n{eyes} eyes", fontsize=8, linespacing=1.1, **centred)
 
 
@@ -157,11 +295,11 @@ def choose_outlined(agreements: pd.DataFrame) -> pd.DataFrame:
     No eye is shown twice; ties go to the first ``image_id`` and label. The order of the rows does not matter.
 
     Args:
-        agreements: Of :func:`drstudy.explain.measures.outlines.agreement`, of several eyes, with ``image_id`` and
+        agreements: Result of :func:`drstudy.explain.measures.outlines.agreement`, of several eyes, with ``image_id`` and
             ``probability``.
 
     Returns:
-        One row a case that there is: ``case``, ``image_id``, ``label``, ``probability``, ``dice``, ``status``.
+        One row per case that there is: ``case``, ``image_id``, ``label``, ``probability``, ``dice``, ``status``.
     """
     eyes = agreements.dropna(subset="present").sort_values(["image_id", "label"], ignore_index=True)
     present, outlined = eyes["present"].astype(bool), eyes["status"] == outlines.OUTLINED
@@ -191,9 +329,9 @@ def outlined(
     """A page of eyes: photograph, true lesions and predicted outlines on grey; the lesion of the case in a wide line.
 
     Args:
-        cases: Of :func:`choose_outlined`.
-        images: (S, S, 3) uint8 RGB, one a case.
-        masks: Of the eyes.
+        cases: Result of :func:`choose_outlined`.
+        images: (S, S, 3) uint8 RGB, one per case.
+        masks: Masks of each eye.
         found: Outlines of the eyes, of :func:`drstudy.explain.measures.outlines.trace`.
         labels: Which lesions are drawn.
     """
@@ -204,7 +342,7 @@ def outlined(
         titles = ("photograph", "true lesions", "predicted outlines") if row == 0 else ("", "", "")
         grey = np.repeat((images[row] @ LUMINANCE)[..., None] / 255, 3, axis=2)
         for axis, picture, title in zip(axes[row], (images[row], grey, grey), titles):
-            heatmaps._show(axis, picture, title)
+            heatmaps.show_picture(axis, picture, title)
         axes[row, 0].set_ylabel(_caption(case), fontsize=9)
         size = len(images[row])
         for label in labels:
@@ -240,7 +378,7 @@ def _lines(axes: Axes, rings: Sequence[np.ndarray], label: str, wide: bool) -> N
     for ring in rings:
         x, y = np.concatenate([ring, ring[:1]]).T - 0.5
         rim = [patheffects.withStroke(linewidth=width + 1, foreground="black")]
-        axes.plot(x, y, color=outlines.COLOURS[label], linewidth=width, path_effects=rim)
+        axes.plot(x, y, color=style.LESIONS[label].colour, linewidth=width, path_effects=rim)
 
 
 def _caption(case: Mapping[str, object]) -> str:
@@ -253,7 +391,7 @@ def _legend(figure: Figure, labels: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     if labels:
-        lines = [Line2D([], [], color=outlines.COLOURS[label], linewidth=2) for label in labels]
-        names = [f"{label}: {NAMES[label]}" for label in labels]
-        look = {"facecolor": "#5a4a42", "labelcolor": "white", "frameon": True, "fontsize": 9}
+        lines = [Line2D([], [], color=style.LESIONS[label].colour, linewidth=2) for label in labels]
+        names = [f"{label}: {style.LESIONS[label].name}" for label in labels]
+        look = style.LEGEND_ON_PHOTOGRAPHS | {"fontsize": 9}
         figure.legend(lines, names, loc="outside lower center", ncols=min(len(labels), 3), **look)

@@ -1,6 +1,6 @@
 """Grad-CAM of each lesion of a multi-label network, measured on lesion masks beside blind maps and beside maps of a grade.
 
-A map explains the *logit* of one lesion (the sigmoid's slope would fade where the network is sure; *spec* B3), for lesions that the
+A map explains the *logit* of one lesion (the sigmoid's slope would fade where the network is sure; docs/sources.md, B3), for lesions that the
 network calls and for those that it does not. What is compared with the maps of a network that learnt five grades: the map of each lesion
 on its own masks, and all lesions' maps together on the masks of all lesions.
 """
@@ -20,7 +20,7 @@ from drstudy.core import paths
 from drstudy.evaluation import statistics
 from drstudy.explain.measures import baselines, comparison, localisation, outlines, scores
 from drstudy.explain.methods import cam
-from drstudy.training import transforms
+from drstudy.training import prediction
 
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
@@ -57,7 +57,7 @@ QUESTIONS = {"chance": tuple(baselines.NAMES), "five grades": (GRADE, DISEASE)}
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """Maps of many eyes, one a lesion, at the layer before pooling.
+    """Maps of many eyes, one per lesion, at the layer before pooling.
 
     Attributes:
         raw: (N, L, h, w) float32, signed, unscaled: in units of the lesion's logit.
@@ -102,14 +102,9 @@ def explain(
     """
     layer, rows = list(net.cam_layers)[-1], eyes["row"].to_numpy()
     maps, logits = [], []
-    for begin in range(0, len(rows), batch_size):
-        x = transforms.to_input(
-            data.images[rows[begin : begin + batch_size]], net.input_size, net.mean, net.std
-        )
-        with cam._as_found(net), torch.no_grad(), compute.autocast():
-            h = net.trunk(compute.put(x))
+    for _, h in prediction.in_batches(net.trunk, net, data.images, rows, net.input_size, compute, batch_size):
         found = [
-            cam.grad_cam(net, h, torch.full((len(x),), label, device=h.device), [layer])[layer]
+            cam.grad_cam(net, h, torch.full((len(h),), label, device=h.device), [layer])[layer]
             for label in range(net.outputs)
         ]
         maps.append(torch.stack([one.raw for one in found], 1).cpu().numpy())
@@ -144,8 +139,8 @@ def measure(
         maps: Name to (N, h, w), at least 0; blind maps are on the grid of the first.
         data: Photographs, at the size of the masks.
         eyes: ``image_id``, ``patient_id``, ``row``.
-        masks_of: Of :func:`drstudy.explain.measures.localisation.masks_of`.
-        seed: Of the random maps.
+        masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
+        seed: Seed of the random maps.
 
     Returns:
         Rows of :func:`drstudy.explain.measures.comparison.prepare`.
@@ -167,10 +162,11 @@ def differences(
     """The map of each lesion on its own masks, and all together on all lesions, less other maps of the same eyes.
 
     Args:
-        table: Of :func:`measure`; lesions' maps are named by their codes.
+        table: Result of :func:`measure`; lesions' maps are named by their codes.
         codes: Lesions.
         question: ``chance`` (the four blind maps) or ``five grades``.
-        patients, resamples, seed: Of the bootstrap.
+        patients: image_id to patient_id.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         Rows of :func:`drstudy.explain.measures.comparison.differences` with the headline scores; without interval below five patients.
@@ -199,11 +195,11 @@ def outline(
     """Outlines of every eye by each of :data:`CUTS`, and how they agree with the masks.
 
     Args:
-        maps: Of the eyes.
+        maps: Maps of the eyes.
         codes: L lesions.
         thresholds: (L,); a lesion that is not called has no outline.
         fractions: (L,) of :func:`drstudy.explain.measures.outlines.fit_fractions`.
-        masks_of: Of :func:`drstudy.explain.measures.localisation.masks_of`.
+        masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
 
     Returns:
         Cut to image_id to outlines; and rows of :func:`drstudy.explain.measures.outlines.agreement` with ``cut, image_id, probability``.
@@ -223,12 +219,12 @@ def outline(
 def outlined(
     agreements: pd.DataFrame, patients: Mapping[str, str], resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Outlines counted: a row a cut and lesion.
+    """Outlines counted: one row per cut and lesion.
 
     Args:
-        agreements: Of :func:`outline`.
+        agreements: Result of :func:`outline`.
         patients: image_id to patient_id.
-        resamples, seed: Of the bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         ``cut, label, present`` and ``outlined`` (of these eyes), ``absent`` and ``false_alarms`` (of these), ``area`` (mean share of the
@@ -245,11 +241,7 @@ def outlined(
             "area": part.loc[drawn, "area"].mean(),
         }
         dice, owners = part.loc[there, "dice"].astype(float), part.loc[there, "image_id"].map(patients)
-        found = {"value": dice.mean(), "lo": np.nan, "hi": np.nan}
-        if owners.nunique() >= localisation.FEWEST_PATIENTS:
-            sums = np.column_stack([dice, np.ones(len(dice))])
-            resampled = statistics.resampled_sums(sums, owners.to_numpy(str), resamples, seed)
-            found = statistics.percentiles(dice.mean(), resampled[:, 0] / resampled[:, 1])
+        found = statistics.mean_interval(dice, owners.to_numpy(str), resamples, seed)
         rows.append(row | {"dice": found["value"], "dice_lo": found["lo"], "dice_hi": found["hi"]})
     return pd.DataFrame(rows, columns=OUTLINED)
 

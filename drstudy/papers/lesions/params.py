@@ -29,7 +29,7 @@ class LesionRecipe(Training):
 
 
 class Lesions(Computing):
-    """Notebook 12: lesions as labels of a whole photograph, and a map for each (*spec* B).
+    """Notebook 12: lesions as labels of a whole photograph, and a map for each (``docs/sources.md``, B).
 
     Attributes:
         audit: Result folder of notebook 01: photographs, split, lesion masks.
@@ -51,6 +51,10 @@ class Lesions(Computing):
     """
 
     notebook: ClassVar[str] = "12_lesions"
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset(
+        {"model", "subset", "decision", "specificity", "max_images", "resamples"}
+    )
     audit: str = "results/smoke/01_data_audit"
     model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
     trained: str = ""

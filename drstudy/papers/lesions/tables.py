@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from drstudy.data import labels as lesion_labels
-from drstudy.evaluation import calibration, multilabel
+from drstudy.evaluation import calibration, multilabel, statistics
 from drstudy.explain.measures import comparison, localisation
-from drstudy.show import tables
+from drstudy.show import intervals
 
 DECISIONS = {"any_dr": 1, "referable": 2}
 """Decision to the grade from which an eye has it."""
@@ -24,7 +24,7 @@ GRADES = "five grades"
 """In the column ``network``: the network of notebook 03, whose decision is a sum of the probabilities of grades."""
 
 PRINTED = {"sensitivity": 0.939, "specificity": 0.944}
-"""Of "DR classification" in the paper's abstract (*spec* B1); which decision that is, it does not say."""
+"""Of "DR classification" in the paper's abstract (docs/sources.md, B1); which decision that is, it does not say."""
 
 GROUPS = {"all": "all eyes", "referable": "eyes of grade 2 or more"}
 """Groups of eyes in which labels are scored. In the second the grade gives less away: it asks for lesions, not for severity."""
@@ -41,8 +41,8 @@ def truth(grade: pd.Series, labels: pd.DataFrame, codes: Sequence[str], decision
 
     Args:
         grade: Int64, may be missing.
-        labels: Of the same eyes in the same order, a column a code.
-        codes, decision: As :func:`signs`.
+        labels: Labels of the same eyes in the same order, one column per code.
+        codes, decision: As in :func:`signs`.
 
     Returns:
         (N,) 1, 0 or NaN.
@@ -59,9 +59,9 @@ def decision_scores(
     """One score a decision, rule and eye.
 
     Args:
-        probabilities: Of :func:`drstudy.papers.lesions.training.probabilities`, of any networks and splits.
+        probabilities: Result of :func:`drstudy.papers.lesions.training.probabilities`, of any networks and splits.
         grades: ``image_id, patient_id, split, grade, p0..p4`` of the network of five grades, or ``None``.
-        labels: Of :func:`drstudy.data.labels.read`.
+        labels: Result of :func:`drstudy.data.labels.read`.
         codes: Lesions.
 
     Returns:
@@ -107,7 +107,7 @@ def thresholds(
 
     Args:
         probabilities, scores: With validation rows; others are not looked at.
-        labels: Of :func:`drstudy.data.labels.read`.
+        labels: Result of :func:`drstudy.data.labels.read`.
         codes: Lesions.
         specificity: Wanted of decisions.
 
@@ -163,10 +163,10 @@ def by_label(
     """Scores of every label by network, on all eyes and on those of grade 2 or more; see :func:`drstudy.evaluation.multilabel.evaluate`.
 
     Args:
-        probabilities: Of the eyes to be scored.
-        fitted: Of :func:`thresholds`.
+        probabilities: Probabilities of the eyes to be scored.
+        fitted: Result of :func:`thresholds`.
         labels, codes: As there.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         Long: ``network, group, label, metric, value, lo, hi, n_valid, present, absent, patients_present``.
@@ -194,7 +194,7 @@ def by_label(
 
 
 def called(probabilities: pd.DataFrame, fitted: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
-    """Which lesions one network calls: bool, by ``image_id``, a column a code."""
+    """Which lesions one network calls: bool, by ``image_id``, one column per code."""
     rows = probabilities.set_index("image_id")
     (network,) = rows["network"].unique()
     at = dict(zip(codes, lesion_thresholds(fitted, network, codes)))
@@ -205,9 +205,9 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
     """Sensitivity, specificity and AUC of each decision, and each paired with that of the network of five grades.
 
     Args:
-        scores: Of :func:`decision_scores`, of the eyes to be scored.
-        fitted: Of :func:`thresholds`.
-        resamples, seed: Of the patient bootstrap; all networks share the resamples.
+        scores: Result of :func:`decision_scores`, of the eyes to be scored.
+        fitted: Result of :func:`thresholds`.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws; all networks share the resamples.
 
     Returns:
         Long: ``network, decision, rule, metric, value, lo, hi, n_valid, present, absent, threshold, printed``, and with the network of
@@ -223,7 +223,7 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
     ):
         network, decision, rule = key
         part = part.sort_values("image_id")
-        weights = multilabel.draws(part["patient_id"].to_numpy(str), resamples, seed)
+        weights = statistics.image_weights(part["patient_id"].to_numpy(str), resamples, seed)
         positive, threshold = part["truth"].to_numpy() == 1, at[network, decision, rule]
         score = part["score"].to_numpy()
         drawn = multilabel.measures(positive, score, score >= threshold, weights)
@@ -233,11 +233,11 @@ def decisions(scores: pd.DataFrame, fitted: pd.DataFrame, resamples: int, seed: 
         for name in ("sensitivity", "specificity", "auc"):
             enough = multilabel.enough(name, *sides)
             row = {"network": network, "decision": decision, "rule": rule, "metric": name}
-            row |= multilabel.summary(drawn[name], enough)
+            row |= statistics.from_weights(drawn[name], enough)
             row |= {"present": int(positive.sum()), "absent": int((~positive).sum()), "threshold": threshold}
             row["printed"] = PRINTED.get(name, np.nan)
             if network != GRADES and (decision, name) in rivals:
-                gap = multilabel.summary(drawn[name] - rivals[decision, name], enough)
+                gap = statistics.from_weights(drawn[name] - rivals[decision, name], enough)
                 row |= {
                     f"difference{end}": gap[of] for end, of in (("", "value"), ("_lo", "lo"), ("_hi", "hi"))
                 }
@@ -267,9 +267,9 @@ def as_metrics(
     ``<score>_<label>_minus_grades``.
 
     Args:
-        scored: Of :func:`by_label`.
-        decided: Of :func:`decisions`.
-        located: Of :func:`drstudy.papers.lesions.maps.differences` with the question ``five grades``.
+        scored: Result of :func:`by_label`.
+        decided: Result of :func:`decisions`.
+        located: Result of :func:`drstudy.papers.lesions.maps.differences` with the question ``five grades``.
         network, rule: Which.
     """
     found = {}
@@ -289,8 +289,8 @@ def claims(decided: pd.DataFrame, beyond: pd.DataFrame, network: str, rule: str)
     """What the ledger looks up: ``quantity, value, lo, hi``.
 
     Args:
-        decided: Of :func:`decisions`.
-        beyond: Of :func:`drstudy.papers.lesions.maps.differences` with the question ``chance``.
+        decided: Result of :func:`decisions`.
+        beyond: Result of :func:`drstudy.papers.lesions.maps.differences` with the question ``chance``.
         network, rule: Which.
 
     Returns:
@@ -309,7 +309,7 @@ def claims(decided: pd.DataFrame, beyond: pd.DataFrame, network: str, rule: str)
 
 
 def display_labels(scored: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Scores for readers: a row a network and label, with intervals; ``AUC within`` is among eyes of grade 2 or more."""
+    """Scores for readers: one row per network and label, with intervals; ``AUC within`` is among eyes of grade 2 or more."""
     columns = {"auc": "AUC", "ap": "average precision", "f1": "F1"}
     columns |= {"sensitivity": "sensitivity", "specificity": "specificity"}
     rows = []
@@ -320,7 +320,7 @@ def display_labels(scored: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFra
         there, absent = (int(whole[name].iloc[0]) for name in ("present", "absent"))
         row = {"network": names[network], "label": label, "present": there, "of": there + absent}
         row |= {
-            heading: tables.interval(*whole.loc[name, ["value", "lo", "hi"]])
+            heading: intervals.text(*whole.loc[name, ["value", "lo", "hi"]])
             for name, heading in columns.items()
         }
         within = ("referable", "auc")
@@ -328,7 +328,7 @@ def display_labels(scored: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFra
         unsure = shown is None or (
             label == "macro" and np.isnan(shown["lo"])
         )  # a mean over labels of which one has few patients
-        row["AUC within"] = "–" if unsure else tables.interval(*shown)
+        row["AUC within"] = "–" if unsure else intervals.text(*shown)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -345,10 +345,10 @@ def display_decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> pd.Dat
         }
         row |= {"with": cell["present"].iloc[0], "without": cell["absent"].iloc[0]}
         for name in ("sensitivity", "specificity"):
-            row[f"{name}, %"] = tables.interval(*(100 * cell.loc[name, ["value", "lo", "hi"]]), digits=1)
-        row["AUC"] = tables.interval(*cell.loc["auc", ["value", "lo", "hi"]])
+            row[f"{name}, %"] = intervals.text(*(100 * cell.loc[name, ["value", "lo", "hi"]]), digits=1)
+        row["AUC"] = intervals.text(*cell.loc["auc", ["value", "lo", "hi"]])
         gap = 100 * cell.loc["sensitivity", ["difference", "difference_lo", "difference_hi"]].astype(float)
-        row["sensitivity less that of five grades, points"] = comparison.interval(*gap)
+        row["sensitivity less that of five grades, points"] = intervals.difference(*gap)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -357,7 +357,7 @@ def findings(located: pd.DataFrame) -> list[str]:
     """Does learning lesions localise better than learning grades, a sentence a lesion and score; computed, never typed.
 
     Args:
-        located: Of :func:`drstudy.papers.lesions.maps.differences` with the question ``five grades``.
+        located: Result of :func:`drstudy.papers.lesions.maps.differences` with the question ``five grades``.
     """
     sentences = []
     for row in located.to_dict("records"):
@@ -365,7 +365,7 @@ def findings(located: pd.DataFrame) -> list[str]:
         verdict = (
             "too few patients" if np.isnan(lo) else "better" if lo > 0 else "worse" if hi < 0 else "undecided"
         )
-        gap = comparison.interval(*(100 * row[f"difference{end}"] for end in ("", "_lo", "_hi")))
+        gap = intervals.difference(*intervals.of(row, "difference", 100))
         sentences.append(
             f"{row['layer']} map on {row['region']}, {comparison.METRICS[row['metric']]}, less {row['against']}: {gap} points, "
             f"{row['eyes']} eyes: {verdict}"
@@ -374,11 +374,10 @@ def findings(located: pd.DataFrame) -> list[str]:
 
 
 def display_located(located: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences for readers: a row a map and rival, points of percent with intervals."""
+    """Paired differences for readers: one row per map and rival, points of percent with intervals."""
     shown = located.assign(
         text=[
-            comparison.interval(*(100 * row[f"difference{end}"] for end in ("", "_lo", "_hi")))
-            for row in located.to_dict("records")
+            intervals.difference(*intervals.of(row, "difference", 100)) for row in located.to_dict("records")
         ],
         score=located["metric"].map(comparison.METRICS),
     )

@@ -1,4 +1,4 @@
-"""Training of lesions as labels (Jiang et al. 2020; *spec* B): one sigmoid a lesion, unknown labels left out.
+"""Training of lesions as labels (Jiang et al. 2020; ``docs/sources.md``, B): one sigmoid a lesion, unknown labels left out.
 
 Of the paper only the abstract is public: labels, loss, thresholds and how lesions make a diagnosis are **choices of this study**. The
 loop is :func:`drstudy.training.loop.fit`, given :class:`MultiLabel` as its task.

@@ -1,4 +1,4 @@
-"""Both eyes of a patient in one score: the paper's last step, of which the single eye's map explains nothing (*spec* E4, E6.3).
+"""Both eyes of a patient in one score: the paper's last step, of which the single eye's map explains nothing (docs/sources.md, E4, E6.3).
 
 The pooled features of an eye, of its fellow, and which of the two is on the right go through a small maxout network, fitted on the training
 patients. Its kappa stands in the paper's results; a map of one eye cannot show what it does, so the two are named apart everywhere.
@@ -19,7 +19,7 @@ from drstudy.core.names import SPLITS
 from drstudy.data.dataset import Dataset
 from drstudy.models.nets import GradingNet
 from drstudy.papers.ram.model import Maxout
-from drstudy.training import transforms
+from drstudy.training import prediction
 
 UNITS, EPOCHS, BATCH = 32, 100, 128
 ROUNDING = 1e-5
@@ -30,7 +30,7 @@ Divided by its spread, rounding would become a feature like any other, and anoth
 RATE, DROPS = 5e-4, (60, 80, 90)
 L1, L2 = 2e-5, 5e-3
 """Of the paper's pipeline: two layers of 32 maxout units, Adam whose rate falls to a tenth after these epochs, L1 on the first layer and L2
-on all weights (*spec* E4)."""
+on all weights (docs/sources.md, E4)."""
 
 FLIPS = ((), (-1,), (-2,), (-1, -2))
 
@@ -55,25 +55,23 @@ class Blend(nn.Module):
         return L1 * self.first.weight.abs().sum() + L2 * sum(layer.weight.square().sum() for layer in layers)
 
 
-@torch.no_grad()
 def pooled(net: GradingNet, images: np.ndarray, rows: np.ndarray, compute: Compute, tta: bool) -> np.ndarray:
     """What the linear unit of a network sees of each eye: (N, C) float32; with ``tta`` mean and spread over the four flips, (N, 2 C).
 
     The paper takes 50 random views for that.
     """
     layer = list(net.cam_layers)[-1]
-    net.eval()
-    found = []
-    for begin in range(0, len(rows), 64):
-        x = compute.put(
-            transforms.to_input(images[rows[begin : begin + 64]], net.input_size, net.mean, net.std)
-        )
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
         views = []
         for axes in FLIPS if tta else FLIPS[:1]:
-            with compute.autocast(), net.record(layer) as activations:
+            with net.record(layer) as activations:
                 net(x.flip(axes))
             views.append(activations[layer].float().mean((2, 3)))
-        stacked = torch.stack(views)
+        return torch.stack(views)
+
+    found = []
+    for _, stacked in prediction.in_batches(forward, net, images, rows, net.input_size, compute, 64):
         parts = [stacked.mean(0), stacked.std(0)] if tta else [stacked.mean(0)]
         found.append(torch.cat(parts, 1).cpu().numpy())
     return np.concatenate(found)
@@ -98,8 +96,8 @@ def scores(
         data: Images and split.
         right: Whether an image_id is a right eye.
         compute: Device and precision of the features; the blend itself is fitted in float32 on the CPU.
-        tta: As :func:`pooled`.
-        seed: Of the blend's weights and batches.
+        tta: As in :func:`pooled`.
+        seed: Seed of the blend's weights and batches.
 
     Returns:
         ``image_id, patient_id, split, grade, score``.

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.evaluation.ordinal import ROUNDED
-from drstudy.show import figures, heatmaps
+from drstudy.show import figures, heatmaps, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,38 +18,23 @@ if TYPE_CHECKING:
     from drstudy.explain.measures.localisation import Masks
     from drstudy.papers.ram.maps import ScoreMaps
 
-SIGNED_COLOURS = "PuOr_r"
-"""Of maps with a sign: orange speaks for a higher grade, purple for a lower one."""
-
-COLOURS = {
-    "ram_net5": "#332288",
-    "baseline_net5": "#9E9E9E",
-    "ram_net4": "#117733",
-    "baseline_net4": "#6f6f6f",
-}
-
-
-def colour(network: str) -> str:
-    """Of a network of the paper; any other is a backbone with its own colour."""
-    return COLOURS.get(network) or figures.backbone_colour(network)
-
 
 def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Squared error and kappa by epoch on validation, one line a network and size.
 
     Args:
-        history: ``network, size, epoch, loss, val_loss, val_qwk``, one row an epoch.
+        history: ``network, size, epoch, loss, val_loss, val_qwk``, one row per epoch.
         names: Network to its label.
     """
     figure, axes = figures.new_figure(1, 2, 9, 3.4)
     sizes = sorted(history["size"].unique())
     for (network, size), rows in history.groupby(["network", "size"], sort=False):
-        style = {"color": colour(network), "linestyle": ("-", "--", ":")[sizes.index(size)]}
-        axes[0, 0].plot(rows["epoch"], rows["val_loss"], label=f"{names[network]}, {size} px", **style)
-        axes[0, 1].plot(rows["epoch"], rows["val_qwk"], **style)
+        look = {"color": style.backbone_colour(network), "linestyle": ("-", "--", ":")[sizes.index(size)]}
+        axes[0, 0].plot(rows["epoch"], rows["val_loss"], label=f"{names[network]}, {size} px", **look)
+        axes[0, 1].plot(rows["epoch"], rows["val_qwk"], **look)
     axes[0, 0].set(xlabel="epoch at this size", ylabel="validation error, grades²", ylim=(0, None))
     axes[0, 1].set(xlabel="epoch at this size", ylabel="validation QWK, rounded")
-    axes[0, 1].axhline(0, color=figures.NEUTRAL, linestyle=":")
+    axes[0, 1].axhline(0, color=style.NEUTRAL, linestyle=":")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 
@@ -62,15 +47,15 @@ def score_by_grade(scores: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         names: Network to its label.
     """
     panels = list(scores.groupby(["network", "size"], sort=False))
-    figure, axes = figures._panels(len(panels), 3, 3.1, 2.9, sharey=True)
+    figure, axes = figures.panels(len(panels), 3, 3.1, 2.9, sharey=True)
     for ax, ((network, size), rows) in zip(axes.flat, panels):
         for cut in ROUNDED:
-            ax.axhline(cut, color=figures.NEUTRAL, linestyle=":", linewidth=0.8, zorder=0)
+            ax.axhline(cut, color=style.NEUTRAL, linestyle=":", linewidth=0.8, zorder=0)
         by_grade = [rows.loc[rows["grade"] == grade, "score"] for grade in range(5)]
         parts = ax.boxplot(
             by_grade, positions=range(5), widths=0.6, patch_artist=True, flierprops={"markersize": 3}
         )
-        for box, line, face in zip(parts["boxes"], parts["medians"], figures.GRADE_COLOURS):
+        for box, line, face in zip(parts["boxes"], parts["medians"], style.GRADE_COLOURS):
             box.set(facecolor=face, alpha=0.8)
             line.set(color="white", linewidth=1.5)
         title = textwrap.fill(f"{names[network]}, {size} px", 30)
@@ -85,7 +70,7 @@ def agreement_by_size(agreement: pd.DataFrame, names: Mapping[str, str]) -> Figu
     """Quadratic weighted kappa by size of the photograph, with intervals; hollow is rounding, filled are fitted cuts.
 
     Args:
-        agreement: Of :func:`drstudy.papers.ram.tables.agreement`.
+        agreement: Result of :func:`drstudy.papers.ram.tables.agreement`.
         names: Network to its label.
     """
     figure, axes = figures.new_figure(1, 1, 7.5, 3.6)
@@ -98,11 +83,11 @@ def agreement_by_size(agreement: pd.DataFrame, names: Mapping[str, str]) -> Figu
             part = rows[(rows["network"] == network) & (rows["cuts"] == cuts)]
             x = [sizes.index(size) + (2 * i + j - len(networks) + 0.5) * width for size in part["size"]]
             error = np.clip([part["value"] - part["lo"], part["hi"] - part["value"]], 0, None)
-            face = "white" if j == 0 else colour(network)
+            face = "white" if j == 0 else style.backbone_colour(network)
             label = names[network] if j else None
-            style = {"color": colour(network), "markerfacecolor": face, "label": label}
-            ax.errorbar(x, part["value"], error, fmt="o", capsize=2, **style)
-    ax.axhline(0, color=figures.NEUTRAL, linestyle=":")
+            look = {"color": style.backbone_colour(network), "markerfacecolor": face, "label": label}
+            ax.errorbar(x, part["value"], error, fmt="o", capsize=2, **look)
+    ax.axhline(0, color=style.NEUTRAL, linestyle=":")
     ax.set_xticks(range(len(sizes)), [f"{size} px" for size in sizes])
     ax.set(
         ylabel="QWK on test (95 % interval)", xlabel="○ rounded   ● cuts fitted on validation   ··· chance"
@@ -124,8 +109,8 @@ def maps_panel(
         photographs: E, (S, S, 3) uint8.
         signed: Column title to E maps (S, S), in grades; all on one scale.
         printed: Column title to E maps (S, S) that were scaled one by one, drawn in jet as the paper does.
-        masks: Of the eyes.
-        labels: Of the eyes.
+        masks: Masks of each eye.
+        labels: Labels of the eyes.
     """
     import matplotlib as mpl
 
@@ -136,26 +121,26 @@ def maps_panel(
     highest = max(float(np.abs(one).max()) for maps in signed.values() for one in maps) or 1.0
     drawn = []
     for row, (photograph, label) in enumerate(zip(photographs, labels)):
-        heatmaps._show(axes[row, 0], photograph, "photograph" if row == 0 else "")
+        heatmaps.show_picture(axes[row, 0], photograph, "photograph" if row == 0 else "")
         axes[row, 0].set_ylabel(label, fontsize=9)
         grey = (photograph.astype(float) @ (0.299, 0.587, 0.114))[..., None] / 255
         for column, (title, maps) in enumerate(signed.items(), 1):
             scaled = maps[row] / highest
             alpha = 0.85 * np.sqrt(np.abs(scaled))[..., None]
-            over = mpl.colormaps[SIGNED_COLOURS](0.5 + scaled / 2)[..., :3]
+            over = mpl.colormaps[style.SIGNED_MAP](0.5 + scaled / 2)[..., :3]
             picture = (1 - alpha) * grey + alpha * over
-            heatmaps._show(axes[row, column], picture, title if row == 0 else "")
+            heatmaps.show_picture(axes[row, column], picture, title if row == 0 else "")
             drawn.append(heatmaps.outline(axes[row, column], masks[row]))
         for column, (title, maps) in enumerate(printed.items(), 1 + len(signed)):
-            picture = 0.5 * heatmaps.paper_heat(maps[row]) + 0.5 * photograph / 255
-            heatmaps._show(axes[row, column], picture, title if row == 0 else "")
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-highest, highest), SIGNED_COLOURS)
+            picture = 0.5 * heatmaps.printed_heat(maps[row]) + 0.5 * photograph / 255
+            heatmaps.show_picture(axes[row, column], picture, title if row == 0 else "")
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-highest, highest), style.SIGNED_MAP)
     bar = figure.colorbar(
         scale, ax=axes[:, 1 : 1 + len(signed)], location="bottom", fraction=0.05, aspect=40, pad=0.02
     )
     bar.set_label("evidence for a higher grade, grades (their mean and the bias make the score)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    heatmaps._legend(figure, drawn)
+    heatmaps.outline_legend(figure, drawn)
     return figure
 
 
@@ -169,7 +154,7 @@ def network_panel(
     """:func:`maps_panel` for the first eye of the grades 0, 2 and 4 (the next higher or lower where there is none).
 
     Args:
-        kinds: Of :func:`drstudy.papers.ram.maps.kinds`.
+        kinds: Result of :func:`drstudy.papers.ram.maps.kinds`.
         network: Whose maps.
         eyes: ``image_id, grade, row`` of the maps, in their order.
         images: (M, S, S, 3) uint8.
@@ -198,10 +183,10 @@ def network_panel(
 
 
 def localisation_dots(summary: pd.DataFrame, region: str) -> Figure:
-    """Heat on a structure as times chance, and the pointing game beside its own chance, one row a kind of map.
+    """Heat on a structure as times chance, and the pointing game beside its own chance, one row per kind of map.
 
     Args:
-        summary: Of :func:`drstudy.explain.measures.localisation.summarise`.
+        summary: Result of :func:`drstudy.explain.measures.localisation.summarise`.
         region: Its mask.
     """
     rows = summary[(summary["kind"] == "mask") & (summary["region"] == region)].reset_index(drop=True)
@@ -218,8 +203,10 @@ def localisation_dots(summary: pd.DataFrame, region: str) -> Figure:
     ):
         middle = scale * rows[name]
         error = np.clip([middle - scale * rows[f"{name}_lo"], scale * rows[f"{name}_hi"] - middle], 0, None)
-        ax.errorbar(middle, range(len(rows)), xerr=error, fmt="o", capsize=2, color="#332288")
-        ax.plot(scale * chance, range(len(rows)), "|", color="#D55E00", markersize=12, markeredgewidth=2)
+        ax.errorbar(middle, range(len(rows)), xerr=error, fmt="o", capsize=2, color=style.ACCENT)
+        ax.plot(
+            scale * chance, range(len(rows)), "|", color=style.CHANCE_COLOUR, markersize=12, markeredgewidth=2
+        )
         ax.grid(axis="x", alpha=0.3)
     axes[0, 0].set_yticks(range(len(rows)), rows["layer"])
     axes[0, 0].set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"heat on {region}, times chance")

@@ -1,6 +1,6 @@
 """The networks of Wang & Yang 2017 (RAM) as plain lists of layers: what is built from them, and what is counted.
 
-Net-5 and net-4 are named for their kernels, not their depth (*spec* E2). Every convolution has a bias and a leaky ReLU; an input of
+Net-5 and net-4 are named for their kernels, not their depth (``docs/sources.md``, E2). Every convolution has a bias and a leaky ReLU; an input of
 128, 256 or 512 pixels is cropped to 112, 224 or 448 and passes three, four or five blocks.
 """
 
@@ -49,10 +49,10 @@ class Pool:
 Layer = Conv | Pool
 
 CROPS = {128: 112, 256: 224, 512: 448}
-"""Side of the stored photograph to that of the crop which a network sees (*spec* E2)."""
+"""Side of the stored photograph to that of the crop which a network sees (``docs/sources.md``, E2)."""
 
 DENSE, MAXOUT = 1024, 2
-"""Width of the baseline's two dense layers, and how many units each maxout merges (*spec* E2)."""
+"""Width of the baseline's two dense layers, and how many units each maxout merges (``docs/sources.md``, E2)."""
 
 
 def net5(strided_pad: int) -> tuple[Layer, ...]:
@@ -84,7 +84,7 @@ VISUAL5: dict[int, tuple[Layer, ...]] = {
         *3 * (Conv(3, 128),),
     ),
 }
-"""The networks that the paper's maps were drawn from, which keep resolution: maps of 54 x 54 and 56 x 56 (*spec* E6.1). **Padding and
+"""The networks that the paper's maps were drawn from, which keep resolution: maps of 54 x 54 and 56 x 56 (``docs/sources.md``, E6.1). **Padding and
 rounding are a guess**: the only "same" padding and rounding up of the pooling that give those sizes."""
 
 NETWORKS = ("ram_net5", "baseline_net5", "ram_net4", "baseline_net4", "ram_visual5")

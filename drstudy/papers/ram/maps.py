@@ -1,4 +1,4 @@
-r"""Regression activation maps: where in an eye the score comes from (Wang & Yang 2017; *spec* E5).
+r"""Regression activation maps: where in an eye the score comes from (Wang & Yang 2017; docs/sources.md, E5).
 
 Where a network ends in the mean over positions and one linear unit, its score is a mean over positions of evidence:
 
@@ -25,7 +25,7 @@ from drstudy.explain.methods import cam
 from drstudy.models import heads
 from drstudy.papers.ram.blend import FLIPS
 from drstudy.papers.ram.layers import CROPS
-from drstudy.training import transforms
+from drstudy.training import prediction
 
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
@@ -94,7 +94,7 @@ def ram(net: GradingNet, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, f
         NotLinearError: If the score is not the mean of the map plus the bias, within :data:`TOLERANCE`.
     """
     layer = list(net.cam_layers)[-1]
-    with cam._as_found(net), torch.no_grad(), torch.autocast(h.device.type, enabled=False):
+    with cam.evaluating(net), torch.no_grad(), torch.autocast(h.device.type, enabled=False):
         with net.record(layer) as activations:
             outputs = net.tail(h.float())
         try:
@@ -132,7 +132,7 @@ def explain(
     """Maps and scores of many eyes.
 
     Args:
-        net: As :func:`ram`; its ``input_size`` is the side of the photographs.
+        net: As in :func:`ram`; its ``input_size`` is the side of the photographs.
         images: (M, S, S, 3) uint8 RGB, may be memory-mapped.
         image_ids: One for each of ``rows``.
         rows: Which images.
@@ -141,12 +141,14 @@ def explain(
         batch_size: Images at a time.
     """
     maps, scores, bias = [], [], 0.0
-    for begin in range(0, len(rows), batch_size):
-        x = transforms.to_input(images[rows[begin : begin + batch_size]], net.input_size, net.mean, net.std)
+    flips = FLIPS if tta else FLIPS[:1]
+
+    def trunk(x: torch.Tensor) -> list[torch.Tensor]:
+        return [net.trunk(compute.put(x.flip(axes))) for axes in flips]
+
+    for _, views in prediction.in_batches(trunk, net, images, rows, net.input_size, compute, batch_size):
         found, said = [], []
-        for axes in FLIPS if tta else FLIPS[:1]:
-            with cam._as_found(net), torch.no_grad(), compute.autocast():
-                h = net.trunk(compute.put(x.flip(axes)))
+        for axes, h in zip(flips, views):
             one, score, bias = ram(net, h)
             found.append(one.flip(axes))
             said.append(score)
@@ -164,10 +166,10 @@ def explain_all(
     """:func:`explain` for every network that has maps, and how well each map accounts for its score.
 
     Args:
-        trained: Of :func:`drstudy.papers.ram.training.train`; baselines are left out, as no map sees through their dense head.
-        images: As :func:`explain`.
+        trained: Result of :func:`drstudy.papers.ram.training.train`; baselines are left out, as no map sees through their dense head.
+        images: As in :func:`explain`.
         eyes: ``image_id``, ``row``.
-        compute, tta: As :func:`explain`.
+        compute, tta: As in :func:`explain`.
 
     Returns:
         Maps by network and size, and a table: ``network, size, cells`` (of a map's side), ``eyes``, ``largest_gap`` (of score and
@@ -201,7 +203,7 @@ def kinds(maps: Mapping[tuple[str, int], ScoreMaps]) -> dict[str, ScoreMaps]:
     """Everything that is compared, by name: each network's maps, ``fused``, and as the paper scales and fuses them.
 
     Args:
-        maps: Of :func:`explain_all`. The paper's fusion is of the two smallest sizes (128 and 256, never 512).
+        maps: Result of :func:`explain_all`. The paper's fusion is of the two smallest sizes (128 and 256, never 512).
 
     Returns:
         ``<network> <size>`` and ``<network> <size> scaled``; with two sizes or more ``<network> fused`` and ``<network> fused as
@@ -365,16 +367,16 @@ def differences(
     """Whether one kind of map lies on a structure more than another, on the same eyes: paired, with intervals over patients.
 
     Args:
-        measured: Of :func:`measure`.
+        measured: Result of :func:`measure`.
         pairs: Names of two maps, the second is subtracted from the first; eyes count where both could be measured.
         regions: Masks of :func:`drstudy.explain.measures.localisation.regions`.
         patients: image_id to patient_id.
-        resamples, seed: Of the bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        A row a region, quantity and pair (``heat``, share of the map inside the structure, and ``hit``, the pointing game): ``map``, ``minus``,
+        One row per region, quantity and pair (``heat``, share of the map inside the structure, and ``hit``, the pointing game): ``map``, ``minus``,
         ``region``, ``quantity``, ``eyes``, ``patients``, ``value``, ``lo``, ``hi``; no interval below
-        :data:`drstudy.explain.measures.localisation.FEWEST_PATIENTS` patients.
+        :data:`drstudy.evaluation.statistics.FEWEST_PATIENTS` patients.
     """
     usable = measured[(measured["kind"] == "mask") & (measured["status"] == "measured")]
     names, rows = list(dict.fromkeys(name for pair in pairs for name in pair)), []
@@ -385,11 +387,6 @@ def differences(
             gap = (wide[a] - wide[b]).dropna()
             owners = gap.index.map(patients)
             row = {"map": a, "minus": b, "region": region, "quantity": quantity, "eyes": len(gap)}
-            row |= {"patients": owners.nunique(), "value": gap.mean(), "lo": np.nan, "hi": np.nan}
-            if row["patients"] >= localisation.FEWEST_PATIENTS:
-                sums = np.column_stack([gap, np.ones(len(gap))])
-                drawn = statistics.resampled_sums(sums, owners.to_numpy(), resamples, seed)
-                found = statistics.percentiles(gap.mean(), drawn[:, 0] / drawn[:, 1])
-                row |= {name: found[name] for name in ("lo", "hi")}
-            rows.append(row)
+            row |= {"patients": owners.nunique()}
+            rows.append(row | statistics.mean_interval(gap, owners.to_numpy(), resamples, seed))
     return pd.DataFrame(rows)

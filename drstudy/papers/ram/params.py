@@ -35,7 +35,7 @@ class RamRecipe(Training):
 
 
 class Ram(Computing):
-    """Notebook 11: networks that regress the grade, and their maps (*spec* E).
+    """Notebook 11: networks that regress the grade, and their maps (``docs/sources.md``, E).
 
     Attributes:
         audit: Result folder of notebook 01.
@@ -44,7 +44,7 @@ class Ram(Computing):
         backbone: A pretrained network with a regression head, trained beside them; empty is none.
         weights: Of the backbone; as in notebook 03.
         sizes: Sides of the photographs, in this order; a network of the paper goes from each to the next with its weights.
-        sampler, balance_ratio, momentum, weight_decay, drops: Of all, and of the paper's networks (*spec* E4).
+        sampler, balance_ratio, momentum, weight_decay, drops: Of all, and of the paper's networks (``docs/sources.md``, E4).
         net_epochs, net_learning_rates: One a size; 0 epochs leave out that size.
         net_batch_size: Of the paper's networks.
         augmentation, colour_noise, biases, batch_norm: See :class:`RamRecipe`.
@@ -57,6 +57,10 @@ class Ram(Computing):
     """
 
     notebook: ClassVar[str] = "11_ram"
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset(
+        {"model", "tta", "max_images", "timed_size", "timed_images", "timed_rounds", "resamples"}
+    )
     audit: str = "results/smoke/01_data_audit"
     model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
     networks: tuple[Literal["ram_net5", "baseline_net5", "ram_net4", "baseline_net4", "ram_visual5"], ...] = (

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from drstudy.evaluation import ordinal, statistics
-from drstudy.papers.transfer import arithmetic as paper
-from drstudy.show import figures, tables
+from drstudy.papers.ram import arithmetic
+from drstudy.show import intervals, style
 
 NAMES = {
     "ram_net5": "RAM net-5",
@@ -21,7 +21,7 @@ NAMES = {
 }
 
 PRINTED_SECONDS = {"net5": (422.1, 367.3), "net4": (451.7, 398.2)}
-"""Seconds an epoch of baseline and RAM, as printed (*spec* E1)."""
+"""Seconds an epoch of baseline and RAM, as printed (docs/sources.md, E1)."""
 
 
 ENDS = {"": "value", "_lo": "lo", "_hi": "hi"}
@@ -31,7 +31,7 @@ def names(trained: Sequence[str], backbone: str, weights_used: str) -> dict[str,
     """Network to a label with what it started from."""
     own = {name: f"{NAMES[name]} (no pretraining)" for name in trained if name in NAMES}
     return own | (
-        {backbone: f"{figures.backbone_label(backbone, weights_used)}, regression"} if backbone else {}
+        {backbone: f"{style.backbone_label(backbone, weights_used)}, regression"} if backbone else {}
     )
 
 
@@ -41,8 +41,8 @@ def parameters(counted: Mapping[str, int]) -> pd.DataFrame:
     Args:
         counted: ``parameters_<network>``, as :func:`drstudy.papers.ram.model.parameters` gives them.
     """
-    arithmetic = paper.ram_parameters()
-    printed = arithmetic["printed"]
+    counts = arithmetic.parameters()
+    printed = counts["printed"]
     rows = []
     for kind in ("net5", "net4"):
         baseline, ram = (counted[f"parameters_{head}_{kind}"] for head in ("baseline", "ram"))
@@ -50,7 +50,7 @@ def parameters(counted: Mapping[str, int]) -> pd.DataFrame:
             network = f"{head}_{kind}"
             rows.append((network, "parameters, millions", count / 1e6, printed[NAMES[network]]))
         rows.append((kind, "fewer than the baseline, %", 100 * (1 - ram / baseline), 22.0))
-        biases = arithmetic.loc[NAMES[f"ram_{kind}"], "untied_biases"]
+        biases = counts.loc[NAMES[f"ram_{kind}"], "untied_biases"]
         rows.append((f"ram_{kind}", "of these, biases of positions, %", 100 * biases / ram, np.nan))
     table = pd.DataFrame(rows, columns=["network", "quantity", "value", "printed"])
     table.insert(3, "lo", np.nan)
@@ -62,11 +62,11 @@ def timing(timed: pd.DataFrame, seed: int, resamples: int = 2000) -> pd.DataFram
     """Training time of RAM against its baseline, from turns taken side by side.
 
     Args:
-        timed: Of :func:`drstudy.papers.ram.training.time_side_by_side`.
-        seed, resamples: Of a bootstrap over the turns.
+        timed: Result of :func:`drstudy.papers.ram.training.time_side_by_side`.
+        seed, resamples: Seed of the draws of a bootstrap over the turns, and number of its resamples.
 
     Returns:
-        A row a kind of net: ``kind``, ``baseline`` and ``ram`` (median seconds a 1,000 images), ``value`` (percent saved, the median over
+        One row per kind of net: ``kind``, ``baseline`` and ``ram`` (median seconds a 1,000 images), ``value`` (percent saved, the median over
         turns) with ``lo`` and ``hi``, ``printed`` (from the seconds that the paper prints).
     """
     wide = timed.pivot(index="round", columns="network", values="seconds_per_1000_images")
@@ -112,8 +112,8 @@ def agreement(
     """Agreement of scores with grades on test, rounded and by cuts fitted on validation.
 
     Args:
-        table: Of :func:`with_both_sizes`.
-        resamples, seed: Of the patient bootstrap.
+        table: Result of :func:`with_both_sizes`.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         ``network, size, cuts, metric, value, lo, hi, n_valid``, and the fitted cuts by network and size.
@@ -132,14 +132,14 @@ def agreement(
 
 
 def display_agreement(agreement: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Kappa for readers: a row a network and size; ``QWK, rounded`` and ``QWK, fitted cuts`` with intervals.
+    """Kappa for readers: one row per network and size; ``QWK, rounded`` and ``QWK, fitted cuts`` with intervals.
 
     Args:
-        agreement: Of :func:`agreement`.
-        names: Of :func:`names`.
+        agreement: Result of :func:`agreement`.
+        names: Result of :func:`names`.
     """
     kappa = agreement[agreement["metric"] == "qwk"]
-    texts = [tables.interval(*row) for row in kappa[["value", "lo", "hi"]].to_numpy()]
+    texts = intervals.column(kappa)
     headings = {"rounded": "QWK, rounded", "fitted": "QWK, fitted cuts"}
     wide = kappa.assign(text=texts).pivot(index=["network", "size"], columns="cuts", values="text")
     wide = wide.loc[list(dict.fromkeys(zip(kappa["network"], kappa["size"])))].reset_index()
@@ -153,8 +153,8 @@ def comparisons(
     """Paired differences of kappa on test: each size minus the one before, both minus the better single, RAM minus its baseline.
 
     Args:
-        table: Of :func:`with_both_sizes`.
-        fitted: Of :func:`agreement`; the cuts of all.
+        table: Result of :func:`with_both_sizes`.
+        fitted: Result of :func:`agreement`; the cuts of all.
 
     Returns:
         ``comparison`` (``size``, ``sizes together`` or ``head``), ``a``, ``size_a``, ``b``, ``size_b``, ``metric``, ``value``, ``lo``,
@@ -205,10 +205,10 @@ def blended(
     """Kappa of the blend of both eyes beside that of the single eye, and their paired difference, on test.
 
     Args:
-        table: Of :func:`with_both_sizes`.
+        table: Result of :func:`with_both_sizes`.
         networks: Name and size of each network.
         both: Scores of :func:`drstudy.papers.ram.blend.scores`, one for each of them.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         ``network, size, eyes`` (``single``, ``both``, ``both minus single``), ``value, lo, hi``; cuts are fitted on validation.
@@ -238,7 +238,7 @@ def findings(differences: pd.DataFrame) -> list[str]:
     """What was asked of pairs of maps and what was measured, a sentence a row; computed, never typed.
 
     Args:
-        differences: Of :func:`drstudy.papers.ram.maps.differences`.
+        differences: Result of :func:`drstudy.papers.ram.maps.differences`.
     """
     sentences = []
     for row in differences.to_dict("records"):
@@ -246,27 +246,28 @@ def findings(differences: pd.DataFrame) -> list[str]:
             sentences.append(f"{row['map']} minus {row['minus']}: no eye could be measured in both")
             continue
         what = "share of heat on lesions" if row["quantity"] == "heat" else "pointing game"
-        value, lo, hi = (100 * row[name] for name in ("value", "lo", "hi"))
+        lo, hi = row["lo"], row["hi"]
         if np.isnan(lo):
             verdict = "no interval from so few patients"
         else:
             verdict = "better" if lo > 0 else "worse" if hi < 0 else "undecided"
         sentences.append(
-            f"{row['map']} minus {row['minus']}, {what}: {value:+.1f} points [{lo:+.1f}, {hi:+.1f}], {row['eyes']} eyes: {verdict}"
+            f"{row['map']} minus {row['minus']}, {what}: {_points(row, unit=' points')}, {row['eyes']} eyes: {verdict}"
         )
     return list(dict.fromkeys(sentences))
 
 
+def _points(row: Mapping[str, float], **options: str) -> str:
+    """A difference in percentage points with its interval, all with their signs."""
+    numbers = (100 * row[name] for name in ("value", "lo", "hi"))
+    return intervals.text(*numbers, 1, signs="all", **options)
+
+
 def readable(differences: pd.DataFrame) -> pd.DataFrame:
-    """:func:`drstudy.papers.ram.maps.differences` of one region for readers: one row a pair, in points of percent with intervals."""
-
-    def text(row: Mapping[str, float]) -> str:
-        value, lo, hi = (100 * row[name] for name in ("value", "lo", "hi"))
-        if not row["eyes"]:
-            return "-"
-        return f"{value:+.1f}" + ("" if np.isnan(lo) else f" ({lo:+.1f} to {hi:+.1f})")
-
-    shown = differences.assign(text=[text(row) for row in differences.to_dict("records")])
+    """:func:`drstudy.papers.ram.maps.differences` of one region for readers: one row per pair, in points of percent with intervals."""
+    shown = differences.assign(
+        text=[_points(row, form="(to)", missing="-") for row in differences.to_dict("records")]
+    )
     wide = shown.pivot(index=["map", "minus", "eyes"], columns="quantity", values="text").reset_index()
     order = list(dict.fromkeys(zip(differences["map"], differences["minus"])))
     place = {pair: i for i, pair in enumerate(order)}

@@ -1,4 +1,4 @@
-"""Training of a score instead of classes (Wang & Yang 2017; *spec* E4): mean squared error, Nesterov momentum, growing photographs.
+"""Training of a score instead of classes (Wang & Yang 2017; ``docs/sources.md``, E4): mean squared error, Nesterov momentum, growing photographs.
 
 The loop is :func:`drstudy.training.loop.fit`, given :class:`Regression` as its task. The paper's networks start from random weights at the
 smallest size and go from each size to the next with their weights; a pretrained backbone with one output is fine-tuned at each size by
@@ -32,7 +32,8 @@ from drstudy.papers.ram.params import Ram, RamRecipe
 from drstudy.training import features, grading, loop, networks, prediction, sampling, transforms
 
 PAPER_SHIFT = 40
-"""Translation either way, pixels: in the paper's code at every size, so 36 % of the side of a 112 px crop."""
+"""Translation either way, pixels: in the paper's code at every size for net-5, so 36 % of the side of a 112 px crop (net-4 has 10, 20 and
+40 at 128, 256 and 512 px there; this study gives both networks one augmentation)."""
 
 ZOOM = 1.15
 COLOUR_IMAGES = 200
@@ -79,7 +80,7 @@ class Regression(grading.OneNetwork):
 
 
 def view(image: np.ndarray, crop: int, shift: float, seed: int, row: int, number: int) -> np.ndarray:
-    """A training view as the paper makes it (*spec* E4): one nearest-neighbour warp, then the central crop.
+    """A training view as the paper makes it (``docs/sources.md``, E4): one nearest-neighbour warp, then the central crop.
 
     Any rotation, independent zooms of either axis in 1/1.15 to 1.15 (log-uniform), a flip of every second, a translation of up to ``shift``
     pixels either way; black where there is no photograph. The same seed, row and number always give the same bytes.

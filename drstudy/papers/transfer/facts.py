@@ -16,7 +16,7 @@ from drstudy.evaluation import metrics
 from drstudy.papers.base import AUDIT, NOT_REPORTED, TRAINING, is_ablation
 from drstudy.papers.transfer import params
 from drstudy.papers.transfer.params import PAPER, deviations
-from drstudy.show import figures, tables
+from drstudy.show import intervals, style, tables
 
 COMPARISON = params.BackboneComparison.notebook
 OVERSAMPLING = params.Oversampling.notebook
@@ -137,7 +137,7 @@ def _selection(r: Results) -> str:
 def _each(text: Callable[[records.Record], str]) -> Callable[[Results], str]:
     """A sentence part for each network, seed and all."""
     return lambda r: "; ".join(
-        f"{figures.record_label(x)} seed {x.params['SEED']}: {text(x)}" for x in r.networks
+        f"{style.record_label(x)} seed {x.params['SEED']}: {text(x)}" for x in r.networks
     )
 
 
@@ -146,7 +146,7 @@ def _metric(record: records.Record, name: str) -> str:
     return (
         NOT_REPORTED
         if found[0] is None
-        else tables.interval(*(float("nan") if x is None else x for x in found))
+        else intervals.text(*(float("nan") if x is None else x for x in found))
     )
 
 
@@ -194,7 +194,7 @@ def _rows(r: Results, notebook: str, name: str, text: Callable[[pd.Series], str]
 
 
 def _interval(row: pd.Series) -> str:
-    return tables.interval(row["value"], row["lo"], row["hi"])
+    return intervals.text(row["value"], row["lo"], row["hi"])
 
 
 def _heat(r: Results) -> str:
@@ -204,8 +204,8 @@ def _heat(r: Results) -> str:
         rows = summary[(summary["kind"] == "part") & (summary["region"] == "lesion") & (summary["eyes"] > 0)]
         model = records.load(record.params["MODEL"])
         for row in rows.to_dict("records"):
-            times = tables.interval(*(row[f"enrichment{end}"] for end in ("", "_lo", "_hi")))
-            found.append(f"{figures.record_label(model)}, {row['layer']}: {times} times chance on lesions")
+            times = intervals.text(*intervals.of(row, "enrichment"))
+            found.append(f"{style.record_label(model)}, {row['layer']}: {times} times chance on lesions")
     return "; ".join(found)
 
 
@@ -249,7 +249,7 @@ def _limits(r: Results) -> str:
     found = []
     if _synthetic(r):
         found.append("synthetic images: no number says anything about patients")
-    if untrained := [figures.record_label(x) for x in r.networks if x.metrics["weights_used"] == "none"]:
+    if untrained := [style.record_label(x) for x in r.networks if x.metrics["weights_used"] == "none"]:
         found.append(f"random starting weights: {', '.join(dict.fromkeys(untrained))}")
     if r.networks and len({x.params["SEED"] for x in r.networks}) == 1:
         found.append("one training seed a network, so intervals are about the choice of patients only")
@@ -322,7 +322,7 @@ _LOOK_UPS: dict[str, Callable[[Results], Any]] = {
     "events_by_split": _events,
     "test_size": _test_size,
     # networks
-    "networks": lambda r: ", ".join(dict.fromkeys(figures.record_label(record) for record in r.networks)),
+    "networks": lambda r: ", ".join(dict.fromkeys(style.record_label(record) for record in r.networks)),
     "n_networks": lambda r: len(r.networks) or None,
     "seeds": lambda r: ", ".join(str(s) for s in sorted({x.params["SEED"] for x in r.networks})),
     "weights": _each(lambda x: x.metrics["weights_used"]),

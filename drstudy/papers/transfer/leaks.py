@@ -1,100 +1,25 @@
-"""What a leak is worth: the same images dealt into folds honestly, by image, and by row after oversampling.
+"""What a leak changes: scores of networks from leaking folds beside those of honest folds, in tables and sentences.
 
-Every image of the training split is tested once, by a network that was trained on the other folds. The ways differ
-only in how the folds are dealt:
-
-- ``patient``: whole patients (joined where they share a duplicate); rare grades are oversampled inside training.
-- ``patient, again``: the same with other folds and another seed: what training again changes by itself.
-- ``image``: image by image, so the fellow eye is often in training; oversampled inside training.
-- ``row``: rows are drawn first, rare grades more often, and then dealt one by one, so copies of a test row are in
-  training. This is oversampling before splitting.
-
-Results on rows of the leaking ways are compared with the honest network's answers **on the same rows**, and all
-networks also grade the patients of the validation split, whom none of them met. Nothing here reads the test split.
+The folds and the networks are those of :mod:`drstudy.papers.transfer.training`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
-from drstudy.core.devices import Compute
-from drstudy.data import splits
-from drstudy.data.dataset import Dataset
 from drstudy.evaluation import statistics
-from drstudy.training import features, grading, loop, networks, prediction, sampling
-from drstudy.training.recipe import Training
-
-HONEST, AGAIN, BY_IMAGE, BY_ROW = "patient", "patient, again", "image", "row"
-WAYS = (HONEST, AGAIN, BY_IMAGE, BY_ROW)
-OVERSAMPLER = "inverse"
-"""Balances the grades; of rows drawn before the split as of draws inside training."""
-
-
-def without_test(data: Dataset) -> Dataset:
-    """The images of a study with its training images, unaugmented, in the place of its test images.
-
-    A feature store of it gives, beside the views for training, what cross-fitting needs: each training image as it is.
-    """
-    train, validation = data.part("train"), data.part("validation")
-    table = pd.concat([train, validation, train.assign(split="test")], ignore_index=True)
-    return Dataset(data.images, table, data.key)
-
-
-def deal(
-    images: pd.DataFrame, way: str, folds: int, seed: int, duplicates: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Deal images into folds, stratified by grade.
-
-    **All but the two patient ways leak, on purpose.** No other module deals like this, and
-    :func:`drstudy.data.dataset.load` refuses a split that does.
-
-    Args:
-        images: ``image_id, patient_id, grade``, one row an image.
-        way: One of :data:`WAYS`.
-        folds: 2 or more.
-        seed: Of the draw and the deal.
-        duplicates: Pairs ``image_id_a, image_id_b`` that ``patient`` keeps on one side.
-
-    Returns:
-        One row a dealt row: ``image`` (its place in ``images``), ``image_id, patient_id, grade, fold``. As many rows as
-        images; each image once, except for ``row``, where rare grades come several times and common ones not always.
-
-    Raises:
-        ValueError: If the way is unknown.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    if way not in WAYS:
-        raise ValueError(f"There is no way {way!r} to deal; there are {', '.join(WAYS)}.")
-    grades = images["grade"].to_numpy(dtype=int)
-    rows = np.arange(len(images))
-    if way == BY_ROW:
-        rows = np.sort(sampling.draw(OVERSAMPLER, grades, torch.Generator().manual_seed(seed)).numpy())
-    if way in (HONEST, AGAIN):
-        folder = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + (way == AGAIN))
-        groups = splits.join(images.reset_index(drop=True), duplicates).to_numpy()
-    else:
-        folder, groups = StratifiedKFold(folds, shuffle=True, random_state=seed), None
-    dealt = images[["image_id", "patient_id", "grade"]].iloc[rows].reset_index(drop=True)
-    dealt.insert(0, "image", rows)
-    dealt["fold"] = 0
-    for fold, (_, held) in enumerate(folder.split(rows, grades[rows], groups)):
-        dealt.loc[held, "fold"] = fold
-    return dealt
+from drstudy.papers.transfer.training import HONEST, WAYS, CrossFit
+from drstudy.show import intervals
 
 
 def exposure(dealt: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> dict[str, int]:
     """How far the folds leak, in rows, each counted under the first that holds.
 
     Args:
-        dealt: From :func:`deal`.
+        dealt: Result of :func:`drstudy.papers.transfer.training.deal`.
         duplicates: Pairs ``image_id_a, image_id_b``.
 
     Returns:
@@ -117,63 +42,12 @@ def exposure(dealt: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> dic
     return counts
 
 
-@dataclass(frozen=True)
-class CrossFit:
-    """What the networks of one way of dealing answer.
-
-    Attributes:
-        way: One of :data:`WAYS`.
-        dealt: From :func:`deal`.
-        own: Predictions of the dealt rows, in their order, each by the network that was not trained on its fold.
-        new: Predictions of the validation images by the network of every fold.
-
-    In both, ``image_id`` has the row or the fold behind it, and ``patient_id`` is what it was, so that a bootstrap over
-    patients keeps copies together.
-    """
-
-    way: str
-    dealt: pd.DataFrame
-    own: pd.DataFrame
-    new: pd.DataFrame
-
-
-def cross_fit(
-    way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, compute: Compute, keep: bool = False
-) -> CrossFit:
-    """Train one network a fold, on the rows of the others, and let it answer.
-
-    Args:
-        way: As given to :func:`deal`.
-        dealt: Of it, with the images of ``data.part("train")``.
-        data: From :func:`without_test`.
-        recipe: Its sampler gives way to :data:`OVERSAMPLER`, or to none where the rows are oversampled already.
-        compute: Device and precision.
-        keep: See :func:`drstudy.training.loop.fit`.
-    """
-    sampler, seed = ("none" if way == BY_ROW else OVERSAMPLER), recipe.seed + (way == AGAIN)
-    recipe_here = recipe.model_copy(update={"sampler": sampler, "seed": seed})
-    own, new = [], []
-    for fold, held in dealt.groupby("fold"):
-        net = networks.build(recipe_here, data, compute)
-        store = features.open_features(net, data, recipe, compute)  # its seed: the same views for all ways
-        trained = dealt.loc[dealt["fold"] != fold, "image"].to_numpy()
-        with contextlib.redirect_stdout(io.StringIO()):  # its lines are about epochs; here folds count
-            task = grading.Grading(net, features.Subset(store, trained), recipe_here, compute)
-            loop.fit(task, keep=keep)
-        answers = prediction.table(net, store, "test", compute).iloc[held["image"]].set_index(held.index)
-        own.append(answers)
-        new.append(_numbered(prediction.table(net, store, "validation", compute), fold))
-        store.close(keep=True)
-    own = pd.concat(own).sort_index()
-    return CrossFit(way, dealt, _numbered(own, own.index), pd.concat(new, ignore_index=True))
-
-
 def compare(fits: Sequence[CrossFit], resamples: int, seed: int) -> pd.DataFrame:
     """Scores of every way beside those of the honest one on the same rows, paired by row and by resample.
 
     Args:
         fits: The honest one among them.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
         Long: ``way``; ``rows``, ``own`` (what such a study would print) or ``new patients``; ``what``, ``score``,
@@ -196,12 +70,42 @@ def compare(fits: Sequence[CrossFit], resamples: int, seed: int) -> pd.DataFrame
     return pd.concat(found, ignore_index=True)[columns]
 
 
+def display(table: pd.DataFrame) -> pd.DataFrame:
+    """The effect of leaks, for readers.
+
+    Args:
+        table: Result of :func:`compare`.
+
+    Returns:
+        One row per way of dealing and kind of rows: the QWK, that of the honest networks on the same rows, and the differences
+        in three metrics. The honest way has no differences.
+    """
+    texts = table.assign(text=intervals.column(table))
+    wide = texts.pivot(index=["rows", "way"], columns=["what", "metric"], values="text")
+    shown = {
+        "QWK": ("score", "qwk"),
+        "honest QWK, same rows": ("honest", "qwk"),
+        "difference": ("difference", "qwk"),
+        "in balanced accuracy": ("difference", "balanced_accuracy"),
+        "in macro AUC": ("difference", "macro_auc"),
+    }
+    found = pd.DataFrame({heading: wide[column] for heading, column in shown.items()})
+    found = found.fillna("–")
+    order = list(
+        table[["rows", "way"]]
+        .drop_duplicates()
+        .sort_values("rows", kind="stable", key=lambda r: r != "own")
+        .itertuples(index=False, name=None)
+    )
+    return found.loc[order].rename_axis(index={"way": "folds by"}).reset_index()
+
+
 def describe(table: pd.DataFrame, metric: str = "qwk") -> list[str]:
     """A sentence for each way but the honest one: by how much its own score is above the honest one on the same rows, and what
     is left of that on new patients. Training again, first, shows what chance alone does.
 
     Args:
-        table: From :func:`compare`.
+        table: Result of :func:`compare`.
         metric: One of its metrics.
     """
     differences = table[(table["what"] == "difference") & (table["metric"] == metric)].set_index(
@@ -213,12 +117,6 @@ def describe(table: pd.DataFrame, metric: str = "qwk") -> list[str]:
         for rows in ("own", "new patients"):
             value, lo, hi = differences.loc[(way, rows), ["value", "lo", "hi"]]
             says = "higher" if lo > 0 else "lower" if hi < 0 else "not told apart from 0"
-            told.append(f"{value:+.2f} [{lo:.2f}, {hi:.2f}] ({says})")
+            told.append(f"{intervals.text(*map(float, (value, lo, hi)), signs='value')} ({says})")
         lines.append(f"folds by {way}: {metric} on its own rows {told[0]}; on new patients {told[1]}")
     return lines
-
-
-def _numbered(predictions: pd.DataFrame, number: object) -> pd.DataFrame:
-    """Image identifiers with a number behind them, so that copies stay apart."""
-    text = pd.Series(number, index=predictions.index).astype(str)
-    return predictions.assign(image_id=predictions["image_id"] + "#" + text)

@@ -23,8 +23,7 @@ from drstudy.core.records import Record, RecordError, load
 from drstudy.evaluation import metrics, statistics
 from drstudy.explain.measures import baselines
 from drstudy.papers.transfer import params
-from drstudy.show import figures, tables
-from drstudy.show.tables import ComparedRun
+from drstudy.show import intervals, style
 
 SHOWN = {"qwk": "QWK", "macro_auc": "macro AUC"}
 """Metrics of grades that :func:`display` shows; :func:`compare` has all."""
@@ -64,10 +63,10 @@ def compare(
         ablations: Records of notebook 03: the paper's recipe first, then with one setting changed each; or none.
         maps: Records of notebook 05.
         split: The record of notebook 02.
-        resamples, seed: Of the patient bootstrap.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        Long, a row an oddity and metric: ``paper`` and ``changed`` are the two settings, ``paper_value`` and
+        Long, one row per oddity and metric: ``paper`` and ``changed`` are the two settings, ``paper_value`` and
         ``changed_value`` what they give, ``value`` the second minus the first with ``lo`` and ``hi``. Without runs
         these are missing and ``note`` says why. It also names differences no larger than another seed makes.
 
@@ -97,7 +96,7 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     """:func:`compare` for readers: the metrics of :data:`SHOWN`, texts with 95 % intervals."""
     rows = table[table["metric"].isin([*SHOWN, HEAT]) | table["metric"].isna()]
     signed = [
-        "–" if np.isnan(value) else ("+" if value > 0 else "") + tables.interval(value, lo, hi)
+        "–" if np.isnan(value) else ("+" if value > 0 else "") + intervals.text(value, lo, hi)
         for value, lo, hi in rows[["value", "lo", "hi"]].to_numpy(float)
     ]
     text = {
@@ -122,20 +121,7 @@ def describe(ablations: Sequence[Record]) -> str:
     recipe = base.recipe
     found = params.deviations(recipe).items()
     away = ", ".join(f"{name} {here} (paper {paper})" for name, (here, paper) in found)
-    return f"The paper's recipe with {figures.BACKBONE_NAMES.get(recipe['BACKBONE'], recipe['BACKBONE'])}, but for {away or 'nothing'}."
-
-
-def recipe_deviations(runs: Sequence[ComparedRun]) -> pd.DataFrame:
-    """Where each recipe is not the paper's: a row a setting, a column a run, ``=`` where it is the paper's.
-
-    What is compared is the recipe that really ran and the weights that were really used, not what was asked for.
-    """
-    found = {run.label: params.deviations(run.record.recipe) for run in runs if run.record}
-    settings = [name for name in params.PAPER if any(name in differing for differing in found.values())]
-    columns = {"paper": [str(params.PAPER[name]) for name in settings]}
-    for label, differing in found.items():
-        columns[label] = [str(differing[name][0]) if name in differing else "=" for name in settings]
-    return pd.DataFrame(columns, index=settings)
+    return f"The paper's recipe with {style.BACKBONE_NAMES.get(recipe['BACKBONE'], recipe['BACKBONE'])}, but for {away or 'nothing'}."
 
 
 def changed(base: Record, other: Record) -> dict[str, tuple[Any, Any]]:
@@ -161,7 +147,7 @@ def _ablation(base: Record, other: Record, resamples: int, seed: int) -> pd.Data
         title=(EXPECTED | FURTHER).get(oddity, oddity),
         paper=str(paper),
         changed=str(value),
-        network=figures.record_label(base),
+        network=style.record_label(base),
         paper_value=table["metric"].map(metrics.evaluate(first)),
         changed_value=table["metric"].map(metrics.evaluate(second)),
     )
@@ -188,7 +174,7 @@ def _split(record: Record) -> pd.DataFrame:
         title=EXPECTED["split"],
         paper="by image",
         changed="by patient",
-        network=figures.record_label(record),
+        network=style.record_label(record),
         paper_value=table["metric"].map(wide["score"]),
         changed_value=table["metric"].map(wide["honest"]),
         value=-table["value"],
@@ -227,7 +213,7 @@ def _layers(record: Record, resamples: int, seed: int) -> pd.DataFrame:
                 "title": EXPECTED["layer"],
                 "paper": layers[0],
                 "changed": layer,
-                "network": figures.record_label(model),
+                "network": style.record_label(model),
                 "metric": HEAT,
                 "paper_value": before,
                 "changed_value": after,

@@ -66,7 +66,9 @@ class Oversampling(Training):
 
     notebook: ClassVar[str] = "02_oversampling"
     select_by: Literal["qwk", "loss", "last"] = "last"
-    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"samplers", "leak_folds", "leak_epochs", "resamples"})
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset({"resamples"})
+    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"samplers", "leak_folds", "leak_epochs"})
     samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
     leak_folds: Annotated[int, Field(ge=2, le=20)] = 3
     leak_epochs: Positive = 3
@@ -83,7 +85,8 @@ class FineTuning(Training):
     """
 
     notebook: ClassVar[str] = "03_fine_tuning"
-    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"resamples", "keep_features", "processes"})
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset({"resamples", "keep_features", "processes"})
     made_by: ClassVar[str] = "drstudy.papers.transfer.training:task"
     variant: Variant = "efficientnet_lite0-seed0"
     resamples: Positive = 200
@@ -151,7 +154,7 @@ class HeatmapAnalysis(Computing):
         subset: ``test``, ``validation``, ``train`` or ``all`` images of that split.
         max_images: At most so many, drawn evenly over the grades; 0 is all.
         layers: Where the maps are taken; empty is the backbone's candidates (DenseNet121: ``denselayer16``,
-            ``denseblock4``, ``norm5_relu``; *spec* A6).
+            ``denseblock4``, ``norm5_relu``; ``docs/sources.md``, A6).
         target: Which class a map explains: ``predicted`` (the paper's) or ``grade`` (the true one).
         tolerance: Of the pointing game, disc diameters.
         checked: Eyes on which several methods are compared; at most so many, with lesions, drawn evenly over the grades.
@@ -161,6 +164,10 @@ class HeatmapAnalysis(Computing):
     """
 
     notebook: ClassVar[str] = "05_heatmap_analysis"
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset(
+        {"others", "audit", "subset", "max_images", "layers", "target", "tolerance", "checked", "resamples"}
+    )
     variant: Variant = "densenet121-seed0"
     model: str = "results/smoke/03_fine_tuning/densenet121-seed0"
     others: tuple[str, ...] = ()
@@ -189,7 +196,8 @@ PAPER: dict[str, Any] = {
     "views": 0,
     "input_size": 224,
 }
-"""The recipe that the main paper prints, or implies (*spec* A2 to A4); ``frozen_bn: track`` is what its printed code does."""
+"""The recipe that the main paper prints, or implies (``docs/sources.md``, A2 to A4); ``frozen_bn: track`` is what its
+printed code implies; the training loop is not printed."""
 
 
 def paper_recipe() -> dict[str, Any]:

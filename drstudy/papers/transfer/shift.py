@@ -1,6 +1,6 @@
 """The main paper's claim as a test: where severe disease is called normal, does the heat move to vessels?
 
-It shows one eye (*spec* A6, its figure 5). Here every severe eye of the set is asked, and always in pairs:
+It shows one eye (docs/sources.md, A6, its figure 5). Here every severe eye of the set is asked, and always in pairs:
 
 - **same eye**: the map for the class that was called minus the map for the true class, where a severe eye (grade
   3 or 4) was called normal (0). The eye, its lesions and its vessels are equal, so only the evidence differs.
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from drstudy.explain.measures import comparison
+from drstudy.evaluation import statistics
 from drstudy.explain.methods import cam
+from drstudy.show import intervals
 
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
@@ -86,7 +87,7 @@ def maps(
         net: A grading network with ``input_size``, on the device of ``compute``.
         images: (M, S, S, 3) uint8 RGB.
         rows: (N,) which of them.
-        eyes: Of :func:`severe`, in the order of ``rows``.
+        eyes: Result of :func:`severe`, in the order of ``rows``.
         compute: Device and precision of the trunk.
         layer: One of ``net.cam_layers``.
         batch_size: Images at a time.
@@ -96,7 +97,7 @@ def maps(
     """
     import torch
 
-    from drstudy.training import transforms
+    from drstudy.training import prediction
 
     classes = {
         CALL: eyes["called"].to_numpy(np.int64, copy=True),
@@ -104,11 +105,7 @@ def maps(
         NORMAL: np.zeros(len(eyes), np.int64),
     }
     found: dict[str, list[np.ndarray]] = {name: [] for name in classes}
-    for begin in range(0, len(rows), batch_size):
-        batch = slice(begin, begin + batch_size)
-        x = transforms.to_input(images[rows[batch]], net.input_size, net.mean, net.std)
-        with torch.no_grad(), compute.autocast():
-            h = net.eval().trunk(compute.put(x))
+    for batch, h in prediction.in_batches(net.trunk, net, images, rows, net.input_size, compute, batch_size):
         for name, target in classes.items():
             made = cam.grad_cam(net, h, torch.as_tensor(target[batch], device=h.device), [layer])
             found[name].append(made[layer].maps.cpu().numpy())
@@ -120,11 +117,11 @@ def test(table: pd.DataFrame, eyes: pd.DataFrame, resamples: int, seed: int) -> 
 
     Args:
         table: First table of :func:`drstudy.explain.measures.localisation.measure` on :func:`maps`.
-        eyes: Of :func:`severe`.
-        resamples, seed: Of the bootstrap over patients.
+        eyes: Result of :func:`severe`.
+        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        One row a comparison of :data:`COMPARISONS` and region: eyes ``asked``, ``eyes`` and ``patients`` with heat in
+        One row per comparison of :data:`COMPARISONS` and region: eyes ``asked``, ``eyes`` and ``patients`` with heat in
         both maps (nothing may speak for a class) and the region annotated,
         ``value`` and ``other`` (mean shares of the two; of matched eyes less the area's), their ``difference``
         and its ``effect`` (Cohen's d of paired values), each with ``_lo`` and ``_hi``. Comparisons without an
@@ -148,7 +145,7 @@ def test(table: pd.DataFrame, eyes: pd.DataFrame, resamples: int, seed: int) -> 
         one, other = (side.reindex(columns=REGIONS).to_numpy(float) for side in (first, second))
         patient = first.index.map(patients).to_numpy(str)
         numbers = (
-            comparison.paired(one, other, patient, resamples, seed)
+            statistics.paired(one, other, patient, resamples, seed)
             if len(one)
             else {"eyes": 0, "patients": 0}
         )
@@ -182,7 +179,7 @@ def readable(found: pd.DataFrame) -> pd.DataFrame:
         shown = {"comparison": row["comparison"], "region": row["region"]}
         shown["eyes"] = f"{row['eyes']} of {row['asked']}"
         for name, column, scale in (("change, points", "difference", 100), ("effect size", "effect", 1)):
-            shown[name] = comparison.interval(*(scale * row[f"{column}{end}"] for end in ("", "_lo", "_hi")))
+            shown[name] = intervals.difference(*intervals.of(row, column, scale))
         rows.append(shown | {"verdict": _verdict(row)})
     return pd.DataFrame(rows)
 

@@ -23,7 +23,9 @@ class ViewsStudy(Training):
     notebook: ClassVar[str] = "21_views"
     feature_store: Literal[True] = True
     select_by: Literal["qwk", "loss", "last"] = "last"
-    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"views_compared", "repeats", "resamples"})
+    TRAINS: ClassVar[bool] = True
+    SHOWS: ClassVar[frozenset[str]] = frozenset({"resamples"})
+    UNTRAINED: ClassVar[frozenset[str]] = frozenset({"views_compared", "repeats"})
     views_compared: tuple[Annotated[int, Field(ge=0, le=1000)], ...] = (1, 2, 0)
     repeats: Positive = 2
     resamples: Positive = 200

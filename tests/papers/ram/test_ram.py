@@ -13,14 +13,14 @@ from drstudy.models import nets, norms
 from drstudy.papers.ram import layers, maps, model
 
 CPU = Compute("cpu", "fp32")
-PUBLISHED = {  # spec E3; printed as 12.4, 9.7, 12.5 and 9.8 million
+PUBLISHED = {  # sources E3; printed as 12.4, 9.7, 12.5 and 9.8 million
     "parameters_baseline_net5": 12_402_657,
     "parameters_ram_net5": 9_729_249,
     "parameters_baseline_net4": 12_465_121,
     "parameters_ram_net4": 9_841_633,
 }
 BATCH_NORM = {"ram_net5": 3_846, "ram_net4": 2_822}
-"""Further parameters with batch norm (spec E3)."""
+"""Further parameters with batch norm (sources E3)."""
 
 
 # --- networks --------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def test_batch_norm_adds_what_the_paper_has(network):
 
 @pytest.mark.parametrize(("network", "tied"), [("ram_net5", 5_521_633), ("baseline_net5", 8_145_121)])
 def test_tied_biases_leave_one_a_channel(network, tied):
-    """5.52 and 8.15 million (spec E3): convolutions and head, and one bias for each of 2,432 channels."""
+    """5.52 and 8.15 million (sources E3): convolutions and head, and one bias for each of 2,432 channels."""
     with torch.device("meta"):
         assert model.build(network, 512, untied=False).count()["parameters_total"] == tied
 

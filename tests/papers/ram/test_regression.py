@@ -26,7 +26,7 @@ KAGGLE = np.array([25810, 2443, 5292, 873, 708])
 
 
 def test_annealed_weights_are_the_printed_ones():
-    """N / count in the first epoch (spec E4: 1.361, 14.378, 6.638, 40.236, 49.613), near (1, 2, 2, 2, 2) after many."""
+    """N / count in the first epoch (sources E4: 1.361, 14.378, 6.638, 40.236, 49.613), near (1, 2, 2, 2, 2) after many."""
     first = sampling.annealed_weights(KAGGLE, 1)
     np.testing.assert_allclose(first, (1.361, 14.378, 6.638, 40.236, 49.613), atol=5e-4)  # their last digit
     second = sampling.annealed_weights(KAGGLE, 2)
@@ -148,7 +148,7 @@ def test_the_optimiser_is_nesterov_with_decay_of_weights_only():
 
 
 def test_the_rate_falls_where_the_paper_says():
-    """At 512 px: a tenth after 150 and again after 220 of 250 epochs (spec E4)."""
+    """At 512 px: a tenth after 150 and again after 220 of 250 epochs (sources E4)."""
     p = params.Ram(sizes=(512,), net_epochs=(250,), net_learning_rates=(0.003,))
     with torch.device("meta"):
         task = task_of(model.build("ram_net5", 512), p.net_recipe("ram_net5", 512))

@@ -11,8 +11,7 @@ from fabricated import eyes
 from drstudy.core.devices import Compute
 from drstudy.data import splits
 from drstudy.data.dataset import Dataset
-from drstudy.papers.transfer import leaks, params
-from drstudy.show import tables
+from drstudy.papers.transfer import leaks, params, training
 from drstudy.training import features, networks
 
 CPU = Compute("cpu", "fp32")
@@ -25,10 +24,10 @@ def images() -> pd.DataFrame:
 
 
 def dealt(images: pd.DataFrame, way: str, **more) -> pd.DataFrame:
-    return leaks.deal(images, way, FOLDS, 3, **more)
+    return training.deal(images, way, FOLDS, 3, **more)
 
 
-@pytest.mark.parametrize("way", [leaks.HONEST, leaks.AGAIN])
+@pytest.mark.parametrize("way", [training.HONEST, training.AGAIN])
 def test_honest_folds_keep_patients_whole_and_test_each_image_once(images, way):
     found = dealt(images, way)
     assert found["image_id"].tolist() == images["image_id"].tolist()
@@ -38,15 +37,15 @@ def test_honest_folds_keep_patients_whole_and_test_each_image_once(images, way):
 
 
 def test_again_is_another_deal(images):
-    assert (dealt(images, leaks.HONEST)["fold"] != dealt(images, leaks.AGAIN)["fold"]).mean() > 0.5
+    assert (dealt(images, training.HONEST)["fold"] != dealt(images, training.AGAIN)["fold"]).mean() > 0.5
 
 
 def test_honest_folds_keep_duplicates_together(images):
     first, other = images["image_id"].iloc[[0, -1]]
     pairs = pd.DataFrame({"image_id_a": [first], "image_id_b": [other]})
-    for way, expected in ((leaks.HONEST, {0}), (leaks.BY_IMAGE, {0, 2})):
+    for way, expected in ((training.HONEST, {0}), (training.BY_IMAGE, {0, 2})):
         torn = {
-            leaks.exposure(leaks.deal(images, way, FOLDS, seed, pairs), pairs)["duplicate"]
+            leaks.exposure(training.deal(images, way, FOLDS, seed, pairs), pairs)["duplicate"]
             for seed in range(12)
         }
         assert torn == expected
@@ -54,7 +53,7 @@ def test_honest_folds_keep_duplicates_together(images):
 
 def test_by_image_tears_patients_as_often_as_chance_says(images):
     """An eye with a fellow escapes if both fall into one fold: about one in four."""
-    found = dealt(images, leaks.BY_IMAGE)
+    found = dealt(images, training.BY_IMAGE)
     assert found["image_id"].tolist() == images["image_id"].tolist()
     exposed = leaks.exposure(found)
     paired = images.groupby("patient_id")["image_id"].transform("size") > 1
@@ -64,7 +63,7 @@ def test_by_image_tears_patients_as_often_as_chance_says(images):
 
 
 def test_by_row_draws_rare_grades_more_often_and_spreads_their_copies(images):
-    found = dealt(images, leaks.BY_ROW)
+    found = dealt(images, training.BY_ROW)
     assert len(found) == len(images)
     assert found["image_id"].tolist() == images["image_id"].iloc[found["image"]].tolist()
     shares = found["grade"].value_counts(normalize=True)
@@ -96,7 +95,7 @@ def test_exposure_by_hand():
 
 def test_unknown_way_is_refused(images):
     with pytest.raises(ValueError, match="no way 'eye' to deal; there are patient"):
-        leaks.deal(images, "eye", FOLDS, 0)
+        training.deal(images, "eye", FOLDS, 0)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +125,7 @@ def recipe(**changes) -> params.Oversampling:
 
 
 def test_without_test_has_every_training_image_as_it_is_and_no_test_image(noise):
-    found = leaks.without_test(noise)
+    found = noise.without_test()
     pd.testing.assert_frame_equal(found.part("train"), noise.part("train"))
     assert found.part("test")["image_id"].tolist() == noise.part("train")["image_id"].tolist()
     assert not set(noise.part("test")["row"]) & set(found.table["row"])
@@ -135,7 +134,7 @@ def test_without_test_has_every_training_image_as_it_is_and_no_test_image(noise)
 
 
 def test_rows_draw_what_the_whole_draws(noise, own_folders):
-    data, p = leaks.without_test(noise), recipe(batch_size=4)
+    data, p = noise.without_test(), recipe(batch_size=4)
     store = features.open_features(networks.build(p, data, CPU), data, p, CPU)
     rows = np.array([5, 5, 30, 59, 2])
     some = features.Subset(store, rows)
@@ -152,10 +151,10 @@ def test_rows_draw_what_the_whole_draws(noise, own_folders):
 @pytest.mark.slow
 def test_where_there_is_nothing_to_learn_only_copies_score(noise, own_folders):
     """Honest folds grade noise by guessing; rows oversampled before the split are remembered; new patients show it."""
-    data, p = leaks.without_test(noise), recipe(learning_rate=1e-3, epochs=40)
+    data, p = noise.without_test(), recipe(learning_rate=1e-3, epochs=40)
     fits = [
-        leaks.cross_fit(way, leaks.deal(data.part("train"), way, 3, 0), data, p, CPU)
-        for way in (leaks.HONEST, leaks.BY_ROW)
+        training.cross_fit(way, training.deal(data.part("train"), way, 3, 0), data, p, CPU)
+        for way in (training.HONEST, training.BY_ROW)
     ]
     for fit in fits:
         assert fit.own["image_id"].str.split("#").str[0].tolist() == fit.dealt["image_id"].tolist()
@@ -205,15 +204,15 @@ def test_table_for_readers_has_one_line_a_way_and_rows():
     metrics = ("qwk", "balanced_accuracy", "macro_auc")
     rows = [
         (way, rows, what, metric, 0.5, 0.25, 0.75)
-        for way in leaks.WAYS
+        for way in training.WAYS
         for rows in ("own", "new patients")
         for what in ("score", "honest", "difference")
-        if what == "score" or way != leaks.HONEST
+        if what == "score" or way != training.HONEST
         for metric in metrics
     ]
-    found = tables.leaks(pd.DataFrame(rows, columns=["way", "rows", "what", "metric", "value", "lo", "hi"]))
+    found = leaks.display(pd.DataFrame(rows, columns=["way", "rows", "what", "metric", "value", "lo", "hi"]))
     assert list(zip(found["rows"], found["folds by"])) == [
-        (r, w) for r in ("own", "new patients") for w in leaks.WAYS
+        (r, w) for r in ("own", "new patients") for w in training.WAYS
     ]
     assert found.loc[0, ["QWK", "honest QWK, same rows", "difference"]].tolist() == [
         "0.50 [0.25, 0.75]",
@@ -221,3 +220,16 @@ def test_table_for_readers_has_one_line_a_way_and_rows():
         "–",
     ]
     assert (found.loc[1:3].drop(columns=["rows", "folds by"]) == "0.50 [0.25, 0.75]").all(axis=None)
+
+
+def test_shuffled_labels_are_the_training_split_s_only(coloured_eyes):
+    data = coloured_eyes()
+    shuffled = training.shuffle_labels(data, 3)
+    train = data.table["split"] == "train"
+    pd.testing.assert_frame_equal(shuffled.table[~train], data.table[~train])
+    assert (shuffled.table.loc[train, "grade"] != data.table.loc[train, "grade"]).any()
+    assert sorted(shuffled.table.loc[train, "grade"]) == sorted(data.table.loc[train, "grade"])
+    pd.testing.assert_frame_equal(shuffled.table.drop(columns="grade"), data.table.drop(columns="grade"))
+    assert shuffled.table["grade"].dtype == data.table["grade"].dtype
+    pd.testing.assert_frame_equal(shuffled.table, training.shuffle_labels(data, 3).table)
+    assert not shuffled.table.equals(training.shuffle_labels(data, 4).table)

@@ -10,10 +10,9 @@ from fabricated import eyes, graded
 from drstudy.core.devices import Compute
 from drstudy.core.params import ParameterError
 from drstudy.evaluation import metrics, statistics
-from drstudy.papers.transfer import leaks
-from drstudy.papers.views import params, training
+from drstudy.papers.views import figures, params, tables, training
 from drstudy.papers.views.paper import NAME
-from drstudy.show import figures
+from drstudy.show import style
 from drstudy.study import plan
 from drstudy.training import features, grading, loop, networks, prediction
 
@@ -35,7 +34,7 @@ def predictions(images) -> dict[int, list[pd.DataFrame]]:
 
 @pytest.fixture(scope="module")
 def table(predictions) -> pd.DataFrame:
-    return training.compare(predictions, B, SEED)
+    return tables.compare(predictions, B, SEED)
 
 
 def made_up(**ends: tuple[float, float]) -> pd.DataFrame:
@@ -95,9 +94,9 @@ def test_the_plan_has_it_among_all_and_compares_the_demos_own_number():
 
 def test_one_seed_gives_the_bootstrap_and_the_paired_difference(predictions):
     one = {k: frames[:1] for k, frames in predictions.items()}
-    found = training.compare(one, B, SEED).set_index(["views", "what", "metric"]).sort_index()
+    found = tables.compare(one, B, SEED).set_index(["views", "what", "metric"]).sort_index()
     found = found[["value", "lo", "hi", "n_valid"]]
-    names = list(training.METRICS)
+    names = list(tables.METRICS)
     score = statistics.bootstrap(one[1][0], B, SEED).set_index("metric").loc[names]
     difference = statistics.paired_difference(one[1][0], one[0][0], B, SEED).set_index("metric").loc[names]
     pd.testing.assert_frame_equal(found.loc[1, "score"].loc[names], score, check_dtype=False)
@@ -115,13 +114,13 @@ def test_seeds_are_averaged(predictions, table):
 
 def test_other_images_are_refused(predictions):
     with pytest.raises(metrics.PredictionError, match="same images"):
-        training.compare(predictions | {1: [predictions[1][0].iloc[1:]]}, B, SEED)
+        tables.compare(predictions | {1: [predictions[1][0].iloc[1:]]}, B, SEED)
 
 
 def test_worse_views_are_found_and_the_next_number_is_enough(table, predictions):
-    assert set(training.worse(table)["views"]) == {1}
-    assert training.enough(table) == 2
-    said = training.describe(table, predictions)
+    assert set(tables.worse(table)["views"]) == {1}
+    assert tables.enough(table) == 2
+    said = tables.describe(table, predictions)
     assert "VIEWS 1 is worse: QWK -" in said
     assert "from which on nothing is told apart as worse is VIEWS 2: QWK" in said
     assert f"{len(predictions[0][0])} validation images of 60 patients, 2 networks" in said
@@ -139,37 +138,37 @@ def test_worse_views_are_found_and_the_next_number_is_enough(table, predictions)
     ],
 )
 def test_the_rule_by_hand(table, chosen):
-    assert training.enough(table) == chosen
+    assert tables.enough(table) == chosen
 
 
 @pytest.mark.parametrize(("metric", "sign"), [("qwk", -1), ("nll", 1)])
 def test_what_another_seed_turns_round_is_not_worse(metric, sign):
     ends = sorted([sign * 0.1, sign * 0.3])
     table = made_up(**{f"{metric}_1": tuple(ends)})
-    assert training.enough(table) == training.FRESH
+    assert tables.enough(table) == training.FRESH
     turned = table.assign(**{"least" if sign > 0 else "greatest": -sign * 0.01})
-    assert training.enough(turned) == 1
-    assert training.enough(table.assign(lo=np.nan, hi=np.nan)) == 1, "no interval, no finding"
+    assert tables.enough(turned) == 1
+    assert tables.enough(table.assign(lo=np.nan, hi=np.nan)) == 1, "no interval, no finding"
 
 
 def test_no_number_enough_says_to_draw_fresh_ones(images):
     found = {k: [graded(images, skill)] for k, skill in ((1, 0.4), (0, 3.0))}
-    said = training.describe(training.compare(found, B, SEED), found)
+    said = tables.describe(tables.compare(found, B, SEED), found)
     assert said.endswith("draw fresh ones, VIEWS 0.")
 
 
 def test_readers_tables_have_a_row_a_number(table):
-    assert list(training.display(table, "score").index) == ["1", "2", "fresh"]
-    shown = training.display(table, "difference")
+    assert list(tables.display(table, "score").index) == ["1", "2", "fresh"]
+    shown = tables.display(table, "difference")
     assert list(shown.index) == ["1", "2"]
-    assert list(shown.columns) == list(training.METRICS.values())
+    assert list(shown.columns) == list(tables.METRICS.values())
 
 
 def test_costs_by_hand():
     rows = [(s, k, 1.0, pre + s, ep) for s in (0, 1) for k, pre, ep in ((1, 9, 1), (0, 0, 10))]
     seconds = pd.DataFrame(rows, columns=["seed", "views", "trunk", "prepare", "epoch"])
     seconds.loc[seconds["views"] == 0, "prepare"] = 0.0
-    found = training.costs(seconds, 20)
+    found = tables.costs(seconds, 20)
     assert found.loc[1, "training"] == 9.5 + 20
     assert found.loc[0, "training"] == 200
     assert found.loc[1, "times faster"] == pytest.approx(200 / 29.5)
@@ -179,16 +178,16 @@ def test_costs_by_hand():
 
 
 def test_figure_draws_the_tables_numbers(table):
-    figure = training.figure(table, figures.backbone_colour("vgg16"))
-    axes = np.reshape(figure.axes, (2, len(training.METRICS)))
-    for column, (name, heading) in zip(axes.T, training.METRICS.items()):
+    figure = figures.by_views(table, style.backbone_colour("vgg16"))
+    axes = np.reshape(figure.axes, (2, len(tables.METRICS)))
+    for column, (name, heading) in zip(axes.T, tables.METRICS.items()):
         assert column[0].get_title().startswith(heading)
         assert [t.get_text() for t in column[1].get_xticklabels()] == ["1", "2", "fresh"]
         for ax, what in zip(column, ("score", "difference")):
             rows = table[(table["metric"] == name) & (table["what"] == what)]
             dots = next(line for line in ax.lines if line.get_marker() == "o")
             np.testing.assert_array_equal(dots.get_ydata(), rows["value"])
-            assert dots.get_color() == figures.backbone_colour("vgg16")
+            assert dots.get_color() == style.backbone_colour("vgg16")
             bars = [segment[:, 1] for segment in ax.collections[0].get_segments()]
             np.testing.assert_array_equal(bars, rows[["lo", "hi"]])
 
@@ -215,7 +214,7 @@ def test_training_is_that_of_each_recipe_alone(own_folders, coloured_eyes, capsy
     for number in p.views_compared:
         alone = p.model_copy(update={"views": number, "feature_store": number > 0})
         net = networks.build(alone, data, CPU)
-        source = features.open_features(net, leaks.without_test(data), alone, CPU)
+        source = features.open_features(net, data.without_test(), alone, CPU)
         assert isinstance(source, features.Stored) == (number > 0)
         loop.fit(grading.Grading(net, source, alone, CPU))
         expected = prediction.table(net, source, "validation", CPU)

@@ -111,7 +111,7 @@ def test_folder_has_profile_notebook_and_variant(own_folders):
 
 # --- the paper's recipe ----------------------------------------------------------------------------
 
-PRINTED = {  # spec A2 to A4
+PRINTED = {  # docs/sources.md, A2 to A4
     "WEIGHTS": "imagenet",
     "HEAD": "paper",
     "FROZEN_BN": "track",

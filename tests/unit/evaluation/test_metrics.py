@@ -158,7 +158,7 @@ def test_accuracy_is_prevalence_weighted(predictions):
 
 
 def test_implied_prevalence_of_the_paper():
-    # spec A5 prints .217, .244, .210
+    # sources A5 prints .217, .244, .210
     assert metrics.implied_prevalence(0.29, 0.89, 0.76) == pytest.approx(0.217, abs=5e-4)
     assert metrics.implied_prevalence(0.06, 0.96, 0.74) == pytest.approx(0.244, abs=5e-4)
     assert metrics.implied_prevalence(0.77, 0.913, 0.883) == pytest.approx(0.210, abs=5e-4)

@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics as sk
 
 from drstudy.evaluation import multilabel
-from drstudy.papers.lesions import tables
+from drstudy.papers.lesions import figures, tables
 
 CODES = ("MA", "HE", "EX", "NV")
 
@@ -273,7 +273,6 @@ def test_tables_for_readers_and_metrics(study):
     import matplotlib
 
     matplotlib.use("agg")
-    from drstudy.papers.lesions import labels_figures
 
     said, grades, labels = study
     scores, fitted = fitted_of(said, grades, labels)
@@ -296,13 +295,13 @@ def test_tables_for_readers_and_metrics(study):
     assert called.shape == (120, 3)
     history = pd.DataFrame({"network": "good", "epoch": [1, 2], "loss": 1.0, "val_loss": 0.9, "val_auc": 0.7})
     truth = labels.set_index("image_id").loc[called.index, list(CODES3)].to_numpy(float)
-    figures = [
-        labels_figures.learning_curves(history, names),
-        labels_figures.label_scores(scored, names),
-        labels_figures.co_occurrence(truth, called.to_numpy(), CODES3),
-        labels_figures.decisions(decided, names),
+    drawn = [
+        figures.learning_curves(history, names),
+        figures.label_scores(scored, names),
+        figures.co_occurrence(truth, called.to_numpy(), CODES3),
+        figures.decisions(decided, names),
     ]
-    assert all(len(figure.axes) >= 2 for figure in figures)
+    assert all(len(figure.axes) >= 2 for figure in drawn)
 
 
 def located_rows() -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 from fabricated import eyes, graded
 from scipy import stats
 
-from drstudy.evaluation import metrics, statistics
+from drstudy.evaluation import metrics, statistics, tests
 
 ROUNDING = 1e-12  # the same sums in another order; one pair of the images below weighs 1e-4 or more
 
@@ -105,13 +105,13 @@ def test_delong_equals_every_pair(digits):
     random = np.random.default_rng(digits)
     positive = random.random(90) < 0.3
     scores = np.round(random.normal(size=(3, 90)) + positive * np.array([[0.5], [1], [1.5]]), digits)
-    areas, covariance = statistics.delong(positive, scores)
+    areas, covariance = tests.delong(positive, scores)
     expected_areas, expected_covariance = naive_delong(positive, scores)
     np.testing.assert_allclose(areas, expected_areas, rtol=0, atol=ROUNDING)
     np.testing.assert_allclose(covariance, expected_covariance, rtol=0, atol=ROUNDING)
     assert areas[0] == pytest.approx(metrics.auc(positive, scores[0]), abs=ROUNDING)
     variance = expected_covariance[0, 0] + expected_covariance[1, 1] - 2 * expected_covariance[0, 1]
-    difference, p = statistics.delong_test(positive, scores[0], scores[1])
+    difference, p = tests.delong_test(positive, scores[0], scores[1])
     assert difference == pytest.approx(expected_areas[0] - expected_areas[1], abs=ROUNDING)
     assert p == pytest.approx(2 * stats.norm.sf(abs(difference) / np.sqrt(variance)), abs=1e-9)
 
@@ -120,24 +120,24 @@ def test_delong_by_hand():
     """Positives 3, 1 and negatives 2, 0: three of four pairs are won. V10 = (1, .5), V01 = (.5, 1), each of
     variance 1/8, so the area's is 1/16 + 1/16."""
     positive = np.array([True, True, False, False])
-    areas, covariance = statistics.delong(positive, np.array([[3.0, 1, 2, 0]]))
+    areas, covariance = tests.delong(positive, np.array([[3.0, 1, 2, 0]]))
     assert areas.tolist() == [0.75]
     assert covariance.tolist() == [[0.125]]
-    difference, p = statistics.delong_test(positive, np.array([3.0, 1, 2, 0]), np.array([3.0, 2, 1, 0]))
+    difference, p = tests.delong_test(positive, np.array([3.0, 1, 2, 0]), np.array([3.0, 2, 1, 0]))
     assert difference == -0.25
     assert p == pytest.approx(2 * stats.norm.sf(0.25 / np.sqrt(0.125)))
 
 
 def test_delong_of_one_class_and_of_equal_scores():
     score = np.arange(6.0)
-    assert np.isnan(statistics.delong(np.ones(6, bool), score)[0]).all()
-    assert np.isnan(statistics.delong_test(np.zeros(6, bool), score, score)).all()
-    areas, covariance = statistics.delong(score == 5, np.stack([score, -score]))
+    assert np.isnan(tests.delong(np.ones(6, bool), score)[0]).all()
+    assert np.isnan(tests.delong_test(np.zeros(6, bool), score, score)).all()
+    areas, covariance = tests.delong(score == 5, np.stack([score, -score]))
     assert areas.tolist() == [1, 0]
     assert np.isnan(covariance).all()  # one positive has no variance
-    assert np.isnan(statistics.delong_test(score == 5, score, -score)[1])
-    assert statistics.delong_test(score > 2, score, score**3) == (0, 1)  # both perfect
-    assert np.isnan(statistics.delong_test(score > 2, score, -score)[1])  # 1 against 0, each without variance
+    assert np.isnan(tests.delong_test(score == 5, score, -score)[1])
+    assert tests.delong_test(score > 2, score, score**3) == (0, 1)  # both perfect
+    assert np.isnan(tests.delong_test(score > 2, score, -score)[1])  # 1 against 0, each without variance
 
 
 def test_delong_finds_nothing_too_often_where_eyes_are_paired():
@@ -148,7 +148,7 @@ def test_delong_finds_nothing_too_often_where_eyes_are_paired():
     p = []
     for _ in range(400):
         first, second = (np.repeat(random.normal(size=60), 2) + positive for _ in range(2))
-        p.append(statistics.delong_test(positive, first, second)[1])
+        p.append(tests.delong_test(positive, first, second)[1])
     # A right test rejects 5 %; over 400 trials the standard error is 1.1 points, so 9 % is more than three
     # away. Twins make the variance half of what it is: |z| > 1.96 / sqrt(2), expected in 17 %.
     assert np.mean(np.array(p) < 0.05) > 0.09
@@ -157,27 +157,27 @@ def test_delong_finds_nothing_too_often_where_eyes_are_paired():
 def test_mcnemar_by_hand():
     first = np.array([1, 1, 1, 1, 1, 1, 0, 1, 0], bool)
     second = np.array([0, 0, 0, 0, 0, 0, 1, 1, 0], bool)
-    only_first, only_second, p = statistics.mcnemar(first, second)
+    only_first, only_second, p = tests.mcnemar(first, second)
     assert (only_first, only_second) == (6, 1)
     assert p == pytest.approx(2 * (1 + 7) / 2**7)  # 2 P(X <= 1), X binomial of 7 fair throws
-    assert statistics.mcnemar(second, first) == (1, 6, p)
-    assert statistics.mcnemar(first, first) == (0, 0, 1.0)
-    assert np.isnan(statistics.mcnemar(first[:0], second[:0])[2])
+    assert tests.mcnemar(second, first) == (1, 6, p)
+    assert tests.mcnemar(first, first) == (0, 0, 1.0)
+    assert np.isnan(tests.mcnemar(first[:0], second[:0])[2])
 
 
 def test_holm_by_hand():
     """Smallest times three, next times two, never falling; undefined ones do not count."""
-    assert statistics.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
-    found = statistics.holm([0.01, np.nan, 0.04])
+    assert tests.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    found = tests.holm([0.01, np.nan, 0.04])
     assert found[[0, 2]].tolist() == pytest.approx([0.02, 0.04])
     assert np.isnan(found[1])
-    assert np.isnan(statistics.holm([np.nan, np.nan])).all()
+    assert np.isnan(tests.holm([np.nan, np.nan])).all()
 
 
 def test_p_value_by_hand():
-    assert statistics.p_value(np.array([1.0] * 18 + [-1.0])) == pytest.approx(2 * 2 / 20)
-    assert statistics.p_value(np.array([0.0, 0.0, np.nan])) == 1.0
-    assert np.isnan(statistics.p_value(np.array([np.nan])))
+    assert tests.p_value(np.array([1.0] * 18 + [-1.0])) == pytest.approx(2 * 2 / 20)
+    assert tests.p_value(np.array([0.0, 0.0, np.nan])) == 1.0
+    assert np.isnan(tests.p_value(np.array([np.nan])))
 
 
 def test_p_value_is_below_5_percent_where_the_interval_excludes_0():
@@ -185,7 +185,7 @@ def test_p_value_is_below_5_percent_where_the_interval_excludes_0():
     images = eyes(150, seed=8)
     for seed in range(6):
         a, b = graded(images, skill=1.5, seed=seed), graded(images, skill=1.1, seed=seed + 20)
-        rows = statistics.paired_tests(a, b, 999, seed=0)
+        rows = tests.paired_tests(a, b, 999, seed=0)
         excludes = (rows["lo"] > 0) | (rows["hi"] < 0)
         decided = (rows["p_patients"] - 0.05).abs() > 0.004
         assert ((rows["p_patients"] < 0.05) == excludes)[decided].all()
@@ -194,7 +194,7 @@ def test_p_value_is_below_5_percent_where_the_interval_excludes_0():
 def test_paired_tests_are_of_the_same_images_in_any_order():
     images = eyes(150, seed=8)
     a, b = graded(images, skill=3), graded(images, skill=0.6, seed=2)
-    found = statistics.paired_tests(a, b, 300, seed=0, cut=1).set_index("metric")
+    found = tests.paired_tests(a, b, 300, seed=0, cut=1).set_index("metric")
     assert list(found.index) == ["auc_ge1", "sensitivity_ge1", "specificity_ge1"]
     values = {name: metrics.evaluate(a)[name] - metrics.evaluate(b)[name] for name in found.index}
     assert found["value"].to_dict() == pytest.approx(values, abs=0)
@@ -202,11 +202,9 @@ def test_paired_tests_are_of_the_same_images_in_any_order():
     hits = [frame[metrics.PROBABILITIES].to_numpy().argmax(1) >= 1 for frame in (a, b)]
     n = (hits[0] & ~hits[1])[positive].sum(), (~hits[0] & hits[1])[positive].sum()
     assert found.loc["sensitivity_ge1", "p_images"] == pytest.approx(stats.binomtest(n[0], sum(n)).pvalue)
-    shuffled = statistics.paired_tests(a, b.sample(frac=1, random_state=3), 300, seed=0, cut=1).set_index(
-        "metric"
-    )
+    shuffled = tests.paired_tests(a, b.sample(frac=1, random_state=3), 300, seed=0, cut=1).set_index("metric")
     np.testing.assert_allclose(shuffled.to_numpy(float), found.to_numpy(float), rtol=0, atol=1e-9)
-    nobody = statistics.paired_tests(*(x[~positive] for x in (a, b)), 50, seed=0, cut=1).set_index("metric")
+    nobody = tests.paired_tests(*(x[~positive] for x in (a, b)), 50, seed=0, cut=1).set_index("metric")
     assert (
         nobody.loc[["auc_ge1", "sensitivity_ge1"], ["value", "p_images", "p_patients"]].isna().all(axis=None)
     )

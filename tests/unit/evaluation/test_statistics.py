@@ -184,3 +184,70 @@ def test_memory_does_not_grow_with_the_resamples():
     # The result itself grows: 1,000 rows of 41 metrics, 0.3 MB. A (resample, image) array would grow by 57
     # MB.
     assert many < few + 2 * 2**20
+
+
+def test_paired_differences_equal_a_bootstrap_row_by_row():
+    random = np.random.default_rng(1)
+    patient = np.repeat(list("abcdefgh"), 2)[:15]
+    first, second = random.normal(1, 1, (15, 1)), random.normal(0, 1, (15, 1))
+    first[3] = second[7] = np.nan
+    found = statistics.paired(first, second, patient, 400, 5)
+    gap, names = (first - second)[:, 0], np.unique(patient)
+    means, effects = [], []
+    for drawn in statistics.resample_counts(patient, 400, 5):
+        rows_ = np.concatenate([np.repeat(gap[patient == name], n) for name, n in zip(names, drawn)])
+        rows_ = rows_[~np.isnan(rows_)]
+        means.append(rows_.mean())
+        effects.append(rows_.mean() / rows_.std(ddof=1))
+    known = gap[~np.isnan(gap)]
+    assert found["eyes"][0] == 13
+    assert found["difference"][0] == pytest.approx(known.mean())
+    assert found["effect"][0] == pytest.approx(known.mean() / known.std(ddof=1))
+    ends = [found[name][0] for name in ("difference_lo", "difference_hi", "effect_lo", "effect_hi")]
+    np.testing.assert_allclose(
+        ends, [*np.percentile(means, (2.5, 97.5)), *np.percentile(effects, (2.5, 97.5))]
+    )
+
+
+def test_paired_differences_of_few_patients_have_no_interval():
+    first = np.array([[1.0, np.nan]] * 8)
+    found = statistics.paired(first, first * 0, np.repeat(list("abcd"), 2), 50, 0)
+    assert found["difference"][0] == 1
+    assert np.isnan(found["difference_lo"][0])
+    assert found["eyes"].tolist() == [8, 0]
+    assert np.isnan(found["difference"][1])
+
+
+def test_a_mean_has_the_interval_of_its_paired_difference_to_zero():
+    random = np.random.default_rng(2)
+    patient, values = np.repeat(list("abcdefgh"), 2)[:15], random.normal(1, 1, 15)
+    found = statistics.mean_interval(values, patient, 300, 4)
+    same = statistics.paired(values[:, None], np.zeros((15, 1)), patient, 300, 4)
+    expected = [same[name][0] for name in ("difference", "difference_lo", "difference_hi")]
+    assert [found[name] for name in ("value", "lo", "hi")] == pytest.approx(expected, abs=ROUNDING)
+    few = statistics.mean_interval(values[:8], patient[:8], 300, 4)
+    assert few["value"] == pytest.approx(values[:8].mean())
+    assert np.isnan([few["lo"], few["hi"]]).all(), "four patients"
+    assert np.isnan(list(statistics.mean_interval(values[:0], patient[:0], 300, 4).values())).all()
+
+
+def test_weights_of_images_are_the_resamples_of_their_patients():
+    patient = np.array(list("bbacca"))
+    weights = statistics.image_weights(patient, 50, 3)
+    assert weights.shape == (51, 6)
+    assert (weights[0] == 1).all()
+    values = np.arange(6.0)
+    sums = statistics.resampled_sums(values[:, None], patient, 50, 3)[:, 0]
+    np.testing.assert_allclose(weights[1:] @ values, sums, atol=ROUNDING)
+    drawn = (weights @ values) / weights.sum(1)
+    found = statistics.from_weights(drawn)
+    assert found["value"] == 2.5
+    assert (found["lo"], found["hi"]) == tuple(np.percentile(drawn[1:], (2.5, 97.5)))
+    assert np.isnan(statistics.from_weights(drawn, enough=False)["lo"])
+
+
+def test_several_networks_are_averaged_in_every_resample():
+    frames = [graded(eyes(40, seed=1), skill, 7) for skill in (1.0, 2.0)]
+    mean = statistics.resampled_mean(frames, 20, 0)
+    apart = [statistics.resampled(frame, 20, 0) for frame in frames]
+    pd.testing.assert_frame_equal(mean, (apart[0] + apart[1]) / 2)

@@ -6,6 +6,7 @@ import pytest
 
 from drstudy.explain.measures import attention, baselines
 from drstudy.papers.lesions import figures
+from drstudy.show import map_tables
 
 SIZE, EYES = 48, 24
 LABELS = ["HE", "EX", "MA"]
@@ -139,7 +140,9 @@ def test_few_patients_give_no_interval():
     preferred = attention.own_mask(few, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED)
     assert preferred["difference_lo"].isna().all()
     assert preferred["difference"].notna().all()
-    said = attention.findings(preferred, attention.own_map(few, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED))
+    said = map_tables.attention_findings(
+        preferred, attention.own_map(few, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED)
+    )
     assert all("too few patients" in sentence for sentence in said)
 
 
@@ -170,7 +173,7 @@ def test_maps_that_know_their_lesion_prefer_it_and_others_do_not():
     assert (masks["difference_lo"] > 0).all()
     assert (maps_["difference_lo"] > 0).all()
     assert len(maps_) == 6 * 4
-    said = attention.findings(masks, maps_)
+    said = map_tables.attention_findings(masks, maps_)
     assert any("it prefers HE; HE gets more heat from its own map" in sentence for sentence in said)
     uniform = measured(lambda label, masks: np.ones_like(FOV))
     blind = attention.own_mask(uniform, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED)
@@ -185,7 +188,9 @@ def test_one_map_for_all_labels_may_prefer_a_mask_but_is_no_better_than_itself()
     assert (masks.loc[(masks["label"] == "EX") & (masks["against"] == "HE"), "difference_hi"] < 0).all()
     maps_ = attention.own_map(table, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED)
     np.testing.assert_allclose(maps_["difference"], 0, atol=1e-12)
-    assert all("no preference" in sentence.split(";")[1] for sentence in attention.findings(masks, maps_))
+    assert all(
+        "no preference" in sentence.split(";")[1] for sentence in map_tables.attention_findings(masks, maps_)
+    )
 
 
 def test_baselines_are_measured_on_the_same_eyes():
@@ -208,7 +213,7 @@ def test_baselines_are_measured_on_the_same_eyes():
     assert (eyes == 1).all()
     assert "vessels 6x6" not in set(masks["map"]), "a grey photograph has no vessels"
     assert {"centre 6x6", "random 6x6", "intensity 6x6"} <= set(masks["map"])
-    shown = attention.readable(masks)
+    shown = map_tables.attention(masks)
     assert shown["label"].tolist()[0] == "HE"
     assert {"enrichment, times chance", "hit, points", "aupr, points"} <= set(shown)
 
@@ -220,7 +225,7 @@ def test_pairs_that_no_eye_has_are_left_out_and_the_control_is_no_pair(question)
     assert not (nothing["label"] == "EX").any()
     nobody = question(table, LABELS, ~EVERYONE, PATIENTS, RESAMPLES, SEED)
     assert nobody.empty
-    assert attention.readable(nobody).empty
+    assert map_tables.attention(nobody).empty
     with pytest.raises(ValueError, match="'predicted' or 'present'"):
         question(table, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED, condition="absent")
 

@@ -123,7 +123,7 @@ def test_the_paper_s_layer_holds_32_of_1024_channels(densenet, photographs):
     ],
 )
 def test_with_a_linear_head_it_is_cam(backbone, layer, head, photographs):
-    """*Spec* A6: at the layer before pooling Grad-CAM is CAM/(h w), and mean(CAM) + bias is the score."""
+    """docs/sources.md, A6: at the layer before pooling Grad-CAM is CAM/(h w), and mean(CAM) + bias is the score."""
     net = network(backbone, head)
     with torch.no_grad(), net.record(layer) as box:
         logits = net(photographs)

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from drstudy.evaluation import statistics
 from drstudy.explain.checks import verdicts
-from drstudy.explain.measures import localisation
+from drstudy.show import map_tables
 
 
 def sane(**spearman):
@@ -38,19 +39,19 @@ def sane(**spearman):
 
 
 def test_a_map_that_survives_is_called_out_by_name():
-    said = verdicts.survivors(sane(grad_cam=(0.9, 0.0, 0.05), guided_backprop=(0.95, 0.8, 0.3)))
+    said = map_tables.survivors(sane(grad_cam=(0.9, 0.0, 0.05), guided_backprop=(0.95, 0.8, 0.3)))
     assert "guided_backprop (random weights: rank correlation 0.80, survives)" in said
     assert "guided_backprop (shuffled labels: rank correlation 0.30, survives in part)" in said
     assert "grad_cam (" not in said, "a head alone is not the whole network"
     deeper = sane(grad_cam=(0.9, 0.0, 0.05))
     deeper.loc[deeper["check"] == "random weights", "step"] = [2, 3]
-    assert "grad_cam (random from the head down to head: 0.90, survives)" in verdicts.survivors(deeper)
-    assert "None of the maps asked (grad_cam)" in verdicts.survivors(sane(grad_cam=(0.9, 0.0, 0.05)))
-    assert "Too few patients" in verdicts.survivors(sane(grad_cam=(0.9, np.nan, np.nan)))
+    assert "grad_cam (random from the head down to head: 0.90, survives)" in map_tables.survivors(deeper)
+    assert "None of the maps asked (grad_cam)" in map_tables.survivors(sane(grad_cam=(0.9, 0.0, 0.05)))
+    assert "Too few patients" in map_tables.survivors(sane(grad_cam=(0.9, np.nan, np.nan)))
 
 
 def test_readers_of_the_cascade_see_its_last_stage():
-    shown = verdicts.readable_sane(sane(grad_cam=(0.9, 0.0, 0.05)))
+    shown = map_tables.sanity(sane(grad_cam=(0.9, 0.0, 0.05)))
     assert shown["check"].tolist() == ["all weights random", "shuffled labels"]
     assert shown["rank correlation"].tolist() == ["+0.00 (-0.10 to 0.10)", "+0.05 (-0.05 to 0.15)"]
     assert shown["stage"].tolist() == ["", ""]
@@ -73,7 +74,7 @@ def test_less_is_better_for_deletion():
             row | {"measure": "ROAD", "better": "more", "difference_lo": np.nan, "difference_hi": np.nan},
         ]
     )
-    assert verdicts.readable_faithful(found)["verdict"].tolist() == [
+    assert map_tables.faithfulness(found)["verdict"].tolist() == [
         "better than random",
         "worse than random",
         "no better than random",
@@ -114,7 +115,7 @@ def test_gain_is_over_grad_cam_and_chance_is_random_on_the_same_grid():
         "finer: x": "random 14x14",
     }
     assert (blind["difference_lo"] > 0).all()
-    shown = verdicts.readable_gain(gain)
+    shown = map_tables.gain(gain)
     assert shown["map"].tolist() == ["finer: x"]
     assert shown["average precision, gain in points"].iloc[0].startswith("+2")
 
@@ -143,6 +144,6 @@ def test_every_check_runs_on_a_small_network_and_leaves_it_as_it_was():
     assert same["spearman"] == pytest.approx(1)
     assert same["verdict"] == "survives"
     assert set(table["method"]) == set(verdicts.SANITY_METHODS)
-    assert len(verdicts.readable_sane(table)) == 2 + 2 * 2 + 2
+    assert len(map_tables.sanity(table)) == 2 + 2 * 2 + 2
     assert weights.digest_of(net.state_dict()) == before
-    assert localisation.FEWEST_PATIENTS <= 6
+    assert statistics.FEWEST_PATIENTS <= 6

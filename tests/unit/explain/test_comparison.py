@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drstudy.evaluation import statistics
 from drstudy.explain.measures import baselines, comparison, localisation, scores
 from drstudy.papers.transfer import shift
+from drstudy.show import map_tables
 
 SIZE = 96
 rows, columns = np.indices((SIZE, SIZE))
@@ -88,12 +88,12 @@ def test_a_map_that_knows_beats_all_four_and_a_blind_one_none(measured):
     on_lesions = found[found["region"] == "HE"]
     for metric in comparison.HEADLINES:
         cell = on_lesions[on_lesions["metric"] == metric].groupby("layer", sort=False)
-        said = {layer: comparison.verdict(part) for layer, part in cell}
+        said = {layer: map_tables.verdict(part) for layer, part in cell}
         assert said["good"] == "above all four", metric
         assert "above" not in said["blind"].replace("not above", ""), metric
     assert set(found["region"]) == {"lesion", "HE", "disc", "vessel", "beside disc"}, "EX is empty everywhere"
     assert set(found["eyes"]) == {len(EYES)}
-    shown = comparison.readable(on_lesions[on_lesions["metric"] == "aupr"], ["layer", "region"])
+    shown = map_tables.differences(on_lesions[on_lesions["metric"] == "aupr"], ["layer", "region"])
     assert list(shown["layer"]) == ["good", "blind"]
     assert [name for name in shown if name.startswith("minus")] == [
         "minus random", "minus centre", "minus intensity", "minus vessels",
@@ -139,38 +139,6 @@ def test_draws_of_a_baseline_become_their_mean(measured):
     assert not set(localisation.CURVE) & set(table)
 
 
-def test_paired_differences_equal_a_bootstrap_row_by_row():
-    random = np.random.default_rng(1)
-    patient = np.repeat(list("abcdefgh"), 2)[:15]
-    first, second = random.normal(1, 1, (15, 1)), random.normal(0, 1, (15, 1))
-    first[3] = second[7] = np.nan
-    found = comparison.paired(first, second, patient, 400, 5)
-    gap, names = (first - second)[:, 0], np.unique(patient)
-    means, effects = [], []
-    for drawn in statistics.resample_counts(patient, 400, 5):
-        rows_ = np.concatenate([np.repeat(gap[patient == name], n) for name, n in zip(names, drawn)])
-        rows_ = rows_[~np.isnan(rows_)]
-        means.append(rows_.mean())
-        effects.append(rows_.mean() / rows_.std(ddof=1))
-    known = gap[~np.isnan(gap)]
-    assert found["eyes"][0] == 13
-    assert found["difference"][0] == pytest.approx(known.mean())
-    assert found["effect"][0] == pytest.approx(known.mean() / known.std(ddof=1))
-    ends = [found[name][0] for name in ("difference_lo", "difference_hi", "effect_lo", "effect_hi")]
-    np.testing.assert_allclose(
-        ends, [*np.percentile(means, (2.5, 97.5)), *np.percentile(effects, (2.5, 97.5))]
-    )
-
-
-def test_paired_differences_of_few_patients_have_no_interval():
-    first = np.array([[1.0, np.nan]] * 8)
-    found = comparison.paired(first, first * 0, np.repeat(list("abcd"), 2), 50, 0)
-    assert found["difference"][0] == 1
-    assert np.isnan(found["difference_lo"][0])
-    assert found["eyes"].tolist() == [8, 0]
-    assert np.isnan(found["difference"][1])
-
-
 def test_verdicts_and_numbers_for_readers():
     cell = pd.DataFrame(
         {
@@ -179,13 +147,9 @@ def test_verdicts_and_numbers_for_readers():
             "difference_hi": [0.3, 0.2, -0.1, 0.4],
         }
     )
-    assert comparison.verdict(cell) == "above random, vessels; not above centre; below intensity"
-    assert comparison.verdict(cell.assign(difference_lo=0.1)) == "above all four"
-    assert comparison.verdict(cell.assign(difference_lo=[np.nan, 0, 0, 0])) == "too few patients"
-    assert comparison.interval(0.123, -0.001, 0.5) == "+0.12 (0.00 to 0.50)"
-    assert comparison.interval(-12.3, -20, np.float64(-1)) == "-12.3 (-20.0 to -1.0)"
-    assert comparison.interval(1.0, np.nan, np.nan) == "+1.0"
-    assert comparison.interval(np.nan, np.nan, np.nan) == "-"
+    assert map_tables.verdict(cell) == "above random, vessels; not above centre; below intensity"
+    assert map_tables.verdict(cell.assign(difference_lo=0.1)) == "above all four"
+    assert map_tables.verdict(cell.assign(difference_lo=[np.nan, 0, 0, 0])) == "too few patients"
 
 
 def severe_eyes():

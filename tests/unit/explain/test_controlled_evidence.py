@@ -16,6 +16,7 @@ from drstudy.data import phantom
 from drstudy.explain.measures import baselines, comparison, localisation
 from drstudy.explain.methods import cam
 from drstudy.models import nets
+from drstudy.show import map_tables
 
 SIDE = 224
 NEVER = ("MA", "SE", "VB", "IRMA", "NV", "PRH", "LASER", "DRUSEN")
@@ -81,7 +82,7 @@ def test_a_detector_of_haemorrhages_is_found_out(eyes):
     found = compared(Detector(), images, eyes, np.arange(len(eyes)))
     for metric in (*comparison.HEADLINES, "coverage"):
         on_he, on_ex = found.loc[("HE", metric)], found.loc[("EX", metric)]
-        assert comparison.verdict(on_he.reset_index()) == "above all four", metric
+        assert map_tables.verdict(on_he.reset_index()) == "above all four", metric
         random = on_ex.loc["random 28x28"]
         assert random["difference_lo"] <= 0, f"{metric} on exudates is beyond chance"
     assert found.loc[("HE", "hit", "random 28x28"), "value"] == 1

@@ -11,6 +11,8 @@ from drstudy.data import images, manifest
 from drstudy.evaluation import statistics
 from drstudy.explain.measures import localisation
 from drstudy.explain.methods.cam import Explained
+from drstudy.papers.transfer import tables as paper_tables
+from drstudy.show import map_tables
 
 SIZE = 64
 EXACT = 1e-6
@@ -353,25 +355,25 @@ def test_metrics_are_flat_and_say_what_they_are():
 
 
 def test_readers_see_words_where_there_is_no_number():
-    table = localisation.readable(summary(), regions=("lesion", "fovea", "EX")).set_index("region")
+    table = map_tables.shares(summary(), regions=("lesion", "fovea", "EX")).set_index("region")
     assert table.loc["fovea", "heat, %"] == "not annotated"
     assert table.loc["EX", ["eyes", "empty mask", "heat, %", "area, %"]].tolist() == [0, 12, "-", "-"]
     row = summary().query("kind == 'mask' and region == 'lesion'").iloc[0]
     expected = f"{100 * row['heat']:.1f} ({100 * row['heat_lo']:.1f} to {100 * row['heat_hi']:.1f})"
     assert table.loc["lesion", "heat, %"] == expected
-    assert "fovea" not in set(localisation.readable(summary())["region"])
-    parts = localisation.readable(summary(), ("part", "field"))
+    assert "fovea" not in set(map_tables.shares(summary())["region"])
+    parts = map_tables.shares(summary(), ("part", "field"))
     assert list(parts["region"]) == ["lesion", "disc", "vessel", "elsewhere", "outside"]
     assert "hit, %" not in parts
-    assert localisation.readable(summary({})).empty
-    few = localisation.readable(summary({"01": "wrong"}), regions=("lesion",))
+    assert map_tables.shares(summary({})).empty
+    few = map_tables.shares(summary({"01": "wrong"}), regions=("lesion",))
     assert " to " not in few.loc[0, "heat, %"]
 
 
 def test_findings_name_the_paper_and_what_is_measured():
     groups = {f"{i:02d}": "right" for i in range(6)}
-    lines = localisation.findings(summary(), "x", summary(groups), summary({}))
-    lesion = localisation.readable(summary(), regions=("lesion",)).loc[0]
+    lines = paper_tables.findings(summary(), "x", summary(groups), summary({}))
+    lesion = map_tables.shares(summary(), regions=("lesion",)).loc[0]
     assert lines[0].startswith(
         f"Paper: the heat covers lesions only partly. Here: {lesion['heat, %']} % of the heat"
     )

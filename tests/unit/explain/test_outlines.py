@@ -11,8 +11,10 @@ import pytest
 from drstudy.core import paths
 from drstudy.data import decoding, images, sources
 from drstudy.data.images import Crop
-from drstudy.explain.measures import outlines, scores
+from drstudy.explain.measures import coco, outlines, scores
 from drstudy.explain.measures.outlines import borders, fill, polygon, regions
+from drstudy.show import outlines as drawings
+from drstudy.show import style
 
 SIZE = 64
 
@@ -304,7 +306,7 @@ def box_outline(x, y, width, height, label="HE", score=0.75):
 
 
 def test_coco_geometry_of_a_box():
-    document = outlines.coco({"a": [], "b": [box_outline(10, 20, 6, 4)]}, ["MA", "HE"], store())
+    document = coco.document({"a": [], "b": [box_outline(10, 20, 6, 4)]}, ["MA", "HE"], store())
     assert [(one["id"], one["image_id"], one["width"], one["height"]) for one in document["images"]] == [
         (1, "a", SIZE, SIZE),
         (2, "b", SIZE, SIZE),
@@ -323,14 +325,14 @@ def test_coco_geometry_of_a_box():
 
 def test_coco_on_the_photograph_by_hand():
     crop = Crop(x0=100, y0=-30, side=SIZE * 10, width=900, height=590)
-    document = outlines.coco({"a": [box_outline(10, 20, 6, 4)]}, ["HE"], store(crop, names=["a"]))
-    source = outlines.to_source(json.loads(json.dumps(document)))
+    document = coco.document({"a": [box_outline(10, 20, 6, 4)]}, ["HE"], store(crop, names=["a"]))
+    source = coco.to_source(json.loads(json.dumps(document)))
     (image,), (one,) = source["images"], source["annotations"]
     assert (image["width"], image["height"], image["file_name"]) == (900, 590, "data/eyes/a.jpeg")
     assert one["bbox"] == [200, 170, 60, 40]
     assert one["area"] == 2400
     assert "crop" in document["images"][0], "the document given is left as it was"
-    edge = outlines.on_photograph(np.array([[0.0, 0.0], [64.0, 64.0]]), crop, SIZE)
+    edge = coco.on_photograph(np.array([[0.0, 0.0], [64.0, 64.0]]), crop, SIZE)
     assert edge.tolist() == [[100, 0], [740, 590]], "what lies beyond the photograph is brought to its edge"
 
 
@@ -342,8 +344,8 @@ def test_polygons_on_the_photograph_cut_as_the_store_cuts_give_the_mask_back(cro
     none beyond those that touch the border of the region."""
     mask = disc(22, 25, 8) & ~disc(22, 25, 3) | disc(40, 38, 6)
     eye = [outlines.Outline("HE", 0.5, area, rings) for area, rings in borders(mask)]
-    document = outlines.coco({"a": eye}, ["HE"], store(crop, names=["a"]))
-    on_photograph = outlines.masks_in(outlines.to_source(document))["a", "HE"]
+    document = coco.document({"a": eye}, ["HE"], store(crop, names=["a"]))
+    on_photograph = coco.masks_in(coco.to_source(document))["a", "HE"]
     assert on_photograph.shape == (crop.height, crop.width)
     back = crop.cut(on_photograph.astype(np.float32), SIZE) >= 0.5
     if crop.side >= SIZE:
@@ -365,7 +367,7 @@ def test_files_hold_what_was_outlined_and_nothing_of_an_earlier_run(tmp_path):
     stale = tmp_path / "masks/b_EX.png"
     stale.parent.mkdir()
     stale.write_bytes(b"old")
-    document = outlines.export(tmp_path, eyes, ["HE", "EX"], store())
+    document = drawings.export(tmp_path, eyes, ["HE", "EX"], store())
     written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
     assert written == [
         *("images/a.png", "images/b.png", "masks/a_EX.png", "masks/a_HE.png"),
@@ -377,25 +379,25 @@ def test_files_hold_what_was_outlined_and_nothing_of_an_earlier_run(tmp_path):
         "b": True,
     }
     for label, mask in zip(("HE", "EX"), found.masks):
-        np.testing.assert_array_equal(outlines.masks_in(document)["a", label], mask)
+        np.testing.assert_array_equal(coco.masks_in(document)["a", label], mask)
         with Image.open(tmp_path / f"masks/a_{label}.png") as picture:
             assert picture.mode == "1"
             np.testing.assert_array_equal(np.asarray(picture), mask)
     plain, drawn = (np.asarray(Image.open(tmp_path / f"overlays/{name}.png")) for name in "ba")
     assert plain.shape == drawn.shape == (704, 704, 3)
     assert (plain == 90).all()
-    green = np.array(outlines._rgb("EX"))
+    green = np.array(drawings.rgb("EX"))
     there = np.argwhere((drawn == green).all(2)) / 11
     assert len(there), "EX is drawn in its colour"
     assert there.min(0)[1] >= 30 - 4 - 8, "its line lies where the region is, its name above"
 
 
 def test_a_failed_write_leaves_the_earlier_file(tmp_path, monkeypatch):
-    outlines.export(tmp_path, {"a": []}, ["HE"], store())
+    drawings.export(tmp_path, {"a": []}, ["HE"], store())
     before = (tmp_path / "outlines.json").read_text()
-    monkeypatch.setattr(outlines.json, "dumps", lambda content: 1 / 0)
+    monkeypatch.setattr(drawings.json, "dumps", lambda content: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        outlines.export(tmp_path, {"a": [box_outline(10, 20, 6, 4)]}, ["HE"], store())
+        drawings.export(tmp_path, {"a": [box_outline(10, 20, 6, 4)]}, ["HE"], store())
     assert (tmp_path / "outlines.json").read_text() == before
     assert not list(tmp_path.glob(".outlines*"))
     assert paths.sha256(tmp_path / "outlines.json")
@@ -427,7 +429,7 @@ def test_colours_of_the_default_labels_differ_for_every_kind_of_eye(eyes):
     from skimage.color import rgb2lab
 
     tones = (
-        np.array([outlines._rgb(label) for label in ("MA", "HE", "EX", "SE", "NV")] + [(180, 88, 46)]) / 255
+        np.array([drawings.rgb(label) for label in ("MA", "HE", "EX", "SE", "NV")] + [(180, 88, 46)]) / 255
     )
     linear = np.where(tones <= 0.04045, tones / 12.92, ((tones + 0.055) / 1.055) ** 2.4)
     linear = np.clip(linear @ np.array(SEEN_BY.get(eyes, np.eye(3))).T, 0, 1)
@@ -451,7 +453,7 @@ def test_an_outline_finds_back_to_a_photograph_that_the_decoder_shrank():
     assert record["reduce"] > 1
     crop = Crop(*(record[name] for name in ("x0", "y0", "side", "width", "height")))
     ((_, rings),) = borders(image[..., 1] > 150)
-    found = outlines.on_photograph(rings[0], crop, 224)
+    found = coco.on_photograph(rings[0], crop, 224)
     bound = record["reduce"] / 2 + crop.side / 224 / 2
     np.testing.assert_allclose(found.min(0), (x, y), atol=bound)
     np.testing.assert_allclose(found.max(0), (x + w, y + h), atol=bound)
@@ -469,7 +471,7 @@ def test_outlines_of_real_discs_lie_on_the_masks_of_their_photographs(tmp_path):
     for _, row in manifest.iterrows():
         cover = images.load_masks(row, store.crop(row["image_id"]), ["DISC"], 224, coverage=True)["DISC"]
         rings = [
-            outlines.on_photograph(polygon(one), store.crop(row["image_id"]), 224)
+            coco.on_photograph(polygon(one), store.crop(row["image_id"]), 224)
             for _, one in borders(cover >= 0.5)
         ]
         content = decoding.read_bytes(paths.resolve(row["mask_DISC"]))
@@ -501,7 +503,7 @@ def test_a_page_shows_truth_and_outlines_of_every_case_and_says_where_there_is_n
     lines = [len(axis.lines) for axis in page.axes]
     assert lines == [0, 2, 1, 0, 2, 0]
     (predicted,) = page.axes[2].lines
-    assert predicted.get_color() == outlines.COLOURS["HE"]
+    assert predicted.get_color() == style.LESIONS["HE"].colour
     assert predicted.get_xdata().mean() == pytest.approx(20, abs=0.1), (
         "pictures are drawn around pixel centres"
     )

@@ -181,19 +181,6 @@ def test_agreement_of_known_maps():
         sanity.agreement(a, a[:3])
 
 
-def test_shuffled_labels_are_the_training_split_s_only(coloured_eyes):
-    data = coloured_eyes()
-    shuffled = sanity.shuffle_labels(data, 3)
-    train = data.table["split"] == "train"
-    pd.testing.assert_frame_equal(shuffled.table[~train], data.table[~train])
-    assert (shuffled.table.loc[train, "grade"] != data.table.loc[train, "grade"]).any()
-    assert sorted(shuffled.table.loc[train, "grade"]) == sorted(data.table.loc[train, "grade"])
-    pd.testing.assert_frame_equal(shuffled.table.drop(columns="grade"), data.table.drop(columns="grade"))
-    assert shuffled.table["grade"].dtype == data.table["grade"].dtype
-    pd.testing.assert_frame_equal(shuffled.table, sanity.shuffle_labels(data, 3).table)
-    assert not shuffled.table.equals(sanity.shuffle_labels(data, 4).table)
-
-
 @pytest.mark.parametrize(
     ("value", "word"), [(0.9, "survives"), (0.3, "survives in part"), (0.0, "is lost"), (-0.4, "is lost")]
 )

@@ -31,7 +31,7 @@ def test_the_papers_head_shrinks_the_logits_as_spec_a3_computes():
     torch.manual_seed(0)
     x = torch.randn(256, 1024).abs()
     spread = {kind: heads.make(kind, 1024)(x).std(0).mean().item() for kind in ("single", "paper")}
-    assert 10 < spread["single"] / spread["paper"] < 60  # spec: about 23 for one draw
+    assert 10 < spread["single"] / spread["paper"] < 60  # docs/sources.md, A3: about 23 for one draw
 
 
 def test_mlp_and_unknown_heads():
@@ -43,7 +43,7 @@ def test_mlp_and_unknown_heads():
 
 
 def test_densenet121_has_the_papers_numbers_of_parameters():
-    """Spec A3."""
+    """docs/sources.md, A3."""
     counts = {}
     for head in ("paper", "single"):
         net = nets.empty("densenet121", head)

@@ -205,7 +205,7 @@ def test_tracked_statistics_of_frozen_layers_drift_and_their_weights_do_not():
     frozen = {key for key, q in net.named_parameters() if not q.requires_grad}
     assert changed & frozen == set()
     statistics = {key for key, _ in net.named_buffers()}
-    assert len([key for key in statistics if key.endswith("running_mean")]) == 121  # spec A3
+    assert len([key for key in statistics if key.endswith("running_mean")]) == 121  # docs/sources.md, A3
     assert statistics <= changed
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from fabricated import eyes, fine_tuning, graded
 
-from drstudy.evaluation import calibration, statistics
-from drstudy.show import figures, tables
+from drstudy.evaluation import calibration, statistics, tests
+from drstudy.show import figures, style, tables
 
 NETWORKS = {"densenet121": 1.5, "vgg16": 0.7, "resnet101": 1.4}
 
@@ -37,7 +37,7 @@ def test_paired_tests_are_adjusted_within_each_metric(runs):
     table = tables.paired_tests(runs, 400, seed=1)
     assert set(table["run"]) == {"vgg16_seed0", "resnet101_seed0"}
     assert set(table["reference"]) == {runs[0].label}
-    alone = statistics.paired_tests(runs[1].predictions, runs[0].predictions, 400, seed=1)
+    alone = tests.paired_tests(runs[1].predictions, runs[0].predictions, 400, seed=1)
     found = table[table["run"] == "vgg16_seed0"].reset_index(drop=True)
     pd.testing.assert_frame_equal(found[list(alone.columns)], alone)
     for _, rows in table.groupby("metric"):
@@ -75,7 +75,7 @@ def test_reliability_curves_show_both_states(runs):
         )
         for run in runs
     }
-    figure = figures.reliability_curves(curves, [figures.backbone_colour(run.backbone) for run in runs])
+    figure = figures.reliability_curves(curves, [style.backbone_colour(run.backbone) for run in runs])
     for ax, (before, after) in zip(figure.axes, curves.values()):
         for drawn, table in zip(ax.collections, (before, after)):
             np.testing.assert_allclose(drawn.get_offsets(), 100 * table[["said", "seen"]])

@@ -10,10 +10,12 @@ import pytest
 from fabricated import eyes, fine_tuning, graded, history
 
 from drstudy.core import records
+from drstudy.core.names import GRADE_NAMES
 from drstudy.core.records import RecordError
 from drstudy.evaluation import metrics
-from drstudy.papers.transfer import oddities, params
-from drstudy.show import figures, tables
+from drstudy.papers.transfer import figures as paper_figures
+from drstudy.papers.transfer import tables as paper_tables
+from drstudy.show import figures, style, tables
 
 RESAMPLES = 40
 
@@ -44,37 +46,6 @@ def runs(images) -> list[tables.ComparedRun]:
 @pytest.fixture
 def scores(runs) -> pd.DataFrame:
     return tables.scores([*runs, tables.always_grade_0(runs[0])], RESAMPLES, seed=0)
-
-
-def test_the_papers_table_as_printed():
-    printed = tables.PAPER_TABLE2.set_index("backbone")
-    assert list(printed.loc["resnet101"]) == [0.29, 0.89, 0.76]
-    assert list(printed.loc["vgg16"]) == [0.06, 0.96, 0.74]
-    assert list(printed.loc["densenet121"]) == [0.77, 0.913, 0.883]
-
-
-def test_the_papers_arithmetic():
-    """Against the numbers of spec A5, to the places that it prints."""
-    found = tables.paper_arithmetic().set_index("backbone")
-    a5 = {
-        "resnet101": (0.217, 0.200, 0.233),
-        "vgg16": (0.244, 0.233, 0.256),
-        "densenet121": (0.210, 0.197, 0.224),
-    }
-    for backbone, expected in a5.items():
-        assert tuple(found.loc[backbone, ["implied", "lo", "hi"]]) == pytest.approx(expected, abs=6e-4)
-    assert found["sd_ge2"].to_dict() == pytest.approx(
-        {"resnet101": 0.9, "vgg16": 8.0, "densenet121": 0.2}, abs=0.06
-    )
-    assert found["nearest"].to_dict() == {
-        "resnet101": "grade ≥ 2",
-        "vgg16": "grade ≥ 1",  # its range is above every rate of grade >= 2 and below that of grade >= 1
-        "densenet121": "grade ≥ 2",
-    }
-    order = ["resnet101", "vgg16", "densenet121"]
-    assert list(100 * found.loc[order, "accuracy_ge1"]) == pytest.approx([73.1, 72.1, 87.5], abs=0.06)
-    assert list(100 * found.loc[order, "accuracy_ge2"]) == pytest.approx([77.3, 78.4, 88.5], abs=0.06)
-    assert list(100 * found.loc[order, "accuracy_ge3"]) == pytest.approx([86.3, 92.0, 90.7], abs=0.06)
 
 
 def test_runs_are_named_and_labelled_with_the_weights_used(runs):
@@ -119,30 +90,6 @@ def test_runs_that_cannot_be_compared_are_refused(images):
         tables.read_runs([record])
 
 
-def test_table2_holds_every_cut_and_the_papers_rows(runs, scores):
-    long = tables.table2(scores)
-    ours = long[long["source"] == "this study"]
-    assert len(ours) == 5 * 5 * 3  # four cuts and the mean, five rows, three quantities
-    row = ours.query(
-        "positive == 'grade ≥ 3' and quantity == 'specificity' and backbone == 'resnet101'"
-    ).iloc[0]
-    direct = metrics.evaluate(runs[1].predictions)
-    assert row["value"] == direct["specificity_ge3"]
-    assert row["prevalence"] == direct["prevalence_ge3"]
-    paper = long[long["source"] == tables.PAPER_SOURCE]
-    assert set(paper["positive"]) == {tables.NOT_STATED}
-    assert paper[["prevalence", "lo", "hi", "seed"]].isna().all(axis=None)
-    assert paper.query("backbone == 'densenet121' and quantity == 'accuracy'")["value"].item() == 0.883
-
-    shown = tables.table2_display(long)
-    assert list(shown.columns) == ["sensitivity, %", "specificity, %", "accuracy, %"]
-    assert len(shown) == 5 * 5 + 3
-    assert shown.loc[(tables.NOT_STATED, "DenseNet121, as printed"), "specificity, %"] == "91.3"
-    positive = f"grade ≥ 2: {100 * direct['prevalence_ge2']:.1f} % of images"
-    assert shown.loc[(positive, "always grade 0"), "specificity, %"] == "100.0 [100.0, 100.0]"
-    assert list(shown.index.unique(0))[-1] == tables.NOT_STATED
-
-
 def test_the_baseline_scores_what_it_must(scores):
     baseline = scores[scores["run"] == "always_grade_0"].set_index("metric")["value"]
     assert baseline["qwk"] == 0
@@ -163,21 +110,6 @@ def test_display_rounds_and_says_what_is_missing(scores):
     assert shown.loc["DenseNet121 (ImageNet)", "recall of 4"].endswith("†")
     assert shown.loc["always grade 0", "precision of 3"] == "undefined"
     assert list(shown.index) == list(scores["label"].unique())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ((0.714, 0.618, 0.8), "0.71 [0.62, 0.80]"),
-        ((77.04, 70.0, 81.26, 1), "77.0 [70.0, 81.3]"),
-        ((0.5, 0.4, 0.6, 1, False), "0.5 [0.4, 0.6] †"),
-        ((-0.001, -0.1, 0.1), "0.00 [-0.10, 0.10]"),
-        ((0.89, np.nan, np.nan), "0.89"),
-        ((np.nan, np.nan, np.nan), "undefined"),
-    ],
-)
-def test_interval(arguments, text):
-    assert tables.interval(*arguments) == text
 
 
 def test_differences_are_to_densenet121(runs):
@@ -205,48 +137,6 @@ def test_differences_prefer_the_same_seed(images):
         "vgg16_seed1": name(1),
         "vgg16_seed2": name(0),
     }
-
-
-def test_costs_and_deviations_come_from_the_records(runs):
-    costs = tables.costs([*runs, tables.always_grade_0(runs[0])])
-    assert list(costs.index) == [run.label for run in runs]
-    assert costs.loc["DenseNet121 (ImageNet)", "parameters"] == 7_000_000
-    assert costs.loc["DenseNet121 (ImageNet)", "peak memory, MiB"] == runs[0].record.data["peak_rss_mb"] > 0
-    differing = oddities.recipe_deviations(runs)
-    assert differing.loc["weights", "DenseNet121 (ImageNet)"] == "="
-    assert differing.loc["weights", "ResNet101 (no pretraining)"] == "none"
-    assert differing.loc["head", "ResNet101 (no pretraining)"] == "="
-    assert differing.loc["head", "DenseNet121 (ImageNet)"] == "single"
-    assert differing.loc["epochs", "paper"] == str(params.PAPER["epochs"])
-    assert "sampler" not in differing.index  # all use the paper's
-
-
-def test_deviations_name_the_weights_used_not_those_asked_for(images):
-    record = fine_tuning(graded(images), "vgg16", "none", weights="imagenet-if-reachable")
-    differing = oddities.recipe_deviations(tables.read_runs([record]))
-    assert differing.loc["weights", "VGG16 (no pretraining)"] == "none"
-
-
-@pytest.mark.parametrize(
-    ("used", "label", "epochs"),
-    [("none", "VGG16 (no pretraining, short recipe)", 2), ("imagenet", "VGG16 (ImageNet)", 3)],
-)
-def test_labels_costs_and_deviations_are_of_the_recipe_that_ran(images, used, label, epochs):
-    record = fine_tuning(
-        graded(images),
-        "vgg16",
-        used,
-        weights="imagenet-if-reachable",
-        without_pretraining={"EPOCHS": 2, "VIEWS": 1},
-    )
-    (run,) = tables.read_runs([record])
-    assert run.label == figures.record_label(record) == label
-    assert record.params["EPOCHS"] == 3, "what was asked for stays on record"
-    assert record.recipe["EPOCHS"] == record.metrics["epochs"] == epochs
-    differing = oddities.recipe_deviations([run])[label]
-    assert (differing["epochs"], differing["views"]) == ((str(epochs), "1") if epochs == 2 else ("3", "2"))
-    costs = tables.costs([run]).loc[label]
-    assert (costs["epochs"], costs["views"]) == (epochs, record.recipe["VIEWS"])
 
 
 def test_seed_spread(runs, scores):
@@ -283,23 +173,23 @@ def luminance(colour: str) -> float:
 
 
 def test_grade_colours_are_ordered_even_in_grey():
-    levels = [luminance(colour) for colour in figures.GRADE_COLOURS]
+    levels = [luminance(colour) for colour in style.GRADE_COLOURS]
     contrast = [(a + 0.05) / (b + 0.05) for a, b in pairwise(levels)]
-    assert len(levels) == len(figures.GRADE_NAMES) == 5
+    assert len(levels) == len(GRADE_NAMES) == 5
     assert min(contrast) > 1.5  # neighbours differ by lightness alone, so without any hue too
 
 
 def test_backbones_have_fixed_colours_and_labels():
     study = ("densenet121", "resnet101", "vgg16", *(f"efficientnet_lite{n}" for n in range(3)))
-    known = [figures.backbone_colour(name) for name in study]
+    known = [style.backbone_colour(name) for name in study]
     assert len(set(known)) == 6
-    assert figures.backbone_colour("convnext_tiny") == figures.backbone_colour("convnext_tiny") not in known
-    assert figures.backbone_label("densenet121", "none") == "DenseNet121 (no pretraining)"
-    assert figures.backbone_label("vgg16", "imagenet") == "VGG16 (ImageNet)"
-    assert figures.backbone_label("vgg16", "none", records.SHORT) == "VGG16 (no pretraining, short recipe)"
-    assert figures.backbone_label("efficientnet_lite2", "bundled") == "EfficientNet-Lite2 (ImageNet, bundled)"
+    assert style.backbone_colour("convnext_tiny") == style.backbone_colour("convnext_tiny") not in known
+    assert style.backbone_label("densenet121", "none") == "DenseNet121 (no pretraining)"
+    assert style.backbone_label("vgg16", "imagenet") == "VGG16 (ImageNet)"
+    assert style.backbone_label("vgg16", "none", records.SHORT) == "VGG16 (no pretraining, short recipe)"
+    assert style.backbone_label("efficientnet_lite2", "bundled") == "EfficientNet-Lite2 (ImageNet, bundled)"
     assert (
-        figures.backbone_label("convnext_tiny", "weights/eyes.safetensors")
+        style.backbone_label("convnext_tiny", "weights/eyes.safetensors")
         == "convnext_tiny (weights eyes.safetensors)"
     )
 
@@ -329,7 +219,7 @@ COLOUR_BLIND = {
 def test_backbones_are_distinguished_by_every_kind_of_colour_vision(eyes_of):
     from skimage.color import deltaE_ciede2000, rgb2lab
 
-    known = [figures.backbone_colour(name) for name in figures._BACKBONE_COLOURS]
+    known = [style.backbone_colour(name) for name in style.BACKBONE_COLOURS]
     assert len(known) == 6
     srgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in known])
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
@@ -356,7 +246,7 @@ def test_confusion_matrices_show_counts_and_row_shares():
 
 
 def test_roc_curves_carry_auc_and_pass_through_decisions(runs, scores):
-    figure = figures.roc_curves(runs, scores, tables.PAPER_TABLE2)
+    figure = figures.roc_curves(runs, scores, paper_tables.PAPER_TABLE2)
     ax = figure.axes[1]
     assert ax.get_title().startswith("grade ≥ 2")
     area = scores.set_index(["run", "metric"]).loc[("resnet101_seed0", "auc_ge2")]
@@ -370,7 +260,7 @@ def test_roc_curves_carry_auc_and_pass_through_decisions(runs, scores):
     hollow = [line for line in ax.get_lines() if line.get_marker() == "D"]
     drawn = sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in hollow)
     assert drawn == [pytest.approx(point) for point in [(4, 6), (8.7, 77), (11, 29)]]
-    pink = figures.backbone_colour("efficientnet_lite0")
+    pink = style.backbone_colour("efficientnet_lite0")
     assert [
         line.get_linestyle()
         for line in ax.get_lines()
@@ -402,7 +292,7 @@ def test_roc_curves_say_where_a_cut_is_undefined(images):
 
 def test_metric_dots_show_values_intervals_chance_and_paper(scores):
     columns = {"qwk": "QWK", "sensitivity_ge2": "sensitivity at grade ≥ 2"}
-    figure = figures.metric_dots(scores, columns, paper=tables.paper_at(2))
+    figure = figures.metric_dots(scores, columns, paper=paper_tables.paper_at(2))
     qwk, sensitivity = figure.axes
     assert [tick.get_text() for tick in qwk.get_yticklabels()] == list(scores["label"].unique())
     row = scores.set_index(["run", "metric"]).loc[("resnet101_seed0", "qwk")]
@@ -416,8 +306,8 @@ def test_metric_dots_show_values_intervals_chance_and_paper(scores):
         if line.get_marker() == "D" and len(line.get_xdata())
     }
     assert hollow == {
-        0.77: figures.backbone_colour("densenet121"),
-        0.29: figures.backbone_colour("resnet101"),
+        0.77: style.backbone_colour("densenet121"),
+        0.29: style.backbone_colour("resnet101"),
     }
 
 
@@ -458,7 +348,7 @@ def test_class_shares_draw_both():
         for s in ("none", "paper")
         for g, e, d in zip(range(5), (0.5, 0.2, 0.1, 0.1, 0.1), (0.4, 0.3, 0.1, 0.1, 0.1))
     ]
-    figure = figures.class_shares(pd.DataFrame(rows, columns=["sampler", "grade", "expected", "drawn"]))
+    figure = paper_figures.class_shares(pd.DataFrame(rows, columns=["sampler", "grade", "expected", "drawn"]))
     ax = figure.axes[1]
     assert ax.get_title() == "sampler: paper"
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([40, 30, 10, 10, 10])

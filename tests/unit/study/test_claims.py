@@ -12,6 +12,7 @@ from drstudy.core import paths, records
 from drstudy.papers.ram.params import Ram
 from drstudy.papers.registry import NOTEBOOKS, PAPERS
 from drstudy.papers.transfer import params
+from drstudy.papers.transfer import tables as paper_tables
 from drstudy.study import claims
 from drstudy.study.claims import (
     DIRECTION,
@@ -124,10 +125,9 @@ def test_the_ledger_is_valid_and_has_what_it_must():
         name: [e.printed for e in found[f"table2_{name}"].evidence]
         for name in ("resnet101", "vgg16", "densenet121")
     }
-    from drstudy.show import tables
 
     assert printed == {
-        r.backbone: [r.sensitivity, r.specificity, r.accuracy] for r in tables.PAPER_TABLE2.itertuples()
+        r.backbone: [r.sensitivity, r.specificity, r.accuracy] for r in paper_tables.PAPER_TABLE2.itertuples()
     }
     assert {
         "densenet121_best",

@@ -9,7 +9,7 @@ import torch
 from drstudy.training import sampling
 
 KAGGLE = np.array([25810, 2443, 5292, 873, 708])
-"""Images of each grade in the Kaggle training set (spec A1)."""
+"""Images of each grade in the Kaggle training set (docs/sources.md, A1)."""
 SMALL = np.array([600, 60, 120, 20, 16])
 
 

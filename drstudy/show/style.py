@@ -1,0 +1,196 @@
+"""All colours, names and labels of the study: one colour per backbone, sampler, grade, lesion, split and map, everywhere.
+
+The colours are safe for colour-blind readers. Grades run from light to dark along one ordered palette. Backbones take fixed
+colours of the Okabe-Ito set. Lesions take light colours, because their outlines lie on photographs and on heat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, NamedTuple
+
+from drstudy.core import records
+from drstudy.core.names import NAMES
+
+if TYPE_CHECKING:
+    from drstudy.core.records import Record
+
+# --- general --------------------------------------------------------------------------------------
+
+NEUTRAL = "#6f6f6f"
+"""Chance lines, baselines, and whatever is neither a backbone nor a grade."""
+
+ACCENT = "#332288"
+"""Points of maps that have no colour of their own."""
+
+CHANCE_COLOUR = "#D55E00"
+"""Marks of chance beside points or bars."""
+
+SERIES_COLOURS = ("#9E9E9E", "#56B4E9", "#E69F00", "#332288", "#117733", "#882255")
+"""Colours of series that have none of their own, in order."""
+
+SHARES_MAP, COUNTS_MAP, RISING_MAP = "Blues", "Greys", "cividis"
+"""Colour maps of shares with white as 0, of counts, and of quantities that begin at 0."""
+
+SIGNED_MAP = "PuOr_r"
+"""Colour map of quantities with a middle: purple below, white at the middle, orange above."""
+
+LEGEND_ON_PHOTOGRAPHS = {"facecolor": "#5a4a42", "labelcolor": "white", "frameon": True}
+"""A legend of outlines, whose light colours need a dark ground."""
+
+# --- grades and splits ----------------------------------------------------------------------------
+
+GRADE_COLOURS = ("#fbc127", "#f0703a", "#c03a76", "#7e2482", "#2a115c")
+"""One colour per grade, 0 to 4. Luminance falls from each to the next, so the order survives colour blindness and grey."""
+
+SPLIT_COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#009E73"}
+
+SPLIT_BY_COLOURS = {"image": "#D55E00", "patient": "#0072B2"}
+"""A split by image leaks, a split by patient does not."""
+
+# --- backbones and networks -----------------------------------------------------------------------
+
+BACKBONE_NAMES = {
+    "densenet121": "DenseNet121",
+    "resnet101": "ResNet101",
+    "vgg16": "VGG16",
+} | {f"efficientnet_lite{n}": f"EfficientNet-Lite{n}" for n in range(3)}
+BACKBONE_NAMES |= {
+    f"resnet{depth}_stride1": f"ResNet{depth}, last stage at stride 1" for depth in (18, 34, 50)
+}
+
+BACKBONE_COLOURS = {
+    "densenet121": "#0072B2",
+    "resnet101": "#D55E00",
+    "vgg16": "#009E73",
+    "efficientnet_lite0": "#CC79A7",
+    "efficientnet_lite1": "#E69F00",
+    "efficientnet_lite2": "#56B4E9",
+}
+"""Colours of the six backbones of the main study."""
+
+NETWORK_COLOURS = {
+    "ram_net5": "#332288",
+    "baseline_net5": "#9E9E9E",
+    "ram_net4": "#117733",
+    "baseline_net4": "#6f6f6f",
+}
+"""Colours of the networks that other papers define themselves."""
+
+SPARE_COLOURS = ("#000000", "#8C6D31", "#882255", "#332288")
+"""Colours of any other network."""
+
+NO_PRETRAINING = "no pretraining"
+"""Label of a network that started from random weights."""
+
+WEIGHTS_NAMES = {"none": NO_PRETRAINING, "imagenet": "ImageNet", "bundled": "ImageNet, bundled"}
+
+
+def backbone_colour(name: str) -> str:
+    """The colour of a backbone or network, the same in every figure and every run.
+
+    A name without a colour of its own is given one of :data:`SPARE_COLOURS` by its letters, so two such names may share one.
+    """
+    own = BACKBONE_COLOURS.get(name) or NETWORK_COLOURS.get(name)
+    return own or SPARE_COLOURS[sum(name.encode()) % len(SPARE_COLOURS)]
+
+
+def backbone_label(name: str, weights_used: str, recipe: str = records.FULL) -> str:
+    """A backbone with the weights that it really started from: ``DenseNet121 (no pretraining)``.
+
+    Args:
+        name: As in :mod:`drstudy.models.nets`; a name that has no printed form stays as it is.
+        weights_used: As in a record: ``none``, ``imagenet``, ``bundled``, or a path, of which the file name is shown.
+        recipe: As in a record: ``without_pretraining`` is added, ``DenseNet121 (no pretraining, short recipe)``.
+    """
+    weights = WEIGHTS_NAMES.get(weights_used) or f"weights {PurePath(weights_used).name}"
+    short = ", short recipe" if recipe == records.SHORT else ""
+    return f"{BACKBONE_NAMES.get(name, name)} ({weights}{short})"
+
+
+def record_label(record: Record) -> str:
+    """:func:`backbone_label` of the network that a notebook trained."""
+    used = record.metrics["weights_used"]
+    return backbone_label(record.params["BACKBONE"], used, record.metrics.get("recipe", records.FULL))
+
+
+# --- samplers -------------------------------------------------------------------------------------
+
+SAMPLER_COLOURS = {
+    "none": "#9E9E9E",
+    "sqrt": "#56B4E9",
+    "inverse": "#E69F00",
+    "paper": "#332288",
+    "annealed": "#117733",
+}
+
+
+def series_colours(labels: Sequence[str]) -> list[str]:
+    """One colour per label: of :data:`SAMPLER_COLOURS` if all are samplers, else of :data:`SERIES_COLOURS` in order."""
+    if set(labels) <= set(SAMPLER_COLOURS):
+        return [SAMPLER_COLOURS[label] for label in labels]
+    return [SERIES_COLOURS[place % len(SERIES_COLOURS)] for place in range(len(labels))]
+
+
+# --- lesions --------------------------------------------------------------------------------------
+
+
+class Lesion(NamedTuple):
+    """Name of a structure of the eye, and colour and line of its outline."""
+
+    name: str
+    colour: str
+    line: str
+
+
+LESIONS = {
+    "MA": Lesion(NAMES["MA"], "#5AA9FF", "solid"),
+    "HE": Lesion(NAMES["HE"], "#FFFFFF", "solid"),
+    "EX": Lesion(NAMES["EX"], "#2FE08A", "solid"),
+    "SE": Lesion(NAMES["SE"], "#FF9EDB", "dashed"),
+    "IRMA": Lesion(NAMES["IRMA"], "#7FA7FF", "dashed"),
+    "VB": Lesion(NAMES["VB"], "#E69F00", "dashed"),
+    "NV": Lesion(NAMES["NV"], "#F0E442", "solid"),
+    "PRH": Lesion(NAMES["PRH"], "#FF8A5C", "dashed"),
+    "LASER": Lesion(NAMES["LASER"], "#BEBEBE", "solid"),
+    "DRUSEN": Lesion(NAMES["DRUSEN"], "#C9B26B", "solid"),
+}
+"""One colour per lesion. Those of the five default labels (MA, HE, EX, SE, NV) are at least 20 apart in CIELAB, from each
+other and from the retina, also for colour-blind readers. Where colours are closer, lines differ, and drawings that name
+lesions do so in letters too."""
+
+DISC = Lesion(NAMES["DISC"], "#FFFFFF", "dotted")
+
+OUTLINED = ("MA", "HE", "EX", "SE", "IRMA", "VB", "NV", "PRH")
+"""Lesions that are outlined over heatmaps, in the order of the legend; the disc follows."""
+
+# --- maps -----------------------------------------------------------------------------------------
+
+HEAT_MAP = "inferno"
+"""Colour map of heat. Its lightness rises with the value."""
+
+PRINTED_HEAT_MAP = "jet"
+"""Colour map that the source papers print."""
+
+LAYER_COLOURS = ("#E69F00", "#56B4E9", "#555555", "#009E73")
+
+BASELINE_COLOURS = {"random": "#6f6f6f", "centre": "#E69F00", "intensity": "#56B4E9", "vessels": "#882255"}
+"""One colour per baseline map, of the Okabe-Ito and Tol sets."""
+
+FINER_COLOUR = "#009E73"
+"""Maps on a finer grid than the layer's, among others in :data:`ACCENT`."""
+
+CHECKED_COLOURS = ("#332288", "#D55E00", "#56B4E9")
+"""Methods in a figure of a check, in order."""
+
+METHOD_NAMES = {
+    "grad_cam": "Grad-CAM",
+    "grad_cam++": "Grad-CAM++",
+    "hires_cam": "HiRes-CAM",
+    "layer_cam": "Layer-CAM",
+    "score_cam": "Score-CAM",
+    "eigen_cam": "Eigen-CAM",
+    "guided_backprop": "guided backprop",
+    "integrated_gradients": "integrated gradients",
+}
