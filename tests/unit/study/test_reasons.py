@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 
 import pytest
 
 from drstudy.core import paths, records
-from drstudy.papers import registry
 from drstudy.study import digests, execute, plan, reasons
 
 SMOKE = {stage.name: stage for stage in plan.plan("smoke", "all")}
@@ -151,17 +149,6 @@ def test_pending_has_a_line_for_each_stage(own_folders):
         execute.pending("smoke", "99", "all")
     finish(FIRST)
     assert list(execute.pending("smoke", "03")) == [names[1], "03 densenet121-seed0"]
-
-
-def test_a_paper_may_say_whether_a_stage_trains(finished, monkeypatch):
-    says = {
-        name: dataclasses.replace(one, trains=lambda _: "trains") for name, one in registry.NOTEBOOKS.items()
-    }
-    monkeypatch.setattr(registry, "NOTEBOOKS", says)
-    assert (
-        reasons.line(NEXT, "smoke", ["a reason", "another"])
-        == "03 densenet121-seed0: a reason; another (trains)"
-    )
 
 
 def test_the_report_follows_its_code_its_files_and_its_results(finished):
