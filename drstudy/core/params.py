@@ -45,6 +45,8 @@ class Parameters(BaseModel):
     """Whether the notebook trains networks."""
     SHOWS: ClassVar[frozenset[str]] = frozenset({"profile", "variant"})
     """Fields of this class that decide what is measured or shown and never what is trained; subclasses name their own beside them."""
+    FED_BY: ClassVar[tuple[str, ...]] = ("AUDIT",)
+    """Parameters that name the result folders from which trainings take their photographs or recipe."""
 
     profile: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] = "smoke"
     variant: Variant = ""

@@ -36,8 +36,9 @@ NOT_OUTPUTS = ("run.json", "executed.ipynb", "failure.json")
 NOT_OUTPUT_FOLDERS = ("checkpoints", "tensorboard")
 
 
-TRAININGS: dict[str, dict[str, str]] = {}
-"""Trainings of this process that the trained-model store knows: key to the digests of the code that trained; for ``run.json``."""
+TRAININGS: dict[str, dict[str, Any]] = {}
+"""Trainings of this process that the trained-model store knows: key to ``code`` (digests of what trained) and ``found`` (whether it was
+there already)."""
 
 
 class RecordError(RuntimeError):
@@ -143,10 +144,7 @@ class Run:
             "inputs": self._inputs,
             "outputs": self.outputs(),
             **_made_by(),
-            "trainings": {
-                "keys": [*TRAININGS],
-                "code": {k: v for code in TRAININGS.values() for k, v in code.items()},
-            },
+            "trainings": _trainings(),
             "git": git_state(),
             "packages": devices.packages(),
             "device": str(self.device) if self.device else "CPU",
@@ -162,6 +160,13 @@ class Run:
         print(
             f"finished: {len(self.metrics)} metrics, {len(record['outputs'])} files in {paths.show(self.folder)}"
         )
+
+
+def _trainings() -> dict[str, Any]:
+    """``keys`` of all trainings, how many of them were ``found``, and ``code``: digests of all that trained."""
+    found = sum(one["found"] for one in TRAININGS.values())
+    code = {name: digest for one in TRAININGS.values() for name, digest in one["code"].items()}
+    return {"keys": [*TRAININGS], "found": found, "code": code}
 
 
 def _made_by() -> dict[str, Any]:

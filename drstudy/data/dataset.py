@@ -64,9 +64,14 @@ class Dataset:
                 it, are unknown.
 
         Raises:
-            ValueError: If an image stands in it twice, a name is taken already, or a value is no finite number.
+            ValueError: If an image stands in it twice, a name is taken already, a value is no finite number, or no image is known.
         """
         _check_targets(targets, self.table.columns)
+        if len(targets) and not targets["image_id"].isin(self.table["image_id"]).any():
+            raise ValueError(
+                f"None of the {len(targets)} images of the targets is among the {len(self.table)} images; compare {targets['image_id'].tolist()[0]!r} "
+                f"with {self.table['image_id'].iloc[0]!r} (image identifiers are texts)."
+            )
         names = [name for name in targets.columns if name != "image_id"]
         wide = targets.set_index("image_id")[names].astype(float).reindex(self.table["image_id"])
         table = self.table.assign(**{name: wide[name].to_numpy() for name in names})

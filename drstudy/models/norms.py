@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from drstudy.models.base import GradingNet
 
@@ -41,8 +42,18 @@ def synchronise(net: nn.Module, cuda: bool) -> None:
     Args:
         net: Of a :class:`~drstudy.models.nets.GradingNet` the layers that are declared to learn, of any other network all.
         cuda: Whether it runs on CUDA.
+
+    Raises:
+        ValueError: If a norm is of another kind, whose statistics would stay those of one process.
     """
     inside, paths = (net.net, net.trainable) if isinstance(net, GradingNet) else (net, ("",))
+    others = [name for name, module in inside.named_modules() if isinstance(module, _BatchNorm)]
+    others = [name for name in others if not isinstance(inside.get_submodule(name), nn.BatchNorm2d)]
+    if others or isinstance(net, nn.BatchNorm2d):
+        raise ValueError(
+            f"Several processes cannot train {', '.join(others) or 'a lone batch norm'}: only norms of maps (BatchNorm2d) inside a network "
+            "are made those of the whole batch. Set PROCESSES to 1."
+        )
     for path in paths:
         for name, module in list(inside.get_submodule(path).named_modules(prefix=path)):
             if isinstance(module, nn.BatchNorm2d):

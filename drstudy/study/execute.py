@@ -123,7 +123,8 @@ def execute(
             pass_fds=() if lock is None else (lock,),
         )
         status = _wait(process)
-        failed = {s.name: _failure(s) for s in plan.plan(profile, study) if _failure(s, began)}
+        stages = [plan.stage_of(folder) for folder in reasons.find(_chosen(profile, until, study))]
+        failed = {reasons.label(s, profile): _failure(s) for s in stages if _failure(s, began)}
         if status and not failed:
             chatter.seek(0)
             raise StageError(f"Snakemake failed on {profile}:\n{chatter.read().strip()}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from drstudy.core import code, paths, records
+from drstudy.core import code, devices, paths, records
 from drstudy.papers.base import Stage
 from drstudy.study import digests, plan
 
@@ -31,15 +31,17 @@ def why(stage: Stage, running: Mapping[str, list[str]]) -> list[str]:
     except records.RecordError:
         return ["no finished record"]
     kept = record.data.get("trainings")
-    if kept is None:
+    if not isinstance(kept, dict):
         return ["its record does not say which networks it trained"]
+    changed = [f"parameter {name} changed" for name in _parameters(record, stage)]
     if not kept["keys"]:
-        return []
+        return changed
     return [
-        *(f"parameter {name} changed" for name in _parameters(record, stage)),
+        *changed,
         *(f"{name} changed" for name in _changed(kept["code"])),
         *_missing(kept["keys"]),
-        *_data(stage, running),
+        *_library(record),
+        *_fed(stage, running),
     ]
 
 
@@ -62,18 +64,25 @@ def _missing(keys: list[str]) -> list[str]:
     return [f"{gone} of its {len(keys)} networks are not in the trained-model store"] if gone else []
 
 
-def _data(stage: Stage, running: Mapping[str, list[str]]) -> list[str]:
-    """Whether the stage that gives the photographs may give others."""
-    audit = stage.parameters().upper().get("AUDIT", "")
-    return (
-        [f"{plan.stage_of(audit).name} may hand over other data"]
-        if audit and _other_data(audit, running)
-        else []
-    )
+def _library(record: records.Record) -> list[str]:
+    """Whether it was trained by another version of torch."""
+    before, now = record.data.get("packages", {}).get("torch"), devices.packages().get("torch")
+    return [f"torch is {now}, it was {before}"] if before != now else []
+
+
+def _fed(stage: Stage, running: Mapping[str, list[str]]) -> list[str]:
+    """Whether a stage that feeds the training may hand over something else."""
+    given = stage.parameters().upper()
+    folders = [given[name] for name in stage.cls.FED_BY if given.get(name)]
+    return [
+        f"{plan.stage_of(folder).name} may hand over other data"
+        for folder in folders
+        if _other_data(folder, running)
+    ]
 
 
 def _other_data(folder: str, running: Mapping[str, list[str]]) -> bool:
-    """Whether a stage that has to run may leave another split or other photographs for the next one."""
+    """Whether a stage that has to run may leave another split, other photographs or another recipe."""
     if not running.get(folder):
         return False
     stage = plan.stage_of(folder)
@@ -87,5 +96,6 @@ def _other_data(folder: str, running: Mapping[str, list[str]]) -> bool:
         not library
         or _parameters(record, stage)
         or any(name.startswith(DATA) for name in changed)
+        or why(stage, running)
         or any(_other_data(need, running) for need in stage.needs)
     )

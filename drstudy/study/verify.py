@@ -336,6 +336,7 @@ def _costs(committed: Mapping[str, records.Record], here: Mapping[str, records.R
             "memory_mib_committed": record.data["peak_rss_mb"],
         }
         for name, record in committed.items()
+        if not (here[name].data.get("trainings") or {}).get("found")  # it took what another run had paid for
     ]
     return pd.DataFrame(
         rows, columns=["stage", "seconds", "seconds_committed", "memory_mib", "memory_mib_committed"]

@@ -6,12 +6,13 @@ Nothing is pickled: tensors go to safetensors, everything else to JSON in its me
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,7 +26,7 @@ class Checkpointer:
     Args:
         task: Whose networks, optimisers, schedulers, scaler and generators are saved and restored.
         folder: Where; ``None`` keeps nothing.
-        key: Of the training (see :func:`drstudy.training.identity.key`); a file of another key is never taken.
+        key: Name of the training (:attr:`drstudy.training.identity.Identity.resume_key`); a file of another key is never taken.
         writes: Whether this process writes; of several processes one does.
     """
 
@@ -62,8 +63,12 @@ class Checkpointer:
         path = self.folder / f"{name}.safetensors" if self.folder else None
         if path is None or not path.is_file():
             return None
-        with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["drstudy"])
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["drstudy"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            print(f"{paths.show(path)} cannot be read ({error}); training starts afresh.")
+            return None
         if about["key"] != self.key:
             print(f"{paths.show(path)} belongs to another recipe or other data; training starts afresh.")
             return None
@@ -81,7 +86,7 @@ class Checkpointer:
         for name, optimiser in task.optimisers.items():
             self._restore_optimiser(name, optimiser, machinery["optimisers"][name], tensors)
         for name, scheduler in task.schedulers.items():
-            scheduler.load_state_dict(machinery["schedulers"][name])
+            scheduler.load_state_dict(_unpacked(machinery["schedulers"][name]))
         for name, generator in task.generators.items():
             generator.set_state(tensors[f"random/{name}"])
         if machinery["scaler"]:
@@ -103,7 +108,7 @@ class Checkpointer:
             facts[name] = {"plain": plain, "groups": groups}
         for name, generator in task.generators.items():
             tensors[f"random/{name}"] = generator.get_state()
-        schedulers = {name: scheduler.state_dict() for name, scheduler in task.schedulers.items()}
+        schedulers = {name: _packed(scheduler.state_dict()) for name, scheduler in task.schedulers.items()}
         return tensors, {"optimisers": facts, "schedulers": schedulers, "scaler": task.scaler.state_dict()}
 
     @staticmethod
@@ -129,3 +134,31 @@ class Checkpointer:
                 {k: tuple(v) for k, v in group.items() if k != "params" and isinstance(now[k], tuple)}
             )
         optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _packed(value: Any) -> Any:
+    """State as JSON can hold it: mappings as pairs, since their keys may be numbers (milestones of a learning rate), with their kind.
+
+    Raises:
+        TypeError: If JSON cannot hold a part of it.
+    """
+    if isinstance(value, Mapping):
+        kind = "counter" if isinstance(value, Counter) else "mapping"
+        return {kind: [[_packed(key), _packed(item)] for key, item in value.items()]}
+    if isinstance(value, tuple | list):
+        return {type(value).__name__: [_packed(item) for item in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"The state of a scheduler holds a {type(value).__name__}, which a checkpoint cannot keep."
+    )
+
+
+def _unpacked(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    [(kind, items)] = value.items()
+    if kind in ("counter", "mapping"):
+        made = {_unpacked(key): _unpacked(item) for key, item in items}
+        return Counter(made) if kind == "counter" else made
+    return (tuple if kind == "tuple" else list)(map(_unpacked, items))

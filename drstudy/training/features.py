@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from drstudy.core import paths, records
+from drstudy.core import code, paths, records
 from drstudy.core.devices import Compute
 from drstudy.data.dataset import Dataset
 from drstudy.models.folding import folded
@@ -36,6 +36,8 @@ from drstudy.training.recipe import Training
 VERSION = 4
 """Part of the store's key: raise it when the same view would be stored differently."""
 CUDA_TRUNK_BATCH = 256
+MADE_BY = ("drstudy.models.", "drstudy.training.features", "drstudy.training.transforms")
+"""Beginnings of the modules whose code makes what is stored; another code makes another store."""
 PARTS = ("train", "clean")
 """Of a store: views for training, and the images of validation and test as they are."""
 
@@ -312,9 +314,12 @@ class Stored(Features):
             p.views,
             p.seed,
             p.compile,
+            self.compute.device.split(":")[0],
             self.compute.precision,
+            torch.__version__,
             transforms.VERSION,
             VERSION,
+            code.digests(name for name in code.closure({__name__}) if name.startswith(MADE_BY)),
         )
         digest.update(repr(described).encode())
         return f"{p.backbone}-{digest.hexdigest()[:16]}"
@@ -326,6 +331,8 @@ class Stored(Features):
             pairs = [(int(row), view) for row in self.train["row"] for view in range(self.p.views)]
         else:
             pairs = [(int(row), -1) for row in self.clean["row"]]
+        if self._live is None:
+            self._live = Live(self.net, self.data, self.p, self.compute)
         live, before = self._live, self._live.seconds
         was_training = self.net.training
         self.net.eval()

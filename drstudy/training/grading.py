@@ -71,12 +71,31 @@ class OneNetwork(Task):
         return self.measure(outputs, self.feed.targets("validation"))
 
 
+def check_grades(feed: Features) -> None:
+    """Refuse to learn grades that are not known.
+
+    Raises:
+        ValueError: If a training or validation image has no grade, with how many.
+    """
+    for split in ("train", "validation"):
+        rows = feed.train if split == "train" else feed.clean[feed.clean["split"] == split]
+        if missing := int(rows["grade"].isna().sum()):
+            raise ValueError(
+                f"{missing} images of the split {split!r} have no grade. Leave them out, or put them into the test split, before a network "
+                "learns grades."
+            )
+
+
 class Grading(OneNetwork):
     """The five grades under cross-entropy (Nian & Jin 2025; ``docs/sources.md``, A4)."""
 
     outputs = N_GRADES
     measures: ClassVar[Mapping[str, int]] = {"loss": -1, "qwk": 1}
     titles: ClassVar[Mapping[str, str]] = {"qwk": "QWK"}
+
+    def __init__(self, net: GradingNet, feed: Features, p: Training, compute: Compute) -> None:
+        check_grades(feed)
+        super().__init__(net, feed, p, compute)
 
     def loss(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets["grade"], label_smoothing=self.p.label_smoothing)

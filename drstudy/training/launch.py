@@ -3,7 +3,7 @@
 Each step's batch is divided among the processes; norms, losses and gradients are those of the whole batch, and validation images are
 dealt out, none twice and none left out. ``PROCESSES: n`` in a notebook's parameters does it. Without a notebook::
 
-    accelerate launch --multi_gpu --num_processes 2 -m drstudy.training.process drstudy.papers.transfer.training:task \
+    accelerate launch --multi_gpu --num_processes 2 -m drstudy.training.process MODULE:FUNCTION \
         params/paper/03_fine_tuning.yaml -p BACKBONE=densenet121
 
 leaves checkpoints, from which the notebook of the same parameters goes on to the predictions.

@@ -72,15 +72,20 @@ def fit(
     started = team is None and getattr(task.p, "processes", 1) > 1
     if started:
         launch.check(task.p, folder)
-    made = identity.of(task)
-    keeper = _Keeper(task, made.key, folder, team is None or team.is_main_process)
+    made = identity.of(task, keep)
+    keeper = _Keeper(task, made.resume_key, folder, team is None or team.is_main_process)
     if keep and team is None:
-        records.TRAININGS[made.key] = made.code
-        if (before := kept.find(made)) is not None:
+        before = kept.find(made)
+        records.TRAININGS[made.key] = {"code": made.code, "found": before is not None}
+        if before is not None:
             return keeper.take(*before)
     if started:
         launch.start(task.p)
     first = keeper.resume()
+    if started and first < task.p.epochs:
+        raise RuntimeError(
+            f"The {task.p.processes} processes left no checkpoint of the last epoch of this training: they built another task, or stopped."
+        )
     if first < task.p.epochs:
         task.feed.prepare()
     _share(task, team, first)
@@ -187,9 +192,8 @@ class _Keeper:
 
     def history(self) -> pd.DataFrame:
         measured = [f"val_{name}" for name in self.task.measures]
-        losses = [
-            name for name in (self.rows[0] if self.rows else {}) if name not in ("epoch", "step", *measured)
-        ]
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        losses = [name for name in names if name not in ("epoch", "step", *measured)]
         return pd.DataFrame(self.rows, columns=["epoch", "step", *losses, *measured])
 
     def epoch_done(
@@ -246,7 +250,9 @@ def _line(
     task: Task, epoch: int, losses: list[dict[str, float]], measured: dict[str, float], seconds: float
 ) -> str:
     """What is printed after an epoch."""
-    parts = [f"{name} {np.mean([values[name] for values in losses]):.3f}" for name in losses[0]]
+    names = dict.fromkeys(name for values in losses for name in values)
+    means = {name: np.mean([values[name] for values in losses if name in values]) for name in names}
+    parts = [f"{name} {mean:.3f}" for name, mean in means.items()]
     parts += [f"validation {task.titles.get(name, name)} {measured[name]:.3f}" for name in task.measures]
     return f"epoch {epoch}/{task.p.epochs}: {', '.join(parts)}, {seconds:.1f} s"
 

@@ -10,9 +10,6 @@ from drstudy.core.names import N_GRADES
 
 PAPER_WEIGHTS = (0.1, 1.0, 0.5, 3.0, 4.0)
 """Weight of an image of each grade, as the main paper prints them (its equation 2-1; ``docs/sources.md``, A2)."""
-RAM_FINAL = (1.0, 2.0, 2.0, 2.0, 2.0)
-"""Weights at which the annealed sampler of RAM ends, and the share that is left of the balanced ones after each epoch (``docs/sources.md``, E4)."""
-RAM_RATIO = 0.975
 SAMPLERS = ("none", "sqrt", "inverse", "paper")
 
 
@@ -71,26 +68,6 @@ def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.
     if sampler == "none":
         return torch.randperm(len(grades), generator=generator)
     return draw_by_weight(grade_weights(sampler, np.bincount(grades, minlength=N_GRADES)), grades, generator)
-
-
-def annealed_weights(counts: np.ndarray, epoch: int, ratio: float = RAM_RATIO) -> np.ndarray:
-    """RAM's weights: balanced in the first epoch, then nearer to :data:`RAM_FINAL` with each (``docs/sources.md``, E4).
-
-    Weight r^(t-1) of N / count and the rest of the final weights. Both parts are on the scale that the paper's code has, where the
-    balanced weights are the larger ones by far, so that rare grades are drawn often for many epochs.
-
-    Args:
-        counts: (5,) number of training images a grade.
-        epoch: t, from 1.
-        ratio: r.
-
-    Returns:
-        (5,) float64; 0 for a grade without images.
-    """
-    counts = np.asarray(counts, dtype=float)
-    balanced = np.divide(counts.sum(), counts, out=np.zeros(N_GRADES), where=counts > 0)
-    left = ratio ** (epoch - 1)
-    return np.where(counts > 0, left * balanced + (1 - left) * np.array(RAM_FINAL), 0.0)
 
 
 def draw_by_weight(weights: np.ndarray, grades: np.ndarray, generator: torch.Generator) -> torch.Tensor:

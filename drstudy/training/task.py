@@ -136,15 +136,16 @@ class Task:
         return mean
 
     def learned(self) -> dict[str, Tensor]:
-        """Copies on the CPU of all that training changes, by ``<module>/<tensor>``: trainable parameters and buffers."""
-        return {
-            f"{name}/{key}": tensor.detach().cpu().clone()
-            for name, module in self.modules.items()
-            for key, tensor in (
-                *((k, q) for k, q in module.named_parameters() if q.requires_grad or name in self.whole),
-                *module.named_buffers(),
-            )
-        }
+        """Copies on the CPU of all that training changes, by ``<module>/<tensor>``: trainable parameters, then buffers."""
+        found = {}
+        for name, module in self.modules.items():
+            state = module.state_dict(keep_vars=True)
+            parameters = {key: q for key, q in state.items() if isinstance(q, nn.Parameter)}
+            learning = {k: q for k, q in parameters.items() if q.requires_grad or name in self.whole}
+            buffers = {key: tensor for key, tensor in state.items() if key not in parameters}
+            for key, tensor in (learning | buffers).items():
+                found[f"{name}/{key}"] = tensor.detach().cpu().clone()
+        return found
 
     def put(self, learned: Mapping[str, Tensor]) -> None:
         """Give the networks what :meth:`learned` returned.
@@ -156,7 +157,8 @@ class Task:
             own = {key.partition("/")[2]: t for key, t in learned.items() if key.partition("/")[0] == name}
             if unknown := module.load_state_dict(own, strict=False).unexpected_keys:
                 raise RuntimeError(
-                    f"What was saved has unknown tensors: {unknown[:3]}. Delete the folder checkpoints and run again."
+                    f"What was saved has unknown tensors: {unknown[:3]}. Delete the folder checkpoints of the result, or data/models, and run "
+                    "again."
                 )
 
     def score(self, measured: Mapping[str, float], epoch: int) -> tuple[float, ...]:

@@ -108,6 +108,10 @@ class Study:
         for stage in stages:
             shutil.copytree(other.folder(stage), self.folder(stage))
 
+    def forget(self) -> None:
+        """Empty the trained-model store, so that the next run trains."""
+        shutil.rmtree(Path(self.environment["DRSTUDY_DATA"]) / "models", ignore_errors=True)
+
     def numbers(self, stage: str) -> dict[str, bytes]:
         """Predictions, splits and tables of a stage, byte by byte."""
         folder = self.folder(stage)
@@ -325,6 +329,7 @@ def test_report_links_resolve(study):
 def test_twice_the_same_bytes(study, another):
     """Fresh kernels, a fresh results folder: predictions and tables are equal byte by byte."""
     another.take(study, "01_data_audit", DENSE)
+    another.forget()
     for notebook, stage in (("03", LITE), ("04", "04_backbone_comparison")):
         variant = ("--variant", "efficientnet_lite0-seed0") if notebook == "03" else ()
         done = another.drstudy("run", notebook, "--profile", "smoke", *variant)
@@ -359,6 +364,7 @@ def test_killed_run_goes_on_and_ends_the_same(study, another, tmp_path):
     undisturbed = Study(tmp_path / "undisturbed", Path(another.environment["DRSTUDY_DATA"]))
     undisturbed.take(study, "01_data_audit")
     for one in (another, undisturbed):
+        one.forget()
         done = one.drstudy(*run)
         assert done.returncode == 0, done.stdout + done.stderr
         first = int(re.search(rf"epoch (\d+)/{LONG}:", done.stdout)[1])

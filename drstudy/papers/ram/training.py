@@ -39,6 +39,31 @@ ZOOM = 1.15
 COLOUR_IMAGES = 200
 
 
+FINAL_WEIGHTS = (1.0, 2.0, 2.0, 2.0, 2.0)
+"""Weights at which the annealed sampler of RAM ends, and the share that is left of the balanced ones after each epoch (``docs/sources.md``, E4)."""
+BALANCE_RATIO = 0.975
+
+
+def annealed_weights(counts: np.ndarray, epoch: int, ratio: float = BALANCE_RATIO) -> np.ndarray:
+    """RAM's weights: balanced in the first epoch, then nearer to :data:`FINAL_WEIGHTS` with each (``docs/sources.md``, E4).
+
+    Weight r^(t-1) of N / count and the rest of the final weights. Both parts are on the scale that the paper's code has, where the
+    balanced weights are the larger ones by far, so that rare grades are drawn often for many epochs.
+
+    Args:
+        counts: (5,) number of training images a grade.
+        epoch: t, from 1.
+        ratio: r.
+
+    Returns:
+        (5,) float64; 0 for a grade without images.
+    """
+    counts = np.asarray(counts, dtype=float)
+    balanced = np.divide(counts.sum(), counts, out=np.zeros(N_GRADES), where=counts > 0)
+    left = ratio ** (epoch - 1)
+    return np.where(counts > 0, left * balanced + (1 - left) * np.array(FINAL_WEIGHTS), 0.0)
+
+
 class Regression(grading.OneNetwork):
     """The grade as a number, under mean squared error."""
 
@@ -65,9 +90,7 @@ class Regression(grading.OneNetwork):
         if self.p.sampler != "annealed":
             return super().draw(epoch, generator)
         grades = self.feed.train["grade"].to_numpy(dtype=np.int64)
-        weights = sampling.annealed_weights(
-            np.bincount(grades, minlength=N_GRADES), epoch, self.p.balance_ratio
-        )
+        weights = annealed_weights(np.bincount(grades, minlength=N_GRADES), epoch, self.p.balance_ratio)
         return sampling.draw_by_weight(weights, grades, generator)
 
     def loss(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:

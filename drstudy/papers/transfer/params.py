@@ -168,6 +168,7 @@ class HeatmapAnalysis(Computing):
     SHOWS: ClassVar[frozenset[str]] = frozenset(
         {"others", "audit", "subset", "max_images", "layers", "target", "tolerance", "checked", "resamples"}
     )
+    FED_BY: ClassVar[tuple[str, ...]] = ("MODEL",)
     variant: Variant = "densenet121-seed0"
     model: str = "results/smoke/03_fine_tuning/densenet121-seed0"
     others: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from drstudy.evaluation import ordinal
 from drstudy.models import nets
 from drstudy.papers.ram import blend, layers, model, params, training
 from drstudy.papers.transfer.params import FineTuning
-from drstudy.training import features, grading, loop, networks, prediction, sampling
+from drstudy.training import features, grading, loop, networks, prediction
 
 CPU = Compute("cpu", "fp32")
 KAGGLE = np.array([25810, 2443, 5292, 873, 708])
@@ -27,13 +27,13 @@ KAGGLE = np.array([25810, 2443, 5292, 873, 708])
 
 def test_annealed_weights_are_the_printed_ones():
     """N / count in the first epoch (sources E4: 1.361, 14.378, 6.638, 40.236, 49.613), near (1, 2, 2, 2, 2) after many."""
-    first = sampling.annealed_weights(KAGGLE, 1)
+    first = training.annealed_weights(KAGGLE, 1)
     np.testing.assert_allclose(first, (1.361, 14.378, 6.638, 40.236, 49.613), atol=5e-4)  # their last digit
-    second = sampling.annealed_weights(KAGGLE, 2)
+    second = training.annealed_weights(KAGGLE, 2)
     np.testing.assert_allclose(second, 0.975 * first + 0.025 * np.array([1, 2, 2, 2, 2]))
-    np.testing.assert_allclose(sampling.annealed_weights(KAGGLE, 1000), (1, 2, 2, 2, 2), atol=1e-9)
-    np.testing.assert_allclose(sampling.annealed_weights(KAGGLE, 2, ratio=0.0), (1, 2, 2, 2, 2))
-    assert sampling.annealed_weights(np.array([5, 0, 3, 1, 1]), 3)[1] == 0
+    np.testing.assert_allclose(training.annealed_weights(KAGGLE, 1000), (1, 2, 2, 2, 2), atol=1e-9)
+    np.testing.assert_allclose(training.annealed_weights(KAGGLE, 2, ratio=0.0), (1, 2, 2, 2, 2))
+    assert training.annealed_weights(np.array([5, 0, 3, 1, 1]), 3)[1] == 0
 
 
 def task_of(net, recipe, feed=None):

@@ -133,6 +133,7 @@ def test_a_stage_that_runs_for_another_reason_finds_its_network(copy, changed):
     copy.drstudy(*UNTIL)
     after = record(copy)
     assert after["run_id"] != before["run_id"]
+    assert (before["trainings"]["found"], after["trainings"]["found"]) == (0, 1)
     assert "trained before, with the same recipe" in (folder / "executed.ipynb").read_text()
     assert {name: (folder / name).read_bytes() for name in names} == kept
     assert after["metrics"]["seconds_per_epoch"] == before["metrics"]["seconds_per_epoch"]
@@ -146,6 +147,47 @@ def test_a_stage_whose_learning_changed_trains(copy, changed):
     text = (copy.results / "03_fine_tuning" / VARIANT / "executed.ipynb").read_text()
     assert "epoch 1/1" in text
     assert "trained before" not in text
+
+
+FEEDS = """
+import json
+from drstudy.study import plan, reasons, trains
+
+stages = plan.plan("smoke", "all")
+found = reasons.find(stages)
+print(json.dumps({stage.name: trains.why(stage, found) for stage in stages}))
+"""
+
+
+def test_a_network_that_is_fed_by_another_result_trains_when_that_one_changes(copy, changed):
+    """Notebook 05 trains one network by the recipe of notebook 03, on the photographs behind it."""
+    copy.drstudy(*UNTIL)
+    folder = copy.results / "05_heatmap_analysis" / VARIANT
+    folder.mkdir(parents=True)
+    made = record(copy) | {"notebook": "05_heatmap_analysis", "outputs": {}}
+    plain = copy.python(
+        "-c",
+        "from drstudy.study import plan; import json; print(json.dumps(plan.stage('05', 'smoke').parameters().upper()))",
+    )
+    made["params"] = json.loads(plain.stdout)
+    (folder / "run.json").write_text(json.dumps(made))
+
+    def says():
+        done = copy.python("-c", FEEDS)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)[f"05 {VARIANT}"]
+
+    assert says() == []
+    changed("params/smoke/03_fine_tuning.yaml", "", "LEARNING_RATE: 2.0e-3\n")
+    assert says() == [f"03 {VARIANT} may hand over other data"]
+    (folder / "run.json").write_text(json.dumps(made | {"packages": made["packages"] | {"torch": "1.0"}}))
+    assert any(line.startswith("torch is ") for line in says())
+    without = made | {
+        "trainings": {"keys": [], "code": {}, "found": 0},
+        "params": made["params"] | {"SEED": 9},
+    }
+    (folder / "run.json").write_text(json.dumps(without))
+    assert says() == ["parameter SEED changed"], "a record without networks may get some by another parameter"
 
 
 TOUCH = """

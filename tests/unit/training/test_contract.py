@@ -136,6 +136,46 @@ def test_two_processes_end_with_the_numbers_of_one(whole, kind, own_folders, mon
     assert abs(first - last) > 10 * ROUNDING, "training changes far more than rounding does"
 
 
+def test_a_schedule_by_milestones_is_resumed(tmp_path):
+    """JSON alone would turn its numbers of epochs into texts, and the rate would never fall."""
+
+    def prepare(task):
+        falling = torch.optim.lr_scheduler.MultiStepLR(task.optimisers["critic"], [2, 4], 0.1)
+        task.schedulers["critic"] = falling
+
+    with pytest.raises(KeyboardInterrupt):
+        trained("alternating", tmp_path, lambda task: (prepare(task), killed_in(2, 1)(task)), epochs=5)
+    task, fit = trained("alternating", tmp_path, prepare, epochs=5)
+    whole, _ = trained("alternating", None, prepare, epochs=5)
+    assert fit.resumed_at == 1
+    assert task.optimisers["critic"].param_groups[0]["lr"] == pytest.approx(1e-4)
+    assert everything(task) == everything(whole)
+
+
+def test_losses_may_take_turns(monkeypatch):
+    """A critic in one step and a generator in the next: each loss has a column, empty where it was not computed."""
+    both, turn = toy_tasks.Alternating.step, []
+
+    def one_of_them(self, batch):
+        turn.append(None)
+        losses = both(self, batch)
+        return {name: losses[name] for name in [("loss_critic", "loss_generator")[len(turn) % 2]]}
+
+    monkeypatch.setattr(toy_tasks.Alternating, "step", one_of_them)
+    _, fit = trained("alternating")
+    known = fit.history[["loss_critic", "loss_generator"]].notna()
+    assert (known.sum(axis=1) == 1).all()
+    assert known.all(axis=0).tolist() == [False, False]
+
+
+def test_a_torn_checkpoint_is_not_taken(tmp_path, capsys):
+    trained("grades", tmp_path, epochs=1)
+    file = tmp_path / "checkpoints" / "last.safetensors"
+    file.write_bytes(file.read_bytes()[:50])
+    assert trained("grades", tmp_path, epochs=1)[1].resumed_at == 0
+    assert "cannot be read" in capsys.readouterr().out
+
+
 # --- targets -----------------------------------------------------------------------------------------
 
 
@@ -181,6 +221,10 @@ def test_pixels_are_the_very_views_of_the_batch(monkeypatch):
         ({"image_id": ["00"], "grade": [1.0]}, "cannot be named 'grade'"),
         ({"image_id": ["00"], "x": ["yes"]}, "'x' has values that are no finite numbers"),
         ({"image_id": ["00"], "x": [np.inf]}, "'x' has values that are no finite numbers"),
+        (
+            {"image_id": [0, 1], "x": [1.0, 0.0]},
+            "None of the 2 images of the targets is among the 33 images; compare 0 with '00'",
+        ),
     ],
 )
 def test_targets_that_would_be_something_else_are_refused(targets, said):
@@ -236,7 +280,7 @@ def test_what_decides_a_training_is_another_key(own_folders):
 
     p = toy_tasks.recipe("heads")
     base = key(toy_tasks.build(p))
-    assert base == key(toy_tasks.build(toy_tasks.recipe("heads", threads=2, variant="other", processes=2)))
+    assert base == key(toy_tasks.build(toy_tasks.recipe("heads", threads=2, variant="other")))
     changes = (
         {"learning_rate": 2e-3},
         {"sampler": "sqrt"},
@@ -254,8 +298,38 @@ def test_what_decides_a_training_is_another_key(own_folders):
     teacher.teachers["dr"].weight.data += 1
     start = toy_tasks.build(p)
     start.dr.weight.data[0, 0] += 1
-    keys = [base, *others, *map(key, (data, label, teacher, start))]
+    statistic = toy_tasks.build(p)
+    statistic.net.net.bn1.running_mean[0] += 1e-6
+    keys = [base, *others, *map(key, (data, label, teacher, start, statistic))]
     assert len(set(keys)) == len(keys)
+
+
+def test_another_rounding_is_kept_apart_and_may_go_on(monkeypatch):
+    """Threads and processors change last digits: a finished training is found under the same ones only, a killed one may go on."""
+    from drstudy.training import identity
+
+    one = identity.of(toy_tasks.build(toy_tasks.recipe("heads")))
+    torch.set_num_threads(2)
+    two = identity.of(toy_tasks.build(toy_tasks.recipe("heads", threads=2)))
+    torch.set_num_threads(1)
+    monkeypatch.setattr("drstudy.core.devices.processor", lambda: "another")
+    other = identity.of(toy_tasks.build(toy_tasks.recipe("heads")))
+    assert one.rounding["threads"] == 1
+    assert one.key != other.key
+    assert one.resume_key == other.resume_key == two.resume_key
+
+
+def test_code_that_is_in_no_file_is_not_kept():
+    from drstudy.training import identity
+
+    cell = type("Cell", (toy_tasks.Heads,), {"__module__": "__main__"})
+    p = toy_tasks.recipe("heads")
+    base = toy_tasks.build(p)
+    task = cell(base.feed, p, base.compute)
+    with pytest.raises(identity.IdentityError, match=r"__main__\.Cell is in no file"):
+        identity.of(task)
+    assert identity.of(task, keep=False).resume_key
+    assert "toy_tasks.py" in identity.of(base).code, "a task outside the package counts by its file"
 
 
 def test_a_torn_file_is_trained_again(own_folders, capsys):
