@@ -14,25 +14,25 @@ from drstudy.models.weights import digest_of
 from drstudy.training.task import Task
 
 TRAINS = ("drstudy.training.", "drstudy.models.", "drstudy.data.", "drstudy.core.devices")
-"""Beginnings of the modules that decide what a training gives, of those that its task imports."""
+"""Prefixes of the modules that decide what is learnt, among those that a task imports."""
 
 DESCRIBES = ("params", "paper", "tables", "figures", "recipe")
-"""Modules that are never part of it: their values reach a training through its recipe, which counts itself."""
+"""Last names of modules that are never part of the identity: their values reach a training through its recipe, which is part of it."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Of one training.
+    """Everything that decides what one training learns.
 
     Attributes:
-        task: Class of the task.
-        recipe: Fields of the recipe that decide what is learnt.
-        feed: Classes of the feed, and the fields of the recipe by which it makes its views.
+        task: Class of the task, with its module.
+        recipe: Fields of the recipe that decide what is learnt, and ``weights_used`` of the first network.
+        feed: Classes of the feed, and the recipe by which it makes its views.
         compute: Kind of device, precision, and version of torch.
         data: SHA-256 of the image store's key, the rows of all splits and their targets.
-        start: SHA-256 of all networks as they start, and of the teachers.
-        code: Path of each file that trains, to the digest of its code.
-        extra: Of :meth:`drstudy.training.task.Task.extra`.
+        start: SHA-256 of all networks before training, teachers included.
+        code: Digest of each file whose code trains, by its path.
+        extra: Result of :meth:`drstudy.training.task.Task.extra`.
     """
 
     task: str
@@ -46,12 +46,12 @@ class Identity:
 
     @property
     def key(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 of all fields."""
         return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
 
 
 def of(task: Task) -> Identity:
-    """The identity of a training that has not begun: the networks are as they start."""
+    """The identity of a training. It must be taken before the first step, while the networks have their starting weights."""
     kind = type(task)
     networks = {**task.modules, **{f"teacher {name}": net for name, net in task.teachers.items()}}
     start = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""On which draw a network is trained: oversampling of rare grades, with replacement."""
+"""Samplers: oversampling of rare grades, with replacement."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch.utils.data import WeightedRandomSampler
 from drstudy.core.names import N_GRADES
 
 PAPER_WEIGHTS = (0.1, 1.0, 0.5, 3.0, 4.0)
-"""Weight of an image of each grade, as the main paper prints them (its equation 2-1; ``docs/sources.md``, A2)."""
+"""Weights of one image of each grade, as the main paper prints them (its equation 2-1; ``docs/sources.md``, A2)."""
 RAM_FINAL = (1.0, 2.0, 2.0, 2.0, 2.0)
-"""Weights at which the annealed sampler of RAM ends, and the share that is left of the balanced ones after each epoch (``docs/sources.md``, E4)."""
+"""Final weights of RAM's annealed sampler, per grade. ``RAM_RATIO`` is the factor by which the share of the balanced weights falls per
+epoch (``docs/sources.md``, E4)."""
 RAM_RATIO = 0.975
 SAMPLERS = ("none", "sqrt", "inverse", "paper")
 
@@ -21,13 +22,13 @@ def grade_weights(sampler: str, counts: np.ndarray) -> np.ndarray:
 
     Args:
         sampler: ``paper``; ``inverse`` (1 / count: balanced grades); ``sqrt`` (1 / sqrt(count), half way); ``none`` (all 1).
-        counts: (5,) number of training images a grade.
+        counts: (5,) number of training images per grade.
 
     Returns:
         (5,) float64; 0 for a grade without images.
 
     Raises:
-        ValueError: If the sampler is unknown or no image is counted.
+        ValueError: If the sampler is unknown, or the counts are not five non-negative numbers with at least one above 0.
     """
     counts = np.asarray(counts, dtype=float)
     if counts.shape != (N_GRADES,) or counts.sum() <= 0 or (counts < 0).any():
@@ -56,13 +57,13 @@ def expected_repeats(sampler: str, counts: np.ndarray) -> np.ndarray:
 
 
 def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.Tensor:
-    """One epoch of draws: as many as there are images.
+    """Draw one epoch: as many draws as there are images.
 
     Args:
         sampler: See :func:`grade_weights`; ``none`` is a permutation (each image once), the others draw with replacement.
-        grades: (N,) grades 0..4 of the training images. The weights handed on are one an image; one a grade is a
-            well-known mistake that would draw only the first five images.
-        generator: Makes the draw repeatable.
+        grades: (N,) grades 0..4 of the training images. PyTorch's sampler needs one weight per image; with one weight per grade, a
+            well-known mistake, it would draw only the first five images.
+        generator: Random generator, for a repeatable draw.
 
     Returns:
         (N,) int64 positions in ``grades``.
@@ -74,15 +75,15 @@ def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.
 
 
 def annealed_weights(counts: np.ndarray, epoch: int, ratio: float = RAM_RATIO) -> np.ndarray:
-    """RAM's weights: balanced in the first epoch, then nearer to :data:`RAM_FINAL` with each (``docs/sources.md``, E4).
+    """RAM's weights: balanced in the first epoch, then closer to :data:`RAM_FINAL` with each epoch (``docs/sources.md``, E4).
 
-    Weight r^(t-1) of N / count and the rest of the final weights. Both parts are on the scale that the paper's code has, where the
-    balanced weights are the larger ones by far, so that rare grades are drawn often for many epochs.
+    A weight is r^(t-1) times N / count plus 1 - r^(t-1) times the final weight. Both parts have the scale of the paper's code. There the
+    balanced weights are by far the larger ones, so rare grades are drawn often for many epochs.
 
     Args:
-        counts: (5,) number of training images a grade.
-        epoch: t, from 1.
-        ratio: r.
+        counts: (5,) number of training images per grade.
+        epoch: Number t of the epoch, from 1.
+        ratio: Factor r per epoch.
 
     Returns:
         (5,) float64; 0 for a grade without images.
@@ -94,7 +95,7 @@ def annealed_weights(counts: np.ndarray, epoch: int, ratio: float = RAM_RATIO) -
 
 
 def draw_by_weight(weights: np.ndarray, grades: np.ndarray, generator: torch.Generator) -> torch.Tensor:
-    """One epoch of draws with replacement: (N,) int64 positions in ``grades``, by (5,) weights of an image of each grade."""
+    """Draw one epoch with replacement: (N,) int64 positions in ``grades``, from (5,) weights of one image of each grade."""
     weights = np.asarray(weights)[np.asarray(grades, dtype=int)]
     return torch.tensor(
         list(
