@@ -44,5 +44,5 @@ notebooks: $(VENV)/.installed ## execute all notebooks, keep their outputs, meas
 lint: $(VENV)/.installed ## style and notebook structure
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest -q tests/notebooks/test_structure.py
 
-clean: ## remove results and caches of this clone, not data sets
-	rm -rf results data/phantom data/images data/features .pytest_cache .ruff_cache
+clean: ## remove results, stores (images, features, trained models), the phantom and caches of this clone, not data sets
+	rm -rf results data/phantom data/images data/features data/models .pytest_cache .ruff_cache

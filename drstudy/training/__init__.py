@@ -1,1 +1,1 @@
-"""The loop, and what it is fed: recipes, features, sampling, transforms, inference."""
+"""Training and inference: tasks, the loop, checkpoints, the trained-model store, recipes, features, sampling, augmentation."""

@@ -1,4 +1,4 @@
-"""What one step of training is given."""
+"""The data of one training step."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of training is given: inputs and targets on the device, ``rows`` and ``views`` on the CPU.
+    """The data of one training step: inputs and targets on the device, ``rows`` and ``views`` on the CPU.
 
     Attributes:
-        inputs: (B, C, h, w) cached features of the frozen trunk, or what a feed without a trunk gives (photographs, crops).
-        targets: Name to (B,) labels. ``grade`` is int64 where every image has one; all others are float32, and NaN is *unknown*.
+        inputs: (B, C, h, w) features of the frozen trunk, or what a feed without a trunk gives (photographs, crops).
+        targets: (B,) labels by name. ``grade`` is int64 if every image has one; all others are float32, and NaN means *unknown*.
         rows: (B,) int64 rows of the images in the image store (``Dataset.images``).
-        views: (B,) int64 numbers of the augmented views; :meth:`drstudy.training.features.Features.pixels` makes the very same
-            views again, at any size, for losses on patches of the photograph.
+        views: (B,) int64 numbers of the augmented views. :meth:`drstudy.training.features.Features.pixels` makes the same views
+            again at any size, for losses on patches of the photograph.
     """
 
     inputs: Tensor

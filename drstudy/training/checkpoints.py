@@ -1,4 +1,4 @@
-"""Checkpoints: any set of networks, optimisers, schedulers and random states in one file that is whole or not there.
+"""Checkpoints: any set of networks, optimisers, schedulers and random states in one file that is complete or absent.
 
 Nothing is pickled: tensors go to safetensors, everything else to JSON in its metadata.
 """
@@ -24,10 +24,10 @@ class Checkpointer:
     """Writes and reads the state of a task at the end of an epoch.
 
     Args:
-        task: Whose networks, optimisers, schedulers, scaler and generators are saved and restored.
-        folder: Where; ``None`` keeps nothing.
-        key: Name of the training (:attr:`drstudy.training.identity.Identity.resume_key`); a file of another key is never taken.
-        writes: Whether this process writes; of several processes one does.
+        task: The task whose networks, optimisers, schedulers, scaler and generators are saved and restored.
+        folder: Folder of the files; ``None`` keeps nothing.
+        key: Name of the training (:attr:`drstudy.training.identity.Identity.resume_key`). A file with another key is never taken.
+        writes: Whether this process writes. One of several processes does.
     """
 
     def __init__(self, task: Task, folder: Path | None, key: str, writes: bool = True) -> None:
@@ -39,10 +39,10 @@ class Checkpointer:
         """Write ``<name>.safetensors`` atomically.
 
         Args:
-            name: Of the file.
-            learned: Of :meth:`drstudy.training.task.Task.learned`.
-            about: JSON-ready facts that come back with it.
-            moments: Also save the optimisers, schedulers, the scaler and the random states, without which training cannot go on.
+            name: Name of the file, without its suffix.
+            learned: Tensors from :meth:`drstudy.training.task.Task.learned`.
+            about: JSON-ready facts, returned by :meth:`read`.
+            moments: Whether to save optimisers, schedulers, scaler and random states too, without which training cannot go on.
         """
         if self.folder is None or not self.writes:
             return
@@ -59,7 +59,7 @@ class Checkpointer:
             )
 
     def read(self, name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """Facts and tensors of a file of this training; ``None`` where there is none, or one of another training (which is said)."""
+        """Facts and tensors of a file of this training. ``None`` if there is no file, or if it is of another training, which is printed."""
         path = self.folder / f"{name}.safetensors" if self.folder else None
         if path is None or not path.is_file():
             return None
@@ -76,11 +76,11 @@ class Checkpointer:
 
     @staticmethod
     def learned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of the tensors of a file, those that :meth:`drstudy.training.task.Task.put` takes."""
+        """The tensors of a file that :meth:`drstudy.training.task.Task.put` takes."""
         return {key.removeprefix("module/"): t for key, t in tensors.items() if key.startswith("module/")}
 
     def restore(self, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Give the task all that a file with ``moments`` holds."""
+        """Restore the task from a file that was saved with ``moments``."""
         task, machinery = self.task, about["machinery"]
         task.put(self.learned(tensors))
         for name, optimiser in task.optimisers.items():
@@ -93,7 +93,7 @@ class Checkpointer:
             task.scaler.load_state_dict(machinery["scaler"])
 
     def _machinery(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON-ready facts of everything but the networks."""
+        """Tensors and JSON-ready facts of optimisers, schedulers, generators and the scaler."""
         task, tensors, facts = self.task, {}, {}
         for name, optimiser in task.optimisers.items():
             state = optimiser.state_dict()

@@ -1,8 +1,8 @@
-"""What the fine-tuned tail is fed: the frozen trunk's output, cached for K views of each image, or made each time.
+"""Inputs of the fine-tuned tail: the frozen trunk's output, cached for K views of each image, or computed each time.
 
-Fine-tuning with a frozen trunk runs the same trunk on the same view again and again. The feature store runs it
-once a view; training then costs only the tail. It is exact where the trunk is a function of the image alone, which is
-why it is refused for ``frozen_bn: track`` (there the trunk's statistics move while training).
+Fine-tuning with a frozen trunk runs the same trunk on the same views again and again. The feature store runs it
+once per view; training then costs only the tail. The store is exact if the trunk is a function of the image alone. It is
+refused for ``frozen_bn: track``, where statistics of the trunk change during training.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from drstudy.training.batch import Batch
 from drstudy.training.recipe import Training
 
 VERSION = 4
-"""Part of the store's key: raise it when the same view would be stored differently."""
+"""Version of the stored values, part of the store's key; raise it when the same view would be stored differently."""
 CUDA_TRUNK_BATCH = 256
 MADE_BY = ("drstudy.models.", "drstudy.training.features", "drstudy.training.transforms")
 """Beginnings of the modules whose code makes what is stored; another code makes another store."""
 PARTS = ("train", "clean")
-"""Of a store: views for training, and the images of validation and test as they are."""
+"""Parts of a store: augmented views for training, and validation and test images without augmentation."""
 
 
 class Features:
-    """The trunk's output for training draws and for the images as they are.
+    """The trunk's output for training draws and for images without augmentation.
 
     Attributes:
-        train: Rows of the training split; draws are positions in it.
-        clean: Rows of validation and test, in this order; never augmented.
-        seconds: Time that the trunk took so far, decoding and augmentation left out.
-        seconds_prepare: Time that files took to be written so far, decoding and augmentation included.
-        share: Which part of each batch :meth:`draws` gives: (rank, processes) of a training in several processes.
+        train: Rows of the training split. Draws are positions in this table.
+        clean: Rows of validation and test, in this order. They are never augmented.
+        seconds: Time of the trunk so far, without decoding and augmentation.
+        seconds_prepare: Time to write files so far, decoding and augmentation included.
+        share: Rank and number of the processes that train together, which decide the part of each batch that :meth:`draws` gives.
     """
 
     share: tuple[int, int] = (0, 1)
@@ -70,7 +70,7 @@ class Features:
             )
 
     def draws(self, positions: Tensor, views: Tensor) -> Iterator[Batch]:
-        """Batches of one epoch, by positions in :attr:`train` and numbers of views, (N,) int64 each."""
+        """Batches of one epoch, from positions in :attr:`train` and numbers of views, (N,) int64 each."""
         raise NotImplementedError
 
     def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
@@ -79,27 +79,27 @@ class Features:
 
     @property
     def trunk_batch(self) -> int:
-        """Images a pass of the trunk."""
+        """Number of images in one pass of the trunk."""
         return CUDA_TRUNK_BATCH if self.compute.is_cuda else self.net.trunk_batch
 
     def prepare(self) -> None:
-        """Do now what would be done when it is first needed: write the files of a store."""
+        """Write the files of a store now, instead of when they are first needed."""
 
     def close(self, keep: bool) -> None:
-        """Give back what is held; ``keep`` leaves files for the next run."""
+        """Release memory and, unless ``keep`` is true, delete the files of a store."""
 
     def targets(self, split: str) -> dict[str, np.ndarray]:
-        """Labels of ``train``, ``validation`` or ``test``, in the order of the images: name to (N,), dtypes as in
+        """Labels (N,) of ``train``, ``validation`` or ``test`` by name, in the order of the images, with the dtypes of
         :class:`drstudy.training.batch.Batch`."""
         rows = self.train if split == "train" else self.clean[self.clean["split"] == split]
         return {name: _as_array(rows[name]) for name in self.data.targets}
 
     def pixels(self, batch: Batch, size: int) -> Tensor:
-        """The very views of a batch as photographs, for losses on patches.
+        """The views of a batch as photographs, for losses on patches.
 
         Args:
-            batch: Of :meth:`draws`.
-            size: Side, pixels; rotation, flips and colours are those of the batch, at any size.
+            batch: Batch from :meth:`draws`.
+            size: Side of the photographs, pixels. Rotation, flips and colours are those of the batch at any size.
 
         Returns:
             (B, 3, size, size) float32, normalised, on the device.
@@ -120,15 +120,15 @@ class Features:
         return torch.tensor(self.train["row"].to_numpy(dtype=np.int64))
 
     def _batch(self, inputs: Tensor, positions: Tensor, views: Tensor) -> Batch:
-        """Inputs with what belongs to them; ``positions`` and ``views`` are (B,) on the CPU."""
+        """A batch of these inputs with their targets; ``positions`` and ``views`` are (B,) on the CPU."""
         device = self.compute.device
         targets = {name: values[positions].to(device) for name, values in self._train_targets.items()}
         return Batch(inputs, targets, self._train_rows[positions], views)
 
     def _batches(self, count: int) -> list[np.ndarray]:
-        """Which draws make a batch, or this process's share of it; none is left out.
+        """Indices of the draws of each batch, or of this process's share of it. No draw is left out.
 
-        A last batch of a single image, which batch norm cannot take, or of fewer images than processes joins the one before.
+        The last batch joins the one before if it has a single image, which batch norm cannot take, or fewer images than processes.
         """
         rank, processes = self.share
         starts = list(range(0, count, self.p.batch_size))
@@ -138,10 +138,10 @@ class Features:
 
 
 class Subset(Features):
-    """Features of which only some training rows are drawn, each as often as it is given.
+    """Features of some training rows only, each as often as it is given.
 
     Args:
-        base: Gives the trunk's output; its recipe makes the views.
+        base: Features of all rows, whose recipe makes the views.
         rows: (M,) positions in ``base.train``.
     """
 
@@ -178,14 +178,14 @@ class Subset(Features):
 
 
 def _as_array(column: pd.Series) -> np.ndarray:
-    """int64 where every label is a whole number that is known, else float32 with NaN for what is not."""
+    """int64 if the column has whole numbers and none is missing, else float32 with NaN for missing labels."""
     if pd.api.types.is_integer_dtype(column) and column.notna().all():
         return column.to_numpy(dtype=np.int64)
     return column.to_numpy(dtype=np.float32, na_value=np.nan)
 
 
 class _Views(TorchDataset):
-    """(row, view) pairs as uint8 tensors (3, S, S): the view, or with ``raw`` the stored image it will be made of."""
+    """(row, view) pairs as uint8 tensors (3, S, S): the view, or with ``raw`` the stored image from which it is made."""
 
     def __init__(self, data: Dataset, pairs: list[tuple[int, int]], p: Training, raw: bool) -> None:
         self.images, self.pairs, self.p, self.raw = data.images, pairs, p, raw
@@ -200,11 +200,11 @@ class _Views(TorchDataset):
 
 
 class Live(Features):
-    """Runs the trunk each time: end-to-end training, for fresh views and for ``frozen_bn: track``.
+    """Features that run the trunk each time, for fresh views and for ``frozen_bn: track``.
 
     Attributes:
-        on_device: Whether views are made by the device that computes (CUDA) or by loader processes beside it. Both draw the same
-            views; their pixels may differ by rounding.
+        on_device: Whether views are made on the device that computes (CUDA), or on the CPU. Both draw the same views; their pixels
+            may differ by rounding.
     """
 
     def __init__(self, net: GradingNet, data: Dataset, p: Training, compute: Compute) -> None:
@@ -230,7 +230,7 @@ class Live(Features):
 
     @functools.cached_property
     def _net(self) -> GradingNet:
-        """With a trunk that stands still, a copy that is faster."""
+        """The network that runs the trunk: a faster copy with folded norms, unless the trunk's statistics change."""
         if self.net.frozen_bn == "track":
             return self.net
         net = folded(self.net, self.p.input_size, self.compute.dtype)
@@ -239,7 +239,7 @@ class Live(Features):
         return net
 
     def trunk(self, images: Tensor) -> Tensor:
-        """The trunk's output; in training mode of a ``track`` network its statistics move, its weights never."""
+        """The trunk's output. With ``frozen_bn: track`` its statistics change in training mode; its weights never change."""
         began = time.perf_counter()
         with torch.no_grad(), self.compute.autocast():
             output = self._net.trunk(images).to(self.compute.dtype)
@@ -266,13 +266,14 @@ class Live(Features):
 
 
 class Stored(Features):
-    """Reads the trunk's output from a memory-mapped store, which it writes where it is missing.
+    """Features from a memory-mapped store, which is written if it is missing.
 
-    The two parts, views for training and images as they are, are written when they are first needed, each whole or not at all. A
-    network that is found trained needs the second only.
+    The two parts, views for training and images without augmentation, are written when they are first needed, each atomically. A
+    network from the trained-model store needs the second part only.
 
     Attributes:
-        folder: ``data/features/<key>``; the key is a digest of the images, the frozen weights, the views and the precision.
+        folder: ``data/features/<key>``; the key is a digest of the notebook's name, the images, the frozen weights, the views, the
+            precision and the versions of the code. Notebooks have stores of their own, since each deletes its store at its end.
     """
 
     def __init__(self, net: GradingNet, data: Dataset, p: Training, compute: Compute) -> None:
@@ -286,7 +287,7 @@ class Stored(Features):
             self._part(name)
 
     def _part(self, name: str) -> np.ndarray:
-        """One of :data:`PARTS`, written where it is missing."""
+        """One of :data:`PARTS`, written if it is missing."""
         if name not in self._parts:
             self.folder.mkdir(parents=True, exist_ok=True)
             with paths.locked(self.folder.with_name(f".{self.folder.name}.lock")):
@@ -325,7 +326,7 @@ class Stored(Features):
         return f"{p.backbone}-{digest.hexdigest()[:16]}"
 
     def _write(self, name: str) -> None:
-        """Announce the size, check the disk, run the trunk once per view, and put the part in its place when it is whole."""
+        """Print the size, check the free space, run the trunk once per view, and move the finished part to its place."""
         began = time.perf_counter()
         if name == "train":
             pairs = [(int(row), view) for row in self.train["row"] for view in range(self.p.views)]
@@ -402,11 +403,11 @@ class Stored(Features):
 
 
 def open_features(net: GradingNet, data: Dataset, p: Training, compute: Compute) -> Features:
-    """The features of a recipe: stored where the recipe says so, else made each time.
+    """The features of a recipe: stored if ``feature_store`` is true, else computed each time.
 
     Args:
-        net: Frozen as the recipe says; its trunk must not change afterwards.
-        data: Images and split.
+        net: Network with its layers frozen; its trunk must not change afterwards.
+        data: Images, split and targets.
         p: The recipe.
         compute: Device and precision.
 

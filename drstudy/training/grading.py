@@ -1,4 +1,4 @@
-"""Tasks of one network on cached features; and the main one: five grades under cross-entropy with Adam."""
+"""Tasks of one network: their base, and the main study's task of five grades under cross-entropy with Adam."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from drstudy.training.task import Task
 
 
 class OneNetwork(Task):
-    """A network whose tail learns from what the feed gives; subclasses say the loss and what is measured.
+    """A network whose tail learns from the batches of the feed. Subclasses implement :meth:`loss` and :meth:`measure`.
 
     Args:
-        net: Made by :func:`drstudy.training.networks.build`; changed in place.
-        feed: Of the same recipe.
-        p: The recipe, of :func:`drstudy.training.networks.recipe_for`.
+        net: Network from :func:`drstudy.training.networks.build`; changed in place.
+        feed: Features of the same network.
+        p: Recipe from :func:`drstudy.training.networks.recipe_for`.
         compute: Device and precision.
+
+    Attributes:
+        outputs: Number of outputs of the network.
     """
 
     outputs: int
@@ -38,7 +41,7 @@ class OneNetwork(Task):
         super().__init__(feed, p, compute, {"net": net}, {"net": self.optimiser(net, p)})
 
     def optimiser(self, net: GradingNet, p: Training) -> torch.optim.Optimizer:
-        """Of the parameters that may learn: Adam."""
+        """The optimiser of the trainable parameters: Adam, with the settings of the recipe."""
         return torch.optim.Adam(
             [q for q in net.parameters() if q.requires_grad],
             lr=p.learning_rate,
@@ -49,15 +52,15 @@ class OneNetwork(Task):
         )
 
     def loss(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Mean loss of one batch: float32 outputs (B, ``outputs``), targets (B,) by name."""
+        """Mean loss of one batch, a scalar, from outputs (B, ``outputs``) float32 and targets (B,) by name."""
         raise NotImplementedError
 
     def measure(self, outputs: np.ndarray, targets: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """:attr:`measures` of a whole split: outputs (N, ``outputs``) float32, targets (N,) by name."""
+        """Value of each of :attr:`measures`, from outputs (N, ``outputs``) float32 and targets (N,) by name of a whole split."""
         raise NotImplementedError
 
     def terms(self, targets: Mapping[str, Tensor]) -> float:
-        """Over how many terms :meth:`loss` is a mean: the images."""
+        """Number of terms in the mean of :meth:`loss`: here the number of images."""
         return len(next(iter(targets.values())))
 
     def step(self, batch: Batch) -> dict[str, float]:

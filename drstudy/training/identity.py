@@ -34,7 +34,7 @@ class IdentityError(ValueError):
 
 @dataclass(frozen=True)
 class Identity:
-    """Of one training.
+    """Everything that decides what one training learns.
 
     Attributes:
         task: Module and name of the task's class.

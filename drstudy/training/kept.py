@@ -1,4 +1,4 @@
-"""The trained-model store: a finished training is found again and not done again.
+"""The trained-model store: a finished training is found again instead of being repeated.
 
 ``<data>/models/<key>.safetensors`` holds the weights of the kept epoch, the history and what the training cost. The key is a digest of
 everything that decides the result (:mod:`drstudy.training.identity`), so a stage that runs again because a figure, a table or a sentence
@@ -21,14 +21,14 @@ from drstudy.training.identity import Identity
 
 
 def path_of(identity: Identity) -> Path:
-    """Where a training is kept, whether it is there or not."""
+    """Path of a training in the store, whether it exists or not."""
     return paths.trained(identity.key)
 
 
 def find(identity: Identity) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Facts and learned tensors of a finished training, or ``None``.
+    """Facts and learned tensors of a finished training, or ``None`` if the store has none.
 
-    A file that cannot be read whole is taken away, and the training is done again.
+    A file that cannot be read is removed, so that the network is trained again.
     """
     path = path_of(identity)
     if not path.is_file():
@@ -46,12 +46,12 @@ def find(identity: Identity) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
 
 
 def keep(identity: Identity, facts: dict[str, Any], learned: dict[str, Tensor]) -> None:
-    """Write a finished training, whole or not at all.
+    """Write a finished training atomically.
 
     Args:
-        identity: Of the training; kept beside it, so that a reader sees what made it.
-        facts: JSON-ready.
-        learned: Of :meth:`drstudy.training.task.Task.learned`, of the kept epoch.
+        identity: Identity of the training; written into the file, so that a reader sees what made it.
+        facts: JSON-ready history and costs.
+        learned: Tensors of the kept epoch, from :meth:`drstudy.training.task.Task.learned`.
     """
     about = {"identity": dataclasses.asdict(identity), "facts": facts}
     path = path_of(identity)

@@ -1,12 +1,12 @@
-"""One task trained by several processes: one per GPU, or on a CPU to test it.
+"""One task trained by several processes: one per GPU, or several on a CPU to test it.
 
-Each step's batch is divided among the processes; norms, losses and gradients are those of the whole batch, and validation images are
-dealt out, none twice and none left out. ``PROCESSES: n`` in a notebook's parameters does it. Without a notebook::
+Each step's batch is divided among the processes. Norms, losses and gradients are those of the whole batch, and each validation image is
+computed by one process. ``PROCESSES: n`` in a notebook's parameters starts them. Without a notebook::
 
     accelerate launch --multi_gpu --num_processes 2 -m drstudy.training.process MODULE:FUNCTION \
-        params/paper/03_fine_tuning.yaml -p BACKBONE=densenet121
+        params/paper/common.yaml params/paper/03_fine_tuning.yaml -p BACKBONE=densenet121 -p VARIANT=densenet121-seed0
 
-leaves checkpoints, from which the notebook of the same parameters goes on to the predictions.
+This leaves checkpoints in the result folder of these parameters, from which the notebook with the same parameters goes on to the predictions.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 
 
 def check(p: Training, folder: Path | None) -> None:
-    """Refuse processes that could not be started, before anything is computed.
+    """Refuse several processes that could not be started, before anything is computed.
+
+    Args:
+        p: The recipe.
+        folder: Folder of the checkpoints, as given to :func:`drstudy.training.loop.fit`.
 
     Raises:
-        ValueError: If the parameters do not say how another process makes the task (``made_by``), or if ``folder`` is not their result
-            folder, where checkpoints meet.
+        ValueError: If the parameter class does not name the function that makes the task in another process (``made_by``), or if
+            ``folder`` is not the result folder of the parameters, through which the processes hand over checkpoints.
     """
     if not getattr(p, "made_by", "") or folder is None or folder != p.folder:
         raise ValueError(
@@ -40,10 +44,10 @@ def check(p: Training, folder: Path | None) -> None:
 
 
 def start(p: Training) -> None:
-    """Train in ``p.processes`` processes; what they leave are finished checkpoints.
+    """Train in ``p.processes`` processes, which leave finished checkpoints in ``p.folder``.
 
     Raises:
-        RuntimeError: If a process failed, with the end of what they said.
+        RuntimeError: If a process failed, with the end of its output.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={p.processes}"]
     # its --cpu starts one process; with --multi_gpu each takes a GPU where there is one, else the CPU

@@ -1,6 +1,6 @@
-"""The loop: hand a task its batches, measure it after each epoch, keep the best one, resume after a kill.
+"""The loop: hand a task its batches, measure it after each epoch, keep the best epoch, resume after a kill.
 
-It knows no task, no paper and no metric (:mod:`drstudy.training.task` has the contract). Everything random in an epoch follows from the
+It knows no task, no paper and no metric; :mod:`drstudy.training.task` has the contract. Everything random in an epoch follows from the
 seed and the epoch's number, so a run that was killed and resumed ends with the bytes of an uninterrupted one.
 """
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fit:
-    """What training gives beside the networks.
+    """The outcome of a training, beside the networks.
 
     Attributes:
-        history: One row per step: ``epoch, step`` and the losses; a row that ends an epoch also has ``val_<metric>`` for each metric.
-        best_epoch: The epoch whose weights the networks have now (from 1).
-        seconds_per_epoch: Median over all epochs, validation included.
-        seconds_trunk: Time that the frozen trunk took.
-        seconds_prepare: Time that the feature store took to be written, decoding and augmentation included.
-        resumed_at: Epochs that a killed run had finished already.
-        found: Whether it was taken from the trained-model store; times are then those of the run that trained.
+        history: One row per step: ``epoch, step`` and the losses. The last row of an epoch also has ``val_<metric>`` for each metric.
+        best_epoch: Number of the epoch whose weights the networks have now, from 1.
+        seconds_per_epoch: Median time of an epoch, validation included.
+        seconds_trunk: Time of the frozen trunk.
+        seconds_prepare: Time to write the feature store, decoding and augmentation included.
+        resumed_at: Number of epochs that were finished before this call, by a killed run or by processes that were started.
+        found: Whether the training was taken from the trained-model store. All times are then those of the run that trained.
     """
 
     history: pd.DataFrame
@@ -58,16 +58,16 @@ def fit(
     """Train a task, and leave its networks with the best epoch's weights, in evaluation mode.
 
     Args:
-        task: As it starts; changed in place.
-        folder: Where checkpoints and TensorBoard logs go, and from where a killed run is resumed; ``None`` writes none.
-        keep: Look in the trained-model store first, and keep the finished training there.
-        team: The processes that train this task together, given in each of them; without it, and with ``p.processes`` above 1, they
-            are started, and their checkpoints read.
+        task: The task with its starting weights; changed in place.
+        folder: Folder of checkpoints and TensorBoard logs, from which a killed run is resumed; ``None`` writes none.
+        keep: Whether to look in the trained-model store first, and to keep the finished training there.
+        team: The processes that train this task together, given in each of them. If it is ``None`` and ``p.processes`` is above 1, this
+            function starts the processes and reads their checkpoints.
 
     Raises:
         FloatingPointError: If a loss is no longer finite, with the epoch and step.
         RuntimeError: If processes that were started failed, with the end of what they said.
-        ValueError: If processes are asked for that cannot be started (see :func:`drstudy.training.launch.start`).
+        ValueError: If several processes are requested and cannot be started (see :func:`drstudy.training.launch.check`).
     """
     started = team is None and getattr(task.p, "processes", 1) > 1
     if started:
@@ -125,7 +125,7 @@ def _epochs(task: Task, keeper: _Keeper, first: int, folder: Path | None) -> Non
 
 
 def train_epoch(task: Task, epoch: int) -> list[dict[str, float]]:
-    """One epoch of draws; returns the losses of each step.
+    """Train one epoch; return the losses of each step, by name.
 
     Raises:
         FloatingPointError: If a loss is not finite, with the epoch and step.
@@ -155,7 +155,7 @@ def seed_of(seed: int, epoch: int) -> int:
 
 
 def _check_measured(task: Task, measured: dict[str, float], epoch: int) -> None:
-    """Refuse a metric that is no number where it would choose the epoch, and a loss in any case."""
+    """Refuse a validation loss that is not finite, and any metric that is not finite and chooses the epoch."""
     for name in task.measures:
         if (name.startswith("loss") or name == task.p.select_by) and not np.isfinite(measured[name]):
             raise FloatingPointError(
@@ -165,7 +165,11 @@ def _check_measured(task: Task, measured: dict[str, float], epoch: int) -> None:
 
 
 def _share(task: Task, team: Accelerator | None, first: int) -> None:
-    """Prepare a task that several processes train together: its part of each batch, and norms of the whole batch."""
+    """Prepare a task for several processes: its part of each batch, and norms of the whole batch.
+
+    Raises:
+        RuntimeError: If the processes start with different weights.
+    """
     if team is None or team.num_processes == 1 or first >= task.p.epochs:
         return
     task.feed.share = team.process_index, team.num_processes
@@ -180,7 +184,7 @@ def _share(task: Task, team: Accelerator | None, first: int) -> None:
 
 
 class _Keeper:
-    """History, the best weights, and checkpoints, the best before the last."""
+    """History and best weights so far, and their checkpoints. ``best`` is written before ``last``, so that a kill between them loses nothing."""
 
     def __init__(self, task: Task, key: str, folder: Path | None, leads: bool) -> None:
         self.task, self.leads = task, leads
@@ -215,7 +219,7 @@ class _Keeper:
         return {"epoch": epoch, **best, "history": self.rows, "seconds": self.seconds}
 
     def resume(self) -> int:
-        """Take up a killed run of the same training; returns the number of epochs that it had finished."""
+        """Restore a killed run of the same training; return the number of epochs that it had finished."""
         last = self.files.read("last")
         best = self.files.read("best") if last else None
         if last is None or best is None:
@@ -229,12 +233,12 @@ class _Keeper:
         return about["epoch"]
 
     def facts(self, done: Fit) -> dict[str, Any]:
-        """JSON-ready, for the trained-model store; :meth:`take` reads it."""
+        """JSON-ready facts for the trained-model store; :meth:`take` reads them."""
         plain = dataclasses.asdict(dataclasses.replace(done, history=None))
         return {**plain, "rows": self.rows}
 
     def take(self, facts: dict[str, Any], learned: dict[str, Tensor]) -> Fit:
-        """The training that was found, as if it had just ended."""
+        """Put a training from the store into the task, as if it had just ended."""
         self.rows = facts.pop("rows")
         self.task.put(learned)
         for module in self.task.modules.values():

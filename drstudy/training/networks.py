@@ -1,4 +1,4 @@
-"""The network of a recipe: weights, head, frozen layers, and norms calibrated where nothing was pretrained."""
+"""The network of a recipe: weights, head, frozen layers, and batch norms calibrated if it starts from random weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ CALIBRATION_IMAGES = 128
 
 
 def build(p: Training, data: Dataset, compute: Compute, outputs: int = N_GRADES) -> GradingNet:
-    """The network of a recipe: weights, head, frozen layers; norms calibrated on training images where nothing was pretrained."""
+    """The network of a recipe, on the device: weights, head, frozen layers.
+
+    If it starts from random weights, its batch norms are calibrated on training images.
+
+    Args:
+        p: The recipe.
+        data: Photographs and split.
+        compute: Device and precision.
+        outputs: Number of outputs.
+    """
     net = nets.build(p.backbone, p.head, p.weights, p.seed, outputs)
     net.freeze(p.frozen_bn)
     net.to(compute.device, memory_format=torch.channels_last)
@@ -35,22 +44,23 @@ def build(p: Training, data: Dataset, compute: Compute, outputs: int = N_GRADES)
 
 
 def recipe_for(net: GradingNet, p: Training) -> Training:
-    """The recipe by which a network is really trained: the shorter one of ``p.without_pretraining``, if there is one and the network
-    started from random weights, else ``p`` itself. Features and training take this one.
+    """The recipe by which a network is trained: the shorter one of ``p.without_pretraining`` if there is one and the network started
+    from random weights, else ``p`` itself. Features and training take this recipe.
 
     Args:
-        net: Made by :func:`build` of ``p``; its ``weights_used`` decides.
-        p: The recipe that was asked for.
+        net: Network from :func:`build` of ``p``; its ``weights_used`` decides.
+        p: The recipe of the parameters.
     """
     return p.shortened() if net.weights_used == "none" and p.without_pretraining else p
 
 
 def described(net: GradingNet, p: Training) -> dict[str, str | int]:
-    """The metrics by which a record says what was trained: ``weights_used``; ``recipe``, :data:`drstudy.training.recipe.SHORT` or
+    """Metrics that say in a record what was trained: ``weights_used``; ``recipe``, :data:`drstudy.training.recipe.SHORT` or
     :data:`drstudy.training.recipe.FULL`; and the ``epochs``, ``views`` and ``input_size`` (pixels) of that recipe.
 
     Args:
-        net, p: As :func:`recipe_for` takes them.
+        net: Network from :func:`build`.
+        p: The recipe of the parameters.
     """
     recipe = recipe_for(net, p)
     name = FULL if recipe is p else SHORT

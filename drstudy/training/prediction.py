@@ -1,4 +1,4 @@
-"""Inference: probabilities of the five grades, and trained networks on disk."""
+"""Inference in batches, tables of predictions, and trained networks on disk."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ Result = TypeVar("Result")
 def from_features(net: GradingNet, features: Features, split: str, compute: Compute) -> np.ndarray:
     """Outputs (N, outputs) float32 for a split's images, in the order of the split file.
 
-    Of several processes that train together (``features.share``) each computes its part, dealt out without padding, and all return the
-    whole.
+    If several processes train together (``features.share``), each computes its part without padding, and all return the whole.
 
     Args:
-        net: Set to evaluation mode.
-        features: Of the same network.
+        net: Network; it is set to evaluation mode.
+        features: Features of the same network.
         split: ``validation`` or ``test``.
         compute: Device and precision.
 
@@ -72,20 +71,20 @@ def in_batches(
     compute: Compute,
     batch_size: int = 0,
 ) -> Iterator[tuple[slice, Result]]:
-    """Photographs through a network, or a part of it, in batches: the one place where photographs are predicted or explained.
+    """Run photographs through a network, or a part of it, in batches. All predictions and maps of whole photographs go through here.
 
     Args:
-        forward: From (B, 3, S, S) float32, normalised, on the device, to whatever is wanted of them; it runs without gradients and under
-            the precision of ``compute``.
-        net: Set to evaluation mode; gives mean and standard deviation.
+        forward: Function of a batch (B, 3, S, S), float32, normalised, on the device. It runs without gradients and under the
+            precision of ``compute``.
+        net: Network; it is set to evaluation mode, and its mean and standard deviation normalise the photographs.
         images: (N, S, S, 3) uint8, the image store.
-        rows: (M,) rows of it, in order.
+        rows: (M,) rows of ``images``, in order.
         input_size: Side of the input, pixels.
         compute: Device and precision.
-        batch_size: Photographs at a time; 0 is as many as suit the device.
+        batch_size: Photographs per batch; 0 chooses a number that suits the device.
 
     Yields:
-        Which of ``rows`` a batch is, and what ``forward`` returned.
+        The slice of ``rows`` in a batch, and the result of ``forward``.
     """
     net.eval()
     step = batch_size or (CUDA_BATCH if compute.is_cuda else net.trunk_batch)
@@ -104,14 +103,14 @@ def logits(
     compute: Compute,
     batch_size: int = 0,
 ) -> np.ndarray:
-    """Outputs (M, outputs) float32 of photographs by the whole network; arguments as of :func:`in_batches`."""
+    """Outputs (M, outputs) float32 of the whole network for photographs; arguments as of :func:`in_batches`."""
     found = in_batches(net, net, images, rows, input_size, compute, batch_size)
     parts = [outputs.float().cpu() for _, outputs in found]
     return torch.cat(parts).numpy() if parts else np.empty((0, net.outputs), np.float32)
 
 
 def predict(net: GradingNet, images: np.ndarray, compute: Compute, input_size: int) -> np.ndarray:
-    """Probabilities (N, 5) float64 of stored images (N, S, S, 3) uint8, by the whole network."""
+    """Probabilities (N, 5) float64 of the whole network for stored images (N, S, S, 3) uint8."""
     return softmax(logits(net, images, np.arange(len(images)), input_size, compute))
 
 
@@ -127,19 +126,19 @@ def table(net: GradingNet, features: Features, split: str, compute: Compute) -> 
 
 
 def frame(part: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
-    """Predictions as ``predictions.csv`` holds them: ``image_id, patient_id, split, grade, p0..p4``."""
+    """Predictions with the columns of ``predictions.csv``: ``image_id, patient_id, split, grade, p0..p4``."""
     columns = {f"p{k}": probabilities[:, k] for k in range(probabilities.shape[1])}
     return part[["image_id", "patient_id", "split", "grade"]].reset_index(drop=True).assign(**columns)
 
 
 def write(predictions: pd.DataFrame, path: Path) -> None:
-    """Write predictions atomically; probabilities in 17 digits, so that reading gives the same numbers."""
+    """Write predictions atomically, with 17 digits, so that reading gives the same numbers."""
     with paths.atomic(path) as temporary:
         predictions.to_csv(temporary, index=False, lineterminator="\n", float_format="%.17g")
 
 
 def save(net: GradingNet, path: Path, input_size: int) -> None:
-    """Write a network that describes itself: all tensors, and as metadata what :meth:`GradingNet.describe` says."""
+    """Write a network atomically: all tensors, and the result of :meth:`GradingNet.describe` as metadata."""
     about = net.describe(input_size)
     with paths.atomic(path) as temporary:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
@@ -152,9 +151,9 @@ def load(
     """A trained network in evaluation mode on the CPU, with ``input_size`` set.
 
     Args:
-        model: A record with a ``model.safetensors``, or a file that :func:`save` wrote.
-        rebuild: Makes an empty network from what :meth:`GradingNet.describe` said. A paper whose networks are not in the registry of
-            backbones gives its own.
+        model: Record with a ``model.safetensors``, or a file that :func:`save` wrote.
+        rebuild: Function that makes an empty network from the result of :meth:`GradingNet.describe`. A paper whose networks are not in
+            the registry of backbones gives its own.
 
     Raises:
         FileNotFoundError, ValueError: If the file is missing or was not written by :func:`save`.

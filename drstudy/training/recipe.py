@@ -25,40 +25,39 @@ SHORTENED = (
     ),
     *("SELECT_BY", "FEATURE_STORE", "COMPILE", "INPUT_SIZE"),
 )
-"""What ``WITHOUT_PRETRAINING`` may set: how a network is trained. What the network is (backbone, head, weights) and where it runs is
-settled before it is known whether weights could be had."""
+"""Settings that ``WITHOUT_PRETRAINING`` may replace: those of the training. Backbone, head, weights and device are settled before it is
+known whether weights are available."""
 
 
 class Training(Computing):
     """The recipe of fine-tuning (``docs/sources.md``, A2 to A4), each oddity of the paper beside what we hold to be right.
 
     Attributes:
-        audit: Result folder of notebook 01: images, split.
-        backbone: Name in :mod:`drstudy.models.nets`.
+        audit: Result folder of notebook 01, with images and split.
+        backbone: Name of the backbone in :mod:`drstudy.models.nets`.
         weights: ``imagenet``, ``imagenet-if-reachable``, ``bundled``, ``none`` or a path.
         head: ``paper`` (seven linear layers), ``single`` (one) or ``mlp``.
         frozen_bn: ``eval`` keeps the statistics of frozen batch norms; ``track`` lets them drift as the paper's code does.
         sampler: ``paper`` (weights 0.1, 1, 0.5, 3, 4), ``inverse``, ``sqrt`` or ``none``.
-        epochs, batch_size, learning_rate, betas: Of Adam. The paper: 100, 256, 1e-4, (0, 0.99).
-        label_smoothing, weight_decay: Both 0 in the paper.
-        views: Augmented views an image has (K of the feature store); 0 draws a fresh one each time. Why 2: notebook 21, and
-            ``params/README.md`` with what it measured.
-        feature_store: Cache the frozen trunk's output for all views.
+        epochs, batch_size, learning_rate, betas: Settings of the training with Adam. The paper: 100, 256, 1e-4, (0, 0.99).
+        label_smoothing, weight_decay: Settings of the loss and of Adam, both 0 in the paper.
+        views: Number of augmented views per image (K of the feature store); 0 draws a fresh view each time. Notebook 21 and
+            ``params/README.md`` give the reason for 2.
+        feature_store: Whether to cache the frozen trunk's output for all views.
         input_size: Side of the network's input, pixels. The paper: 224.
-        compile: Hand the frozen trunk to ``torch.compile``: half a minute or more at first (a C++ compiler is needed), then faster;
-            it pays for thousands of images.
-        select_by: Which validation number chooses the epoch: ``qwk`` or ``loss``; ``last`` keeps the last epoch (the paper states
-            no choice).
-        without_pretraining: UPPER_CASE settings of :data:`SHORTENED` that hold instead of the above where the network starts from
-            random weights, whether these were asked for or nothing else could be had; see :meth:`shortened`. Such a network has
-            little to show for a long training.
+        compile: Whether to compile the frozen trunk with ``torch.compile``. It needs a C++ compiler and time at the start, and pays for
+            thousands of images.
+        select_by: Validation metric that chooses the epoch, ``qwk`` or ``loss``; ``last`` keeps the last epoch (the paper states no
+            choice).
+        without_pretraining: UPPER_CASE settings, among :data:`SHORTENED`, that replace those above if the network starts from random
+            weights, requested or because no others were available; see :meth:`shortened`. A long training gains such a network little.
     """
 
     UNTRAINED: ClassVar[frozenset[str]] = frozenset(
         {"audit", "weights", "device", "precision", "without_pretraining"}
     )
-    """Fields of this class that are no part of one training's recipe: the data, the starting weights, device and precision count by what
-    they are. Subclasses name their own beside them; all other fields but :attr:`SHOWS` decide what is learnt."""
+    """Fields that are not part of a training's recipe. Data, starting weights, device and precision enter the identity of a training by
+    their content. Subclasses name their own fields in addition. All other fields except :attr:`SHOWS` decide what is learnt."""
 
     audit: str = "results/smoke/01_data_audit"
     backbone: str = "efficientnet_lite0"
@@ -108,17 +107,17 @@ class Training(Computing):
         return self
 
     def trained_by(self) -> dict[str, Any]:
-        """JSON-ready fields that decide what is learnt, of this recipe; the starting weights count by their content instead."""
+        """JSON-ready fields of this recipe that decide what is learnt."""
         left_out = set().union(
             *({*vars(kind).get("UNTRAINED", ()), *vars(kind).get("SHOWS", ())} for kind in type(self).__mro__)
         )
         return self.model_dump(mode="json", exclude=left_out)
 
     def shortened(self) -> Self:
-        """The recipe of a network without pretraining: this one with the settings of ``without_pretraining`` in their places.
+        """The recipe of a network without pretraining: this one with the settings of ``without_pretraining``.
 
         Raises:
-            pydantic.ValidationError: If they are no recipe; checked parameters have been asked already.
+            pydantic.ValidationError: If the result is not a valid recipe. It cannot happen for parameters that were checked.
         """
         short = {name.lower(): value for name, value in self.without_pretraining.items()}
         return type(self)(**self.model_dump() | short | {"without_pretraining": {}})

@@ -1,4 +1,4 @@
-"""On which draw a network is trained: oversampling of rare grades, with replacement."""
+"""Samplers: oversampling of rare grades, with replacement."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def grade_weights(sampler: str, counts: np.ndarray) -> np.ndarray:
 
     Args:
         sampler: ``paper``; ``inverse`` (1 / count: balanced grades); ``sqrt`` (1 / sqrt(count), half way); ``none`` (all 1).
-        counts: (5,) number of training images a grade.
+        counts: (5,) number of training images per grade.
 
     Returns:
         (5,) float64; 0 for a grade without images.
 
     Raises:
-        ValueError: If the sampler is unknown or no image is counted.
+        ValueError: If the sampler is unknown, or the counts are not five non-negative numbers with at least one above 0.
     """
     counts = np.asarray(counts, dtype=float)
     if counts.shape != (N_GRADES,) or counts.sum() <= 0 or (counts < 0).any():
@@ -53,13 +53,13 @@ def expected_repeats(sampler: str, counts: np.ndarray) -> np.ndarray:
 
 
 def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.Tensor:
-    """One epoch of draws: as many as there are images.
+    """Draw one epoch: as many draws as there are images.
 
     Args:
         sampler: See :func:`grade_weights`; ``none`` is a permutation (each image once), the others draw with replacement.
-        grades: (N,) grades 0..4 of the training images. The weights handed on are one an image; one a grade is a
-            well-known mistake that would draw only the first five images.
-        generator: Makes the draw repeatable.
+        grades: (N,) grades 0..4 of the training images. PyTorch's sampler needs one weight per image; with one weight per grade, a
+            well-known mistake, it would draw only the first five images.
+        generator: Random generator, for a repeatable draw.
 
     Returns:
         (N,) int64 positions in ``grades``.
@@ -71,7 +71,7 @@ def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.
 
 
 def draw_by_weight(weights: np.ndarray, grades: np.ndarray, generator: torch.Generator) -> torch.Tensor:
-    """One epoch of draws with replacement: (N,) int64 positions in ``grades``, by (5,) weights of an image of each grade."""
+    """Draw one epoch with replacement: (N,) int64 positions in ``grades``, from (5,) weights of one image of each grade."""
     weights = np.asarray(weights)[np.asarray(grades, dtype=int)]
     return torch.tensor(
         list(

@@ -1,7 +1,7 @@
-"""What is learnt, and how: the contract between the loop and everything that trains (``docs/architecture.md``).
+"""The contract between the loop and everything that trains (``docs/architecture.md``).
 
-A :class:`Task` owns named networks, named optimisers and, beside them, frozen teachers. The loop hands it one :class:`Batch` after the
-other and asks it for its measures after each epoch; it knows nothing else about a task. One network on cached features, several heads
+A :class:`Task` owns named networks, named optimisers and frozen teachers. The loop hands it one
+:class:`~drstudy.training.batch.Batch` after the other and asks it for its metrics after each epoch. It knows nothing else about a task. One network on cached features, several heads
 with soft targets, a discriminator with an optimiser of its own, and losses on intermediate maps or on patches of the photograph all
 go through the same loop.
 """
@@ -24,26 +24,27 @@ if TYPE_CHECKING:
     from drstudy.training.recipe import Training
 
 LAST = "last"
-"""As ``SELECT_BY`` writes it: the last epoch is kept, whatever was measured."""
+"""Value of ``SELECT_BY`` that keeps the last epoch, whatever was measured."""
 
 
 class Task:
-    """Networks, optimisers, teachers, and how they learn. Subclasses give :meth:`step` and :meth:`validate`.
+    """Networks, optimisers and teachers, and how they learn. Subclasses implement :meth:`step` and :meth:`validate`.
 
     Attributes:
-        measures: Name of each validation metric to its direction: 1 where higher is better, -1 where lower is better. Their order
-            breaks ties between epochs.
-        titles: Names of metrics for a reader, where they differ from the name: ``{"qwk": "QWK"}``.
-        feed: What gives the batches.
-        p: The recipe; of its fields the loop reads ``epochs``, ``seed``, ``views`` and ``select_by``.
+        measures: Direction of each validation metric, by name: 1 if higher is better, -1 if lower is better. If epochs are equal in the
+            metric that chooses, the others decide in this order.
+        titles: Printed names of metrics, by name, if they differ: ``{"qwk": "QWK"}``.
+        feed: Source of the batches.
+        p: The recipe. The loop reads its fields ``epochs``, ``seed``, ``views``, ``select_by`` and, if there is one, ``processes``.
         compute: Device and precision.
-        modules: Name to network that learns. A checkpoint holds their trainable parameters and all their buffers.
-        optimisers: Name to optimiser.
-        teachers: Name to frozen network: set to evaluation mode without gradients, never saved; a digest of each is part of the key.
-        schedulers: Name to learning-rate scheduler, saved with the optimisers.
-        generators: Name to ``torch.Generator`` of the task's own (noise of a generator, for example), saved too.
-        whole: Names of modules of which frozen parameters are saved as well, such as a moving average.
-        scaler: Scales losses in fp16; does nothing in other precisions.
+        modules: Networks that learn, by name. A checkpoint holds their trainable parameters and all their buffers.
+        optimisers: Optimisers, by name.
+        teachers: Frozen networks, by name. They are in evaluation mode, have no gradients and are never saved; their digests are part of
+            the training's identity.
+        schedulers: Learning-rate schedulers, by name, saved with the optimisers. Their state must be JSON-ready.
+        generators: Random generators of the task's own, by name (noise for a generator network, for example), saved with the optimisers.
+        whole: Names of modules whose frozen parameters are saved as well, such as a moving average.
+        scaler: Scaler of losses in fp16; it does nothing in other precisions.
     """
 
     measures: ClassVar[Mapping[str, int]] = {"loss": -1}
@@ -82,28 +83,28 @@ class Task:
     # --- what a subclass says ------------------------------------------------------------------------
 
     def start_epoch(self, epoch: int) -> None:
-        """Set what changes from epoch to epoch, such as a learning rate; epochs count from 1."""
+        """Set what changes from epoch to epoch, such as a learning rate. Epochs count from 1."""
 
     def draw(self, epoch: int, generator: torch.Generator) -> Tensor:
-        """Positions in ``feed.train`` of one epoch, (N,) int64, in the order in which they are fed; by ``p.sampler`` and the grades."""
+        """Positions in ``feed.train`` for one epoch, (N,) int64, in the order of training; drawn by ``p.sampler`` and the grades."""
         if self.p.sampler == "none":
             return torch.randperm(len(self.feed.train), generator=generator)
         return sampling.draw(self.p.sampler, self.feed.train["grade"].to_numpy(dtype=np.int64), generator)
 
     def step(self, batch: Batch) -> dict[str, float]:
-        """Learn from one batch: forward, loss, :meth:`update` of one optimiser or of several.
+        """Learn from one batch: forward pass, loss, and :meth:`update` of one or several optimisers.
 
         Returns:
-            Name of each loss to its mean over the whole batch (that of all processes).
+            Mean of each loss over the whole batch (of all processes), by the name of the loss.
         """
         raise NotImplementedError
 
     def validate(self) -> dict[str, float]:
-        """Each of :attr:`measures` on the validation split; the same in every process."""
+        """Value of each of :attr:`measures` on the validation split. It must be the same in every process."""
         raise NotImplementedError
 
     def extra(self) -> dict[str, Any]:
-        """What else decides what is learnt, JSON-ready, where neither the recipe, the data nor the networks say it."""
+        """Further JSON-ready facts that decide what is learnt and stand neither in the recipe, the data nor the networks."""
         return {}
 
     # --- what the loop and subclasses use --------------------------------------------------------------
@@ -117,9 +118,9 @@ class Task:
         """Differentiate a loss and take one step of one optimiser.
 
         Args:
-            optimiser: Its name.
-            loss: Scalar; the mean over this process's part of the batch.
-            terms: Over how many terms (images, known labels) that mean was taken: the weight of this process's part.
+            optimiser: Name of the optimiser.
+            loss: Mean loss over this process's part of the batch, a scalar.
+            terms: Number of terms (images, known labels) in that mean. With several processes it is the weight of this part.
 
         Returns:
             The mean loss of the whole batch, which is ``loss`` itself in a training by one process.
@@ -148,10 +149,10 @@ class Task:
         return found
 
     def put(self, learned: Mapping[str, Tensor]) -> None:
-        """Give the networks what :meth:`learned` returned.
+        """Load into the networks what :meth:`learned` returned.
 
         Raises:
-            RuntimeError: If a tensor has no place in them.
+            RuntimeError: If a tensor belongs to none of the networks' parameters or buffers.
         """
         for name, module in self.modules.items():
             own = {key.partition("/")[2]: t for key, t in learned.items() if key.partition("/")[0] == name}
@@ -162,7 +163,7 @@ class Task:
                 )
 
     def score(self, measured: Mapping[str, float], epoch: int) -> tuple[float, ...]:
-        """What the best epoch has the greatest of: the metric that chooses, then the others in order."""
+        """Sort key of an epoch; the best epoch has the greatest. It is the metric that chooses, then the others in order."""
         if self.p.select_by == LAST:
             return (float(epoch),)
         names = [self.p.select_by, *(name for name in self.measures if name != self.p.select_by)]
@@ -181,7 +182,7 @@ def _part_of_all(loss: Tensor, terms: float) -> tuple[Tensor, float]:
 
 
 def _sum_gradients(optimiser: torch.optim.Optimizer) -> None:
-    """Replace each gradient by its sum over all processes, in one exchange; what no process has a gradient for stays without."""
+    """Replace each gradient by its sum over all processes, in one exchange. A parameter without gradient in every process keeps none."""
     learning = [q for group in optimiser.param_groups for q in group["params"] if q.requires_grad]
     there = torch.tensor([q.grad is not None for q in learning], dtype=torch.int32, device=learning[0].device)
     torch.distributed.all_reduce(there, torch.distributed.ReduceOp.MAX)

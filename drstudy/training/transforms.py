@@ -1,7 +1,8 @@
-"""How images are seen: the paper's augmentations, and the way from stored bytes to a network's input.
+"""The paper's augmentations, and the way from stored bytes to a network's input.
 
 The paper names random rotation, flips, translation, random grey and random colour change, with no ranges (``docs/sources.md``, A1);
-the ranges here are ours: any angle, since a fundus is round; 5 % translation; grey in one image of ten; mild changes of brightness, contrast and saturation.
+the ranges here are ours: any angle, since a fundus is round; 5 % translation; grey in one image of ten; mild changes of brightness,
+contrast and saturation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from drstudy.models.compat import torchvision
 v2 = torchvision.transforms.v2
 
 VERSION = 2
-"""Part of the feature store's key: raise it when a view of the same seed would look different."""
+"""Version of the views, part of the feature store's key; raise it when a view of the same seed would look different."""
 
 AUGMENTATIONS: dict[str, v2.Transform] = {
     "rotation": v2.RandomRotation(180, interpolation=v2.InterpolationMode.BILINEAR),
@@ -28,7 +29,7 @@ AUGMENTATIONS: dict[str, v2.Transform] = {
     "random grey": v2.RandomGrayscale(0.1),
     "colour change": v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
 }
-"""By the paper's names, in the order of its text, except that rotation and translation are one resampling in use."""
+"""Augmentations by the paper's names, in the order of its text. In use, rotation and translation are one resampling."""
 
 _COMBINED = v2.Compose(
     [
@@ -50,7 +51,7 @@ def always(name: str) -> v2.Transform:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """(..., 3, H, W) uint8 to (..., 3, size, size) uint8, anti-aliased; unchanged where the size already fits."""
+    """(..., 3, H, W) uint8 to (..., 3, size, size) uint8, anti-aliased; unchanged if the size already fits."""
     if images.shape[-2:] == (size, size):
         return images
     return v2.functional.resize(
@@ -68,7 +69,9 @@ def augment(image: Tensor, seed: int, row: int, view: int) -> Tensor:
 
     Args:
         image: (3, H, W) uint8.
-        seed, row, view: Non-negative.
+        seed: Seed of the recipe.
+        row: Row of the image in the image store.
+        view: Number of the view, 0 or more.
 
     Returns:
         (3, H, W) uint8.
@@ -80,10 +83,14 @@ def augment(image: Tensor, seed: int, row: int, view: int) -> Tensor:
 
 
 def view(image: Tensor, size: int, seed: int, row: int, number: int) -> Tensor:
-    """View ``number`` of image ``row`` at the network's size; -1 is the image as it is. On whichever device the image is.
+    """View ``number`` of image ``row`` at the network's size, on the device of the image.
 
     Args:
         image: (3, H, W) uint8.
+        size: Side of the view, pixels.
+        seed: Seed of the recipe.
+        row: Row of the image in the image store.
+        number: Number of the view; a negative one is the image without augmentation.
 
     Returns:
         (3, size, size) uint8.
@@ -105,7 +112,7 @@ def to_input(images: np.ndarray, size: int, mean: tuple[float, ...], std: tuple[
     Args:
         images: (N, S, S, 3) uint8 RGB.
         size: Side of the input, pixels.
-        mean, std: Of the network's weights.
+        mean, std: Channel means and standard deviations that belong to the network's weights.
 
     Returns:
         (N, 3, size, size) float32.
