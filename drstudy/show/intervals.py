@@ -30,6 +30,7 @@ def text(
     unit: str = "",
     missing: str = "undefined",
     complete: bool = True,
+    significant: int = 0,
 ) -> str:
     """``0.71 [0.62, 0.80]``, or ``0.71`` where there is no interval.
 
@@ -42,9 +43,13 @@ def text(
         unit: Text between the value and its interval, such as `` points``.
         missing: Text instead of a value that is NaN.
         complete: False adds a dagger: the number was undefined in some resamples, which the interval leaves out.
+        significant: Significant digits, in place of ``digits`` and ``signs``, where numbers of any size stand in one column.
     """
     if np.isnan(value):
         return missing
+    if significant:
+        shown, low, high = (f"{one:.{significant}g}" for one in (value, lo, hi))
+        return shown if np.isnan(lo) else f"{shown} [{low}, {high}]"
     if digits is None:
         digits = 1 if abs(value) >= 1 else 2
     shown = f"{number(value, digits, signs != 'minus', signs == 'all')}{unit}"
@@ -53,6 +58,19 @@ def text(
     low, high = (number(end, digits, signs == "all", signs == "all") for end in (lo, hi))
     ends = f"[{low}, {high}]" if form == "[,]" else f"({low} to {high})"
     return f"{shown} {ends}" + ("" if complete else " †")
+
+
+def between(lo: float, hi: float, digits: int | None = None, significant: int = 4) -> str:
+    """``0.3 to 2.0``: the limits of an interval alone.
+
+    Args:
+        lo, hi: Limits.
+        digits: Digits after the point; ``None`` prints so many significant ones instead.
+        significant: Significant digits.
+    """
+    return " to ".join(
+        f"{end:.{significant}g}" if digits is None else number(end, digits) for end in (lo, hi)
+    )
 
 
 def column(table: pd.DataFrame, digits: int = 2) -> list[str]:

@@ -38,7 +38,7 @@ from drstudy.core import paths, records
 from drstudy.core.params import ParameterError
 from drstudy.papers import registry
 from drstudy.papers.base import AUDIT, TRAINING, Interval, OwnData, Paper, is_ablation
-from drstudy.show import style
+from drstudy.show import intervals, style
 
 REPRODUCED, DIRECTION = "reproduced", "direction reproduced"
 NOT_REPRODUCED, INCONCLUSIVE, NOT_TESTABLE = "not reproduced", "inconclusive", "not testable here"
@@ -376,9 +376,7 @@ def ledger(results: Sequence[records.Record]) -> pd.DataFrame:
 
 
 def _text(found: Found) -> str:
-    if np.isnan(found.value):
-        return "undefined"
-    return f"{found.value:.3g}" + ("" if np.isnan(found.lo) else f" [{found.lo:.3g}, {found.hi:.3g}]")
+    return intervals.text(found.value, found.lo, found.hi, significant=3)
 
 
 def write(profile: str) -> pd.DataFrame:

@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import devices, paths, records
+from drstudy.show import intervals
 from drstudy.study import claims, pairing, plan
 
 CLASSES = ("identical", "within tolerance", "inside the interval", "chaotic", "outside")
@@ -149,7 +150,7 @@ def _short(value: float) -> str:
 
 
 def _interval(lo: float, hi: float) -> str:
-    return "" if lo != lo else f", interval {lo:.4g} to {hi:.4g}"
+    return "" if lo != lo else f", interval {intervals.between(lo, hi)}"
 
 
 def _words(row: pd.Series) -> str:

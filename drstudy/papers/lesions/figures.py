@@ -273,8 +273,9 @@ def _cell(
         axes.text(x, y, blank, ha="center", va="center", fontsize=8, color=style.NEUTRAL)
         return
     digits = 0 if metric == "hit" else 1
-    value, low, high = (intervals.number(end, digits) for end in intervals.of(cell, metric, scale))
-    interval = "no interval" if low == "nan" else f"{low} to {high}"
+    number, lo, hi = intervals.of(cell, metric, scale)
+    value = intervals.number(number, digits)
+    interval = "no interval" if np.isnan(lo) else intervals.between(lo, hi, digits)
     dark = np.dot(face, (0.299, 0.587, 0.114)) < 0.5
     few = eyes < heatmaps.FEWEST_SHOWN
     tone = style.NEUTRAL if few else "white" if dark else "black"

@@ -103,3 +103,12 @@ def test_global_norms_are_ordinary_ones_for_a_process_alone(tmp_path):
             assert torch.allclose(a.float(), b.float(), rtol=1e-4, atol=1e-5), name
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "norm", [torch.nn.BatchNorm1d(3), torch.nn.BatchNorm2d(3)], ids=["of a vector", "alone"]
+)
+def test_norms_that_would_stay_those_of_one_process_are_refused(norm):
+    net = norm if isinstance(norm, torch.nn.BatchNorm2d) else torch.nn.Sequential(torch.nn.Linear(3, 3), norm)
+    with pytest.raises(ValueError, match="Several processes cannot train"):
+        norms.synchronise(net, cuda=False)
