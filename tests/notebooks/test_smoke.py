@@ -22,7 +22,7 @@ from expectations import Expectation, load
 
 from drstudy.core import paths
 from drstudy.evaluation import metrics, statistics
-from drstudy.show import tables
+from drstudy.show import intervals
 from drstudy.study import checklists, plan
 
 LITE = "03_fine_tuning/efficientnet_lite0-seed0"
@@ -195,7 +195,9 @@ def test_comparison_has_the_scores_of_the_fine_tuning(study):
 @pytest.mark.parametrize("expected", load(), ids=lambda e: f"{e.stage} {e.metric}")
 def test_number(study, expected: Expectation):
     if expected.spread and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
-        pytest.skip("without AVX2, torch resizes photographs by another method: trained numbers were not measured for it")
+        pytest.skip(
+            "without AVX2, torch resizes photographs by another method: trained numbers were not measured for it"
+        )
     found = study.record(expected.stage)["metrics"][expected.metric]
     assert expected.holds(found), (
         f"{found}, not {expected.value} within {expected.tolerance} ({expected.reason})"
@@ -241,9 +243,7 @@ def test_scores_and_model_card_follow_from_the_predictions(study, stage):
     expected = statistics.bootstrap(test, p["RESAMPLES"], p["SEED"])
     follows(pd.read_csv(folder / "tables" / "test_scores.csv", float_precision="round_trip"), expected)
     card = pd.read_csv(folder / "tables" / "model_card.csv").set_index("field")["value"]
-    assert card["test QWK"] == intervals.text(
-        *expected.set_index("metric").loc["qwk", ["value", "lo", "hi"]]
-    )
+    assert card["test QWK"] == intervals.text(*expected.set_index("metric").loc["qwk", ["value", "lo", "hi"]])
     assert card["tested on"].startswith(f"{len(test)} images of {test['patient_id'].nunique()} patients")
     assert card["epoch kept"].startswith(
         f"{study.record(stage)['metrics']['best_epoch']:g} of {p['EPOCHS']}, "
@@ -253,7 +253,10 @@ def test_scores_and_model_card_follow_from_the_predictions(study, stage):
 def test_progress_is_readable(study):
     assert study.said[0].startswith("smoke: ")
     assert study.said[1].startswith("to run: 00, 01, 02, 03 ")
-    assert re.fullmatch(r"done in [0-9.]+ minutes \([0-9.]+ core-minutes\): open results/smoke/report/index\.html", study.said[-1])
+    assert re.fullmatch(
+        r"done in [0-9.]+ minutes \([0-9.]+ core-minutes\): open results/smoke/report/index\.html",
+        study.said[-1],
+    )
     assert any(
         re.match(r"\[03 densenet121-seed0\] cell \d+/\d+, \d+ s: Training$", line) for line in study.said
     )
