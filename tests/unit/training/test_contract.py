@@ -15,8 +15,9 @@ import toy_tasks
 from drstudy.training import checkpoints, features, loop
 
 KINDS = tuple(toy_tasks.KINDS)
-ROUNDING = 1e-3
-"""Of losses in two processes: sums are taken in another order, which three epochs of Adam enlarge; the largest measured is 8e-5."""
+ROUNDING = 1e-5
+"""Of losses and metrics in two processes: sums are taken in another order. Measured over the four kinds: at most 4.8e-7; training changes losses
+by 0.2 to 1.0."""
 
 
 def trained(kind, folder=None, prepare=None, **changes):
