@@ -7,6 +7,7 @@ import pandas as pd
 
 from drstudy.core import records
 from drstudy.papers.transfer import params
+from drstudy.show import tables
 
 EYEPACS_SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)
 
@@ -77,4 +78,21 @@ def history(seed: int = 0, epochs: int = 20, steps: int = 15) -> pd.DataFrame:
             "val_loss": np.where(last, 0.7 + 0.9 * np.exp(-step / 80), np.nan),
             "val_qwk": np.where(last, 0.6 - 0.5 * np.exp(-step / 80), np.nan),
         }
+    )
+
+
+def sixty_patients() -> pd.DataFrame:
+    """Test images with every grade, of whom :func:`four_runs` are."""
+    return eyes(60, seed=2, shares=(0.5, 0.2, 0.2, 0.07, 0.03))
+
+
+def four_runs(images: pd.DataFrame) -> list[tables.ComparedRun]:
+    """DenseNet121 pretrained, ResNet101 from scratch, and two seeds of EfficientNet-Lite0."""
+    return tables.read_runs(
+        [
+            fine_tuning(graded(images, 3, 3), "densenet121", "imagenet"),
+            fine_tuning(graded(images, 1, 4), "resnet101", "none", head="paper"),
+            fine_tuning(graded(images, 2, 5), "efficientnet_lite0", "bundled"),
+            fine_tuning(graded(images, 2, 6), "efficientnet_lite0", "bundled", seed=1),
+        ]
     )

@@ -95,35 +95,36 @@ def test_every_paper_has_its_folder_and_every_folder_is_of_a_paper():
     )
 
 
-def test_imports_go_down():
-    problems = [
+def imports_where(wrong) -> list[str]:
+    """Every import for which ``wrong(module, imported)`` holds, with its place."""
+    return [
         f"{at(module, line)} imports {other}"
         for module, imports in IMPORTS.items()
-        if module != "drstudy"
         for line, other, _ in imports.found
-        if other != "drstudy" and floor(other) < floor(module)
+        if wrong(module, other)
     ]
+
+
+def test_imports_go_down():
+    def wrong(module, other):
+        return "drstudy" not in (module, other) and floor(other) < floor(module)
+
+    problems = imports_where(wrong)
     assert not problems, "\n".join(problems)
 
 
 def test_no_paper_imports_another_and_none_the_registry():
-    problems = [
-        f"{at(module, line)} imports {other}"
-        for module, imports in IMPORTS.items()
-        for line, other, _ in imports.found
-        if paper(module) and (other == "drstudy.papers.registry" or paper(other) not in ("", paper(module)))
-    ]
+    def wrong(module, other):
+        own = ("", paper(module))
+        return paper(module) and (other == "drstudy.papers.registry" or paper(other) not in own)
+
+    problems = imports_where(wrong)
     assert not problems, "\n".join(problems)
 
 
 def test_shared_modules_do_not_import_a_paper():
     """The registry names the papers, by the names of their folders."""
-    problems = [
-        f"{at(module, line)} imports {other}"
-        for module, imports in IMPORTS.items()
-        for line, other, _ in imports.found
-        if not paper(module) and paper(other)
-    ]
+    problems = imports_where(lambda module, other: not paper(module) and paper(other))
     assert not problems, "\n".join(problems)
 
 

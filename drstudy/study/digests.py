@@ -74,6 +74,6 @@ def files(found: Iterable[Path]) -> dict[str, str]:
     return {paths.show(file): paths.sha256(file) for file in sorted(found)}
 
 
-def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names whose digests differ, and names that only one of the two has."""
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names whose digests (or other values) differ, and names that only one of the two has."""
     return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]

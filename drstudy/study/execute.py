@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
@@ -62,14 +63,26 @@ def _chosen(profile: str, until: str, study: str) -> list[Stage]:
     return chosen
 
 
-def command(profile: str, study: str, until: str, cores: int, *options: str) -> list[str]:
+def command(
+    profile: str,
+    study: str,
+    until: str,
+    cores: int,
+    *options: str,
+    found: Mapping[str, list[str]] | None = None,
+) -> list[str]:
     """The command line of Snakemake for a profile, with the stages that have to run.
+
+    Args:
+        profile, study, until, cores: As :func:`execute`.
+        options: Further options of Snakemake.
+        found: Reasons of the stages, where they are known already.
 
     Raises:
         KeyError: As :func:`pending`.
     """
     chosen = _chosen(profile, until, study)
-    found = reasons.find(chosen)
+    found = reasons.find(chosen) if found is None else found
     forced = [str(plan.stage_of(folder).record) for folder, why in found.items() if why]
     report = paths.results() / profile / "report" / "index.html"
     if not until and reasons.of_report(profile, chosen):
@@ -115,15 +128,16 @@ def execute(
         StageError: If Snakemake itself failed, with what it says.
     """
     began = time.time()
-    _settle(reasons.find(_chosen(profile, until, study)))
+    found = reasons.find(_chosen(profile, until, study))
+    _settle(found)
     with tempfile.TemporaryFile("w+") as chatter:
         process = subprocess.Popen(
-            command(profile, study, until, cores, "--rerun-incomplete", "--keep-going"),
+            command(profile, study, until, cores, "--rerun-incomplete", "--keep-going", found=found),
             stderr=chatter,
             pass_fds=() if lock is None else (lock,),
         )
         status = _wait(process)
-        stages = [plan.stage_of(folder) for folder in reasons.find(_chosen(profile, until, study))]
+        stages = [plan.stage_of(folder) for folder in found]
         failed = {reasons.label(s, profile): _failure(s) for s in stages if _failure(s, began)}
         if status and not failed:
             chatter.seek(0)

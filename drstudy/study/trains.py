@@ -47,9 +47,8 @@ def why(stage: Stage, running: Mapping[str, list[str]]) -> list[str]:
 
 def _parameters(record: records.Record, stage: Stage) -> list[str]:
     """Parameters with another value, apart from those that only decide what is shown."""
-    before, now = record.data.get("params", {}), stage.parameters().upper()
-    names = sorted({*before, *now} - stage.cls.shows())
-    return [name for name in names if before.get(name) != now.get(name)]
+    changed = digests.changes(record.data.get("params", {}), stage.parameters().upper())
+    return [name for name in changed if name not in stage.cls.shows()]
 
 
 def _changed(before: Mapping[str, str]) -> list[str]:

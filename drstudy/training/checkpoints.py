@@ -5,18 +5,17 @@ Nothing is pickled: tensors go to safetensors, everything else to JSON in its me
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from drstudy.core import paths
+from drstudy.training import tensors as files
 from drstudy.training.task import Task
 
 
@@ -51,12 +50,7 @@ class Checkpointer:
         if moments:
             more, facts["machinery"] = self._machinery()
             tensors |= more
-        with paths.atomic(self.folder / f"{name}.safetensors") as temporary:
-            save_file(
-                {key: tensor.contiguous() for key, tensor in tensors.items()},
-                temporary,
-                metadata={"drstudy": json.dumps(facts)},
-            )
+        files.write(self.folder / f"{name}.safetensors", tensors, facts)
 
     def read(self, name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Facts and tensors of a file of this training. ``None`` if there is no file, or if it is of another training, which is printed."""
@@ -64,12 +58,11 @@ class Checkpointer:
         if path is None or not path.is_file():
             return None
         try:
-            with safe_open(path, "pt") as file:
-                about = json.loads(file.metadata()["drstudy"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            about = files.read_facts(path)
+        except (files.BrokenFileError, OSError) as error:
             print(f"{paths.show(path)} cannot be read ({error}); training starts afresh.")
             return None
-        if about["key"] != self.key:
+        if about is None or about["key"] != self.key:
             print(f"{paths.show(path)} belongs to another recipe or other data; training starts afresh.")
             return None
         return about, load_file(path)
@@ -84,7 +77,7 @@ class Checkpointer:
         task, machinery = self.task, about["machinery"]
         task.put(self.learned(tensors))
         for name, optimiser in task.optimisers.items():
-            self._restore_optimiser(name, optimiser, machinery["optimisers"][name], tensors)
+            self._restore_optimiser(name, optimiser, _unpacked(machinery["optimisers"][name]), tensors)
         for name, scheduler in task.schedulers.items():
             scheduler.load_state_dict(_unpacked(machinery["schedulers"][name]))
         for name, generator in task.generators.items():
@@ -97,15 +90,15 @@ class Checkpointer:
         task, tensors, facts = self.task, {}, {}
         for name, optimiser in task.optimisers.items():
             state = optimiser.state_dict()
-            plain: dict[str, dict[str, Any]] = {}
+            plain: dict[int, dict[str, Any]] = {}
             for index, entry in state["state"].items():
                 for field, value in entry.items():
                     if isinstance(value, Tensor):
                         tensors[f"optimiser/{name}/{index}/{field}"] = value.detach().cpu()
                     elif value is not None:
-                        plain.setdefault(str(index), {})[field] = value
+                        plain.setdefault(index, {})[field] = value
             groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
-            facts[name] = {"plain": plain, "groups": groups}
+            facts[name] = _packed({"plain": plain, "groups": groups})
         for name, generator in task.generators.items():
             tensors[f"random/{name}"] = generator.get_state()
         schedulers = {name: _packed(scheduler.state_dict()) for name, scheduler in task.schedulers.items()}
@@ -115,9 +108,7 @@ class Checkpointer:
     def _restore_optimiser(
         name: str, optimiser: torch.optim.Optimizer, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> None:
-        state: dict[int, dict[str, Any]] = {
-            int(index): dict(entry) for index, entry in facts["plain"].items()
-        }
+        state: dict[int, dict[str, Any]] = facts["plain"]
         learning = [q for group in optimiser.param_groups for q in group["params"]]
         prefix = f"optimiser/{name}/"
         for key, value in tensors.items():
@@ -129,10 +120,6 @@ class Checkpointer:
                 state.setdefault(int(index), {})[field] = placed
         members = [group["params"] for group in optimiser.state_dict()["param_groups"]]
         groups = [{**group, "params": own} for group, own in zip(facts["groups"], members)]
-        for group, now in zip(groups, optimiser.param_groups):  # JSON has no tuples
-            group.update(
-                {k: tuple(v) for k, v in group.items() if k != "params" and isinstance(now[k], tuple)}
-            )
         optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
@@ -150,7 +137,7 @@ def _packed(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
-        f"The state of a scheduler holds a {type(value).__name__}, which a checkpoint cannot keep."
+        f"The state of an optimiser or scheduler holds a {type(value).__name__}, which a checkpoint cannot keep."
     )
 
 

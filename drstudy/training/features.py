@@ -33,8 +33,6 @@ from drstudy.training import transforms
 from drstudy.training.batch import Batch
 from drstudy.training.recipe import Training
 
-VERSION = 4
-"""Version of the stored values, part of the store's key; raise it when the same view would be stored differently."""
 CUDA_TRUNK_BATCH = 256
 MADE_BY = ("drstudy.models.", "drstudy.training.features", "drstudy.training.transforms")
 """Beginnings of the modules whose code makes what is stored; another code makes another store."""
@@ -278,7 +276,7 @@ class Stored(Features):
 
     def __init__(self, net: GradingNet, data: Dataset, p: Training, compute: Compute) -> None:
         super().__init__(net, data, p, compute)
-        self._live: Live | None = Live(net, data, p, compute)
+        self._live: Live | None = None
         self.folder = paths.data() / "features" / self._key()
         self._parts: dict[str, np.ndarray] = {}
 
@@ -318,8 +316,6 @@ class Stored(Features):
             self.compute.device.split(":")[0],
             self.compute.precision,
             torch.__version__,
-            transforms.VERSION,
-            VERSION,
             code.digests(name for name in code.closure({__name__}) if name.startswith(MADE_BY)),
         )
         digest.update(repr(described).encode())
@@ -332,9 +328,8 @@ class Stored(Features):
             pairs = [(int(row), view) for row in self.train["row"] for view in range(self.p.views)]
         else:
             pairs = [(int(row), -1) for row in self.clean["row"]]
-        if self._live is None:
-            self._live = Live(self.net, self.data, self.p, self.compute)
-        live, before = self._live, self._live.seconds
+        live = self._live = self._live or Live(self.net, self.data, self.p, self.compute)
+        before = live.seconds
         was_training = self.net.training
         self.net.eval()
         probe = live.trunk(next(live.images(pairs[:1], [(0, 1)])))

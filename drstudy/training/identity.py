@@ -21,7 +21,7 @@ from drstudy.training.task import Task
 FLOORS = ("drstudy.training.", "drstudy.models.", "drstudy.data.", "drstudy.core.devices.")
 """Beginnings of the modules that decide what a training gives, among those that its task imports."""
 
-HANDLE = ("launch", "process", "kept", "checkpoints", "identity", "recipe")
+HANDLE = ("launch", "process", "kept", "checkpoints", "tensors", "identity", "recipe")
 """Modules of ``training/`` that start, keep and name trainings and do not change what is learnt; a recipe counts by its values."""
 
 SHOW = ("params", "paper", "tables", "figures")

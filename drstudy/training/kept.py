@@ -8,15 +8,15 @@ changed finds its networks and takes seconds; a change of the recipe, the data, 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from drstudy.core import paths
+from drstudy.training import tensors
 from drstudy.training.identity import Identity
 
 
@@ -34,9 +34,7 @@ def find(identity: Identity) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     if not path.is_file():
         return None
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["drstudy"])
-        return about["facts"], load_file(path)
+        return tensors.read_facts(path)["facts"], load_file(path)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         print(
             f"{paths.show(path)} cannot be read ({error}); it is removed, and the network is trained again."
@@ -54,8 +52,4 @@ def keep(identity: Identity, facts: dict[str, Any], learned: dict[str, Tensor]) 
         learned: Tensors of the kept epoch, from :meth:`drstudy.training.task.Task.learned`.
     """
     about = {"identity": dataclasses.asdict(identity), "facts": facts}
-    path = path_of(identity)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with paths.atomic(path) as temporary:
-        tensors = {name: tensor.contiguous() for name, tensor in learned.items()}
-        save_file(tensors, temporary, metadata={"drstudy": json.dumps(about)})
+    tensors.write(path_of(identity), learned, about)

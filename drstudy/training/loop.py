@@ -72,8 +72,10 @@ def fit(
     started = team is None and getattr(task.p, "processes", 1) > 1
     if started:
         launch.check(task.p, folder)
-    made = identity.of(task, keep)
-    keeper = _Keeper(task, made.resume_key, folder, team is None or team.is_main_process)
+    made = (
+        identity.of(task, keep) if folder or keep else None
+    )  # it reads every parameter, so only where files go by it
+    keeper = _Keeper(task, made.resume_key if made else "", folder, team is None or team.is_main_process)
     if keep and team is None:
         before = kept.find(made)
         records.TRAININGS[made.key] = {"code": made.code, "found": before is not None}

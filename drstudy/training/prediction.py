@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,15 +9,14 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
 from drstudy.models import nets
 from drstudy.models.nets import GradingNet
-from drstudy.training import transforms
+from drstudy.training import tensors, transforms
 from drstudy.training.features import Features
 
 CUDA_BATCH = 64
@@ -139,10 +137,7 @@ def write(predictions: pd.DataFrame, path: Path) -> None:
 
 def save(net: GradingNet, path: Path, input_size: int) -> None:
     """Write a network atomically: all tensors, and the result of :meth:`GradingNet.describe` as metadata."""
-    about = net.describe(input_size)
-    with paths.atomic(path) as temporary:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-        save_file(state, temporary, metadata={"drstudy": json.dumps(about)})
+    tensors.write(path, net.state_dict(), net.describe(input_size))
 
 
 def load(
@@ -160,17 +155,13 @@ def load(
     """
     path = model.path("model.safetensors") if isinstance(model, records.Record) else Path(model)
     try:
-        with safe_open(path, "pt") as file:
-            about = (file.metadata() or {}).get("drstudy")
-    except SafetensorError as error:
-        raise ValueError(
-            f"{paths.show(path)} is not a whole safetensors file ({error}). Run the notebook that wrote it again."
-        ) from error
+        about = tensors.read_facts(path)
+    except tensors.BrokenFileError as error:
+        raise ValueError(f"{error} Run the notebook that wrote it again.") from error
     if about is None:
         raise ValueError(
             f"{paths.show(path)} does not say which backbone it is; only files that this study wrote do."
         )
-    about = json.loads(about)
     net = rebuild(about)
     net.load_state_dict(load_file(path), assign=True)
     net.weights_used, net.input_size = about["weights_used"], about["input_size"]

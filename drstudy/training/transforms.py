@@ -18,9 +18,6 @@ from drstudy.models.compat import torchvision
 
 v2 = torchvision.transforms.v2
 
-VERSION = 2
-"""Version of the views, part of the feature store's key; raise it when a view of the same seed would look different."""
-
 AUGMENTATIONS: dict[str, v2.Transform] = {
     "rotation": v2.RandomRotation(180, interpolation=v2.InterpolationMode.BILINEAR),
     "horizontal flip": v2.RandomHorizontalFlip(0.5),

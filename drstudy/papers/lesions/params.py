@@ -120,17 +120,7 @@ class Lesions(Computing):
         )
 
     def _shared(self) -> dict[str, Any]:
-        names = (
-            "profile",
-            "seed",
-            "device",
-            "precision",
-            "threads",
-            "audit",
-            "codes",
-            "loss",
-            "heaviest",
-            "gamma",
-            "select_by",
-        )
-        return {name: getattr(self, name) for name in names} | {"sampler": "none"}
+        own = {*Computing.model_fields, "audit", "codes", "loss", "heaviest", "gamma", "select_by"} - {
+            "variant"
+        }
+        return self.model_dump(include=own) | {"sampler": "none"}

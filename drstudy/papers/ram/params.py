@@ -106,18 +106,8 @@ class Ram(Computing):
         return self
 
     def _shared(self, size: int) -> dict[str, Any]:
-        names = (
-            "profile",
-            "seed",
-            "device",
-            "precision",
-            "threads",
-            "audit",
-            "sampler",
-            "balance_ratio",
-            "select_by",
-        )
-        return {name: getattr(self, name) for name in names} | {"input_size": size}
+        own = {*Computing.model_fields, "audit", "sampler", "balance_ratio", "select_by"} - {"variant"}
+        return self.model_dump(include=own) | {"input_size": size}
 
     def net_recipe(self, network: str, size: int) -> RamRecipe:
         """The recipe of a network of the paper at a size."""

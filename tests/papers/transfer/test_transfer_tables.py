@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from fabricated import eyes, fine_tuning, graded
+from fabricated import fine_tuning, four_runs, graded, sixty_patients
 
 from drstudy.evaluation import metrics
 from drstudy.papers.transfer import params
@@ -16,7 +16,7 @@ RESAMPLES = 40
 
 @pytest.fixture(scope="module")
 def images() -> pd.DataFrame:
-    return eyes(60, seed=2, shares=(0.5, 0.2, 0.2, 0.07, 0.03))
+    return sixty_patients()
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +26,7 @@ def _results(tmp_path, monkeypatch):
 
 @pytest.fixture
 def runs(images) -> list[tables.ComparedRun]:
-    """DenseNet121 pretrained, ResNet101 from scratch, and two seeds of EfficientNet-Lite0."""
-    return tables.read_runs(
-        [
-            fine_tuning(graded(images, 3, 3), "densenet121", "imagenet"),
-            fine_tuning(graded(images, 1, 4), "resnet101", "none", head="paper"),
-            fine_tuning(graded(images, 2, 5), "efficientnet_lite0", "bundled"),
-            fine_tuning(graded(images, 2, 6), "efficientnet_lite0", "bundled", seed=1),
-        ]
-    )
+    return four_runs(images)
 
 
 @pytest.fixture

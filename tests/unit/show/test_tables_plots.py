@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import eyes, fine_tuning, graded, history
+from fabricated import fine_tuning, four_runs, graded, history, sixty_patients
 
 from drstudy.core import records
 from drstudy.core.names import GRADE_NAMES
@@ -22,7 +22,7 @@ RESAMPLES = 40
 
 @pytest.fixture(scope="module")
 def images() -> pd.DataFrame:
-    return eyes(60, seed=2, shares=(0.5, 0.2, 0.2, 0.07, 0.03))
+    return sixty_patients()
 
 
 @pytest.fixture(autouse=True)
@@ -32,15 +32,7 @@ def _results(tmp_path, monkeypatch):
 
 @pytest.fixture
 def runs(images) -> list[tables.ComparedRun]:
-    """DenseNet121 pretrained, ResNet101 from scratch, and two seeds of EfficientNet-Lite0."""
-    return tables.read_runs(
-        [
-            fine_tuning(graded(images, 3, 3), "densenet121", "imagenet"),
-            fine_tuning(graded(images, 1, 4), "resnet101", "none", head="paper"),
-            fine_tuning(graded(images, 2, 5), "efficientnet_lite0", "bundled"),
-            fine_tuning(graded(images, 2, 6), "efficientnet_lite0", "bundled", seed=1),
-        ]
-    )
+    return four_runs(images)
 
 
 @pytest.fixture
