@@ -37,8 +37,8 @@ NOT_OUTPUT_FOLDERS = ("checkpoints", "tensorboard")
 
 
 TRAININGS: dict[str, dict[str, Any]] = {}
-"""Trainings of this process that the trained-model store knows: key to ``code`` (digests of what trained) and ``found`` (whether it was
-there already)."""
+"""Trainings since the last :func:`start` that the trained-model store knows: key to ``code`` (digests of what trained) and ``found``
+(whether it was there already)."""
 
 
 class RecordError(RuntimeError):
@@ -60,6 +60,7 @@ class Run:
         self.metrics: dict[str, float | int | str | None] = {}
         self._inputs: dict[str, str] = {}
         self._began = time.perf_counter()
+        TRAININGS.clear()  # a process may make several results one after the other
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in ("run.json", "failure.json"):
             (self.folder / stale).unlink(missing_ok=True)

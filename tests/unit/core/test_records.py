@@ -57,6 +57,15 @@ def test_a_finished_record_holds_what_the_contract_says(run, monkeypatch, capsys
     assert capsys.readouterr().out == "finished: 5 metrics, 1 files in results/demo/01_data_audit\n"
 
 
+def test_a_record_knows_its_own_trainings_only(run):
+    records.TRAININGS["earlier"] = {"code": {"drstudy/training/loop.py": "a"}, "found": True}
+    run.finish()
+    assert stored(run)["trainings"]["keys"] == ["earlier"]
+    later = records.start(params.DataAudit(profile="demo", seed=4))
+    later.finish()
+    assert stored(later)["trainings"] == {"keys": [], "found": 0, "code": {}}
+
+
 def test_outputs_are_hashed_without_the_record_logs_and_hidden_files(run):
     for name in (
         "split.csv",
