@@ -286,13 +286,14 @@ class Glam(nn.Module):
             x: (B, 1 or 3, H, W) float, any scale.
 
         Returns:
-            (B, channels, H, W) float32 with mean 0 and standard deviation 1 per image (0 everywhere if the image is uniform).
+            (B, channels, H, W) float32 with mean 0 and standard deviation 1 per image. A standard deviation below 1e-4 counts as 1e-4, so
+            that a uniform image stays uniform.
         """
         x = x.float()
         if self.global_net.channels == 1 and x.shape[1] == 3:
             x = (x * x.new_tensor(GREY[self.settings.grey])[:, None, None]).sum(1, keepdim=True)
         centred = x - x.mean((1, 2, 3), keepdim=True)
-        return centred / centred.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
+        return centred / centred.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-4)
 
     def coarse(self, x: Tensor) -> Coarse:
         """The global network's maps and scores of prepared images (B, channels, H, W)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -381,33 +380,20 @@ def train(
         ValueError: If a label cannot be learnt (:func:`check_labels`), or a crop does not fit.
     """
     fits: dict[str, loop.Fit] = {}
-    fit = functools.partial(_fit, p, data, compute, folder, keep, by_masks, fits)
+
+    def fit(stage: str, task: type[StageTask], net: ReleasedNet) -> None:
+        recipe = p.stage(stage)
+        print(f"GLAM, stage {stage}, at {recipe.input_size} px", flush=True)
+        feed = Photographs(net, data, recipe, compute)
+        own = folder / "checkpoints" / stage if folder else None
+        fits[stage] = loop.fit(task(net.net, feed, recipe, compute, by_masks), own, keep=keep)
+
     sep = build(p, compute)
-    fit(GlobalTask, sep, "global")
-    fit(LocalTask, sep, "local")
+    fit("global", GlobalTask, sep)
+    fit("local", LocalTask, sep)
     joint = copy.deepcopy(sep)
-    fit(JointTask, joint, "joint")
+    fit("joint", JointTask, joint)
     for net in (sep, joint):
         net.input_size = p.input_size
         net.requires_grad_(False).eval()
     return Systems(sep, joint, fits)
-
-
-def _fit(
-    p: GlamRecipe,
-    data: Dataset,
-    compute: Compute,
-    folder: Path | None,
-    keep: bool,
-    by_masks: MapMeasure | None,
-    fits: dict[str, loop.Fit],
-    task: type[StageTask],
-    net: ReleasedNet,
-    stage: str,
-) -> None:
-    """Train one stage of a system in place, and note the outcome."""
-    recipe = p.stage(stage)
-    print(f"GLAM, stage {stage}, at {recipe.input_size} px", flush=True)
-    feed = Photographs(net, data, recipe, compute)
-    own = folder / "checkpoints" / stage if folder else None
-    fits[stage] = loop.fit(task(net.net, feed, recipe, compute, by_masks), own, keep=keep)
