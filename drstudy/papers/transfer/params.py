@@ -21,8 +21,9 @@ class DataAudit(Parameters):
     """Notebook 01.
 
     Attributes:
-        source: Layout of the data: phantom, eyepacs, aptos, idrid or folder.
+        source: Layout of the data: phantom, eyepacs, aptos, idrid, diaretdb1 or folder.
         data_root: Folder of the data set; for the phantom, empty means a folder under ``data/`` named by what makes it.
+        votes: Number of experts, of four, who must have marked a pixel for it to belong to a lesion; diaretdb1 only.
         image_size: Side of the square field-of-view crops in the image store, pixels.
         split_by: ``patient`` keeps both eyes on one side; ``image`` is the paper's and leaks (only to measure that).
         fractions: Shares of train, validation and test.
@@ -33,8 +34,9 @@ class DataAudit(Parameters):
     """
 
     notebook: ClassVar[str] = "01_data_audit"
-    source: Literal["phantom", "eyepacs", "aptos", "idrid", "folder"] = "phantom"
+    source: Literal["phantom", "eyepacs", "aptos", "idrid", "diaretdb1", "folder"] = "phantom"
     data_root: str = ""
+    votes: Annotated[int, Field(ge=1, le=4)] = 3
     image_size: Annotated[int, Field(ge=32, le=2048)] = 128
     split_by: Literal["patient", "image"] = "patient"
     fractions: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
