@@ -121,8 +121,14 @@ class Run:
         return figure
 
     def outputs(self) -> dict[str, str]:
-        """SHA-256 of every file of the result, by its path inside the folder."""
-        files = (path for path in sorted(self.folder.rglob("*")) if path.is_file())
+        """SHA-256 of every file of the result, by its path inside the folder. A variant of the same notebook, which lies in a
+        folder below, is a result of its own."""
+        variants = {path.parent for path in self.folder.glob("*/run.json")}
+        files = (
+            path
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and not variants & set(path.parents)
+        )
         relative = [(path, path.relative_to(self.folder)) for path in files]
         return {
             name.as_posix(): paths.sha256(path)

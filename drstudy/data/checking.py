@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -57,7 +58,7 @@ def check(
     """Look at a data set before anything is computed: layout, labels, files, and a sample of the pictures.
 
     Args:
-        source: phantom, eyepacs, aptos, idrid or folder.
+        source: phantom, eyepacs, aptos, idrid, diaretdb1 or folder.
         root: Folder of the data set.
         decode: Number of images to decode in full, spread evenly over the manifest; 0 decodes all. Of the
             others only presence and size on disk are checked.
@@ -141,7 +142,9 @@ def _describe(
         f"{int((both == 2).sum())} of them with both eyes",
         f"  grades 0 to 4             {', '.join(map(str, counts))}; without a grade {ungraded}",
     ]
-    masks = {name[5:]: int((manifest[name] != "").sum()) for name in manifest if name.startswith("mask_")}
+    masks = {
+        name[5:]: int((manifest[name] != "").sum()) for name in manifest if re.fullmatch(manifests.MASK, name)
+    }
     if masks:
         lines.append(
             "  masks                     " + ", ".join(f"{code} {count}" for code, count in masks.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 import pandas as pd
@@ -11,9 +12,12 @@ import pandera.pandas as pa
 from drstudy.core.names import GRADES
 
 COLUMNS = ("image_id", "path", "patient_id", "eye", "grade", "source")
-WHOLE = ("grade", "true_grade", "gradable")
-"""Columns of whole numbers; the last two only a phantom has: the grade before label noise, and whether it can
-be graded."""
+WHOLE = ("grade", "true_grade", "gradable", "mask_values")
+"""Columns of whole numbers. Only a phantom has the second and the third: the grade before label noise, and whether it can
+be graded. ``mask_values`` is the value (1 to 255) from which on a pixel of the row's mask files belongs to the mask; only a
+source whose files have several values has it, and elsewhere every pixel above 0 belongs to it."""
+MASK = "mask_[A-Z]+"
+"""Columns with the path of a mask, ``mask_<CODE>``."""
 PROBLEM_COLUMNS = ("file", "problem", "action")
 EXCLUDED = "excluded"
 """The action of a problem that costs an image; others begin with ``used``, or are ``ignored``."""
@@ -32,9 +36,10 @@ SCHEMA = pa.DataFrameSchema(
         "eye": pa.Column(str, [pa.Check.isin(["left", "right", ""])]),
         "grade": pa.Column("Int64", [pa.Check.isin(GRADES)], nullable=True),
         "source": pa.Column(str, [pa.Check.str_length(min_value=1)]),
-        r"^mask_[A-Z]+$": pa.Column(str, regex=True, required=False),
+        rf"^{MASK}$": pa.Column(str, regex=True, required=False),
         "true_grade": pa.Column("Int64", [pa.Check.isin(GRADES)], required=False),
         "gradable": pa.Column("Int64", [pa.Check.isin([0, 1])], required=False),
+        "mask_values": pa.Column("Int64", [pa.Check.in_range(1, 255)], required=False),
         r"^lesion_[A-Z]+$": pa.Column(
             "Int64", [pa.Check.isin([0, 1])], regex=True, required=False, nullable=True
         ),
@@ -64,13 +69,13 @@ def build(rows: Iterable[dict] | pd.DataFrame) -> pd.DataFrame:
     for name, default in (("patient_id", ""), ("eye", ""), ("grade", pd.NA), ("source", "")):
         if name not in frame:
             frame[name] = default
-    text = [name for name in frame if (name in COLUMNS and name != "grade") or name.startswith("mask_")]
+    masks = sorted(name for name in frame if re.fullmatch(MASK, name))
+    text = [name for name in frame if (name in COLUMNS and name != "grade") or name in masks]
     frame[text] = frame[text].fillna("").astype(str)
     frame["patient_id"] = frame["patient_id"].where(frame["patient_id"] != "", frame["image_id"])
     whole = [name for name in frame if name in WHOLE or name.startswith("lesion_")]
     for name in whole:
         frame[name] = pd.to_numeric(frame[name].replace("", pd.NA)).astype("Int64")
-    masks = sorted(name for name in frame if name.startswith("mask_"))
     lesions = sorted(name for name in frame if name.startswith("lesion_"))
     others = [name for name in frame if name not in (*COLUMNS, *masks, *lesions)]
     frame = frame[[*COLUMNS, *masks, *lesions, *others]]

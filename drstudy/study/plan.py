@@ -102,11 +102,14 @@ def result_names(name: str, study: str) -> list[str]:
 def stage(notebook: str, profile_name: str, variant: str = "") -> Stage:
     """One stage of a profile, of any study; the notebook may be given by its number.
 
+    Without a variant it is the stage that has none, or the only one of its notebook.
+
     Raises:
         KeyError: If the profile has no such stage, with those that it has.
     """
     stages = plan(profile_name, "all")
     fits = [s for s in stages if s.notebook.startswith(notebook) and (not variant or s.variant == variant)]
+    fits = [s for s in fits if s.variant == variant] or fits
     if len(fits) != 1:
         which = "no stage" if not fits else f"{len(fits)} stages"
         known = "\n".join(

@@ -162,7 +162,7 @@ def load_masks(
     """Lesion and anatomy masks of an image, in the geometry of its stored crop.
 
     Args:
-        row: Row of the manifest.
+        row: Row of the manifest. Its ``mask_values``, where it has one, is the value from which on a pixel belongs to a mask.
         crop: Result of :meth:`ImageStore.crop`.
         codes: Codes such as ``["MA", "EX"]``; those without a mask file are left out of the result.
         image_size: Side of the store's crops.
@@ -175,7 +175,7 @@ def load_masks(
     Raises:
         BadImage: If a mask cannot be read or does not have the proportions of its picture.
     """
-    masks = {}
+    masks, least = {}, row.get("mask_values", 1)
     for code in codes:
         path = row.get(f"mask_{code}", "")
         if not path:
@@ -187,7 +187,7 @@ def load_masks(
                 f"mask {path} is {head.width}x{head.height}, not of the proportions of its image "
                 f"({crop.width}x{crop.height})"
             )
-        mask = (decoding.pixels(content, head).max(axis=2) > 0).astype(np.float32)
+        mask = (decoding.pixels(content, head).max(axis=2) >= least).astype(np.float32)
         share = crop.cut(mask, image_size)
         masks[code] = share if coverage else share > 0
     return masks

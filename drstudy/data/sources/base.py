@@ -29,7 +29,7 @@ class Source:
     """A data set as read.
 
     Attributes:
-        name: phantom, eyepacs, aptos, idrid or folder.
+        name: phantom, eyepacs, aptos, idrid, diaretdb1 or folder.
         root: Folder of the data set.
         manifest: See :mod:`drstudy.data.manifest`; rows whose file exists and whose label can be used.
         problems: Columns file, problem, action: what was left out or noticed, one row each.
@@ -52,6 +52,7 @@ class Reading:
         root: Folder of the data set.
         prefix: The folder as manifests write it.
         layout: The files that the source must have, in a sentence for error messages.
+        votes: Number of experts who must have marked a pixel, where experts marked pixels.
         rows: One row per usable label, as :func:`drstudy.data.manifest.build` takes them.
         problems: Tuples (file, problem, action).
         notes: Sentences about the whole set.
@@ -61,6 +62,7 @@ class Reading:
     root: Path
     prefix: str
     layout: str
+    votes: int = 3
     rows: list[dict[str, Any]] = field(default_factory=list)
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from drstudy.core import paths
 from drstudy.data import manifest as manifests
-from drstudy.data.sources import aptos, eyepacs, folder, idrid, phantom
+from drstudy.data.sources import aptos, diaretdb1, eyepacs, folder, idrid, phantom
 from drstudy.data.sources.base import Reading, Source, SourceError
 
 if TYPE_CHECKING:
@@ -20,17 +20,19 @@ LAYOUTS: dict[str, ModuleType] = {
     "eyepacs": eyepacs,
     "aptos": aptos,
     "idrid": idrid,
+    "diaretdb1": diaretdb1,
     "folder": folder,
 }
 """Name of a source to its module, which has ``read(reading)`` and the sentence ``LAYOUT``."""
 
 
-def load(source: str, root: str | os.PathLike[str]) -> Source:
+def load(source: str, root: str | os.PathLike[str], votes: int = 3) -> Source:
     """Read a data set's labels and list its files.
 
     Args:
-        source: ``phantom``, ``eyepacs``, ``aptos``, ``idrid`` or ``folder``.
+        source: ``phantom``, ``eyepacs``, ``aptos``, ``idrid``, ``diaretdb1`` or ``folder``.
         root: Folder of the data set, as a parameter writes it (:func:`drstudy.core.paths.resolve`).
+        votes: Number of experts who must have marked a pixel; used by ``diaretdb1`` only.
 
     Returns:
         The manifest and all problems. Of two rows with one id and equal labels the first is kept. If their
@@ -44,7 +46,7 @@ def load(source: str, root: str | os.PathLike[str]) -> Source:
     layout, where = LAYOUTS[source], paths.resolve(root)
     if not os.fspath(root) or not where.is_dir():
         raise SourceError(f"DATA_ROOT {os.fspath(root)!r} is not a folder. {layout.LAYOUT}")
-    reading = Reading(source, where, paths.show(where), layout.LAYOUT)
+    reading = Reading(source, where, paths.show(where), layout.LAYOUT, votes)
     layout.read(reading)
     rows = _settle_repeats(reading)
     return Source(
@@ -60,7 +62,7 @@ def of(parameters: DataAudit) -> Source:
     """
     if parameters.source == "phantom" and not parameters.data_root:
         return load("phantom", phantom.prepare_phantom(parameters))
-    return load(parameters.source, parameters.data_root)
+    return load(parameters.source, parameters.data_root, parameters.votes)
 
 
 def _settle_repeats(reading: Reading) -> list[dict[str, Any]]:

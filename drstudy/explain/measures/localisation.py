@@ -216,7 +216,7 @@ class _Eye:
         if not cover.any():
             status = np.where(self.total > 0, "empty mask", "no heat")
             return self.rows("mask", region, status, area=0.0)
-        near = _within((mask > 0) & self.fov, self.tolerance)[self.fov]
+        near = within((mask > 0) & self.fov, self.tolerance)[self.fov]
         values = self.inside(cover)
         values |= {"hit": (self.peaks & near).sum(1) / self.peaks.sum(1), "hit_chance": near.mean()}
         if region in LESIONS or region == "lesion":
@@ -407,11 +407,11 @@ def _ring(disc: np.ndarray) -> np.ndarray:
     if not disc.any():
         return disc
     diameter = 2 * np.sqrt(disc.sum() / np.pi)
-    return (_within(disc > 0, diameter / 2) & (disc == 0)).astype(np.float32)
+    return (within(disc > 0, diameter / 2) & (disc == 0)).astype(np.float32)
 
 
-def _within(mask: np.ndarray, pixels: float) -> np.ndarray:
-    """Pixels at most so far from a mask that is not empty."""
+def within(mask: np.ndarray, pixels: float) -> np.ndarray:
+    """(S, S) bool: the pixels at most so many pixels from an (S, S) bool mask that is not empty."""
     import cv2
 
     distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -17,8 +17,12 @@ map has no favourite pixel, and the result does not depend on the order of the p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
+
+from drstudy.evaluation import statistics
 
 FIXED = 0.5
 """Of a map's maximum, the fixed cut."""
@@ -42,7 +46,8 @@ class Ranked:
     """The maps of one eye inside its field of view, sorted once for all masks.
 
     Args:
-        heat: (M, P) float, at least 0: M maps on the P pixels of the field of view, P > 0.
+        heat: (M, P) float: M maps on the P pixels of the field of view, P > 0. At least 0, except for
+            :meth:`ranking` and :meth:`dice`, which take any value.
     """
 
     def __init__(self, heat: np.ndarray) -> None:
@@ -71,29 +76,55 @@ class Ranked:
             (M,) float each: ``aupr``, ``dice_otsu``, ``dice_fixed``, ``dice_oracle``; and ``curve``, (M, 19):
             Dice at :data:`FRACTIONS` of the maximum.
         """
-        at = np.flatnonzero(cover)
-        share, positive = cover[at].astype(np.float64), cover.sum(dtype=np.float64)
-        otsu = self.otsu()
-        found = {
-            name: np.empty(len(self.heat)) for name in ("aupr", "dice_otsu", "dice_fixed", "dice_oracle")
-        }
-        found["curve"] = np.empty((len(self.heat), len(FRACTIONS)))
+        highest = self.highest[:, None]
+        cuts = np.concatenate([self.otsu()[:, None], FIXED * highest, FRACTIONS * highest], axis=1)
+        dice = self.dice(cover, cuts)
+        return self.ranking(cover) | {"dice_otsu": dice[:, 0], "dice_fixed": dice[:, 1], "curve": dice[:, 2:]}
+
+    def ranking(self, cover: np.ndarray) -> dict[str, np.ndarray]:
+        """What follows from the order of the pixels alone, so that it is the same for a map and its logarithm.
+
+        Args:
+            cover: As in :meth:`scores`.
+
+        Returns:
+            (M,) float64 each: ``aupr`` and ``dice_oracle``, 0..1.
+        """
+        positive = cover.sum(dtype=np.float64)
+        found = {name: np.empty(len(self.heat)) for name in ("aupr", "dice_oracle")}
         for m, ordered in enumerate(self.sorted):
-            values = self.heat[m, at]
-            order = np.argsort(-values, kind="stable")
-            falling, inside = values[order], share[order].cumsum()
+            falling, inside = self._falling(m, cover)
             last = np.append(
                 np.flatnonzero(np.diff(falling)), len(falling) - 1
             )  # of each run of equal values
             taken = len(ordered) - np.searchsorted(ordered, falling[last], "left")
             found["aupr"][m] = (np.diff(inside[last], prepend=0) * inside[last] / taken).sum() / positive
             found["dice_oracle"][m] = (2 * inside[last] / (taken + positive)).max()
-            cuts = np.concatenate([[otsu[m], FIXED * self.highest[m]], FRACTIONS * self.highest[m]])
-            taken = len(ordered) - np.searchsorted(ordered, cuts, "left")
-            count = len(falling) - np.searchsorted(falling[::-1], cuts, "left")
-            dice = 2 * np.append(0, inside)[count] / (taken + positive)
-            found["dice_otsu"][m], found["dice_fixed"][m], found["curve"][m] = dice[0], dice[1], dice[2:]
         return found
+
+    def dice(self, cover: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+        """Dice of every map at values of its own; a pixel at the cut is taken.
+
+        Args:
+            cover: As in :meth:`scores`.
+            cuts: (M, C) values of the maps.
+
+        Returns:
+            (M, C) float64, 0..1.
+        """
+        found, positive = np.empty(np.shape(cuts)), cover.sum(dtype=np.float64)
+        for m, (ordered, levels) in enumerate(zip(self.sorted, cuts)):
+            falling, inside = self._falling(m, cover)
+            taken = len(ordered) - np.searchsorted(ordered, levels, "left")
+            count = len(falling) - np.searchsorted(falling[::-1], levels, "left")
+            found[m] = 2 * np.append(0, inside)[count] / (taken + positive)
+        return found
+
+    def _falling(self, m: int, cover: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A map's values on the pixels of a mask, highest first, and the area of the mask down to each."""
+        at = np.flatnonzero(cover)
+        order = np.argsort(-self.heat[m, at], kind="stable")
+        return self.heat[m, at][order], cover[at].astype(np.float64)[order].cumsum()
 
     def hottest(self, share: float = HOTTEST) -> np.ndarray:
         """(M, P): 1 on the hottest share of the field, 0 elsewhere; pixels at the border's value get what is
@@ -142,40 +173,93 @@ def disc_diameter(disc: np.ndarray | None, fov: np.ndarray) -> tuple[float, bool
     return float(ASSUMED_DISC * 2 * np.sqrt(fov.sum() / np.pi)), False
 
 
+@dataclass(frozen=True)
+class Components:
+    """The single lesions of one kind in one eye. Pixels that touch at a side or a corner are one lesion.
+
+    Attributes:
+        pixel: (K,) int, places of the covered pixels among the P pixels of the field of view.
+        lesion: (K,) int, the lesion that each belongs to, 0..n-1.
+        share: (K,) float64, how much of each is covered, 0..1.
+        area: (n,) float64, pixels.
+        diameter_dd: (n,) float64, diameter of the circle of the same area, disc diameters.
+        size: (n,) str, of :data:`SIZES`.
+    """
+
+    pixel: np.ndarray
+    lesion: np.ndarray
+    share: np.ndarray
+    area: np.ndarray
+    diameter_dd: np.ndarray
+    size: np.ndarray
+
+
+def components(cover: np.ndarray, fov: np.ndarray, disc_px: float) -> Components:
+    """The single lesions of a mask.
+
+    Args:
+        cover: (S, S) share covered by lesions of this kind; may be empty.
+        fov: (S, S) bool; what lies outside is left out.
+        disc_px: Disc diameter, pixels.
+    """
+    import cv2
+
+    inside = np.where(fov, cover, 0)
+    _, labels = cv2.connectedComponents((inside > 0).astype(np.uint8), connectivity=8)
+    labels, share = labels[fov], inside[fov].astype(np.float64)
+    pixel = np.flatnonzero(labels)
+    lesion, share = labels[pixel] - 1, share[pixel]
+    area = np.bincount(lesion, share)
+    diameter = 2 * np.sqrt(area / np.pi) / disc_px
+    edges = [low for low, _ in SIZES.values()]
+    size = np.array(list(SIZES))[np.searchsorted(edges, diameter, "right") - 1]
+    return Components(pixel, lesion, share, area, diameter, size)
+
+
 def lesions(hottest: np.ndarray, cover: np.ndarray, fov: np.ndarray, disc_px: float) -> pd.DataFrame:
     """Every lesion of one kind by itself: its size, and how much of it each map covers.
 
     Args:
         hottest: (M, P) of :meth:`Ranked.hottest`.
-        cover: (S, S) share covered by lesions of this kind.
-        fov: (S, S) bool with P true pixels.
-        disc_px: Disc diameter, pixels.
+        cover, fov, disc_px: As in :func:`components`; ``fov`` has P true pixels.
 
     Returns:
-        One row per lesion (a component of the covered pixels, touching at corners counts) and map:
-        ``map`` (0..M-1), ``lesion``, ``diameter_dd``, ``size`` (of :data:`SIZES`), ``coverage`` 0..1.
+        One row per lesion and map: ``map`` (0..M-1), ``lesion``, ``diameter_dd``, ``size`` (of :data:`SIZES`),
+        ``coverage`` 0..1.
     """
-    import cv2
-
-    inside = np.where(fov, cover, 0)
-    count, labels = cv2.connectedComponents((inside > 0).astype(np.uint8), connectivity=8)
-    if count == 1:
+    found = components(cover, fov, disc_px)
+    if not len(found.area):
         return pd.DataFrame(columns=["map", "lesion", "diameter_dd", "size", "coverage"])
-    labels, share = labels[fov], inside[fov].astype(np.float64)
-    at = np.flatnonzero(labels)
-    labels, share = labels[at] - 1, share[at]
-    area = np.bincount(labels, share)
-    covered = np.stack([np.bincount(labels, share * one[at]) for one in hottest]) / area
-    diameter = 2 * np.sqrt(area / np.pi) / disc_px
-    edges = [low for low, _ in SIZES.values()]
-    size = np.array(list(SIZES))[np.searchsorted(edges, diameter, "right") - 1]
-    maps = len(hottest)
+    covered = [np.bincount(found.lesion, found.share * one[found.pixel]) for one in hottest]
+    maps, count = len(hottest), len(found.area)
     return pd.DataFrame(
         {
-            "map": np.repeat(np.arange(maps), count - 1),
-            "lesion": np.tile(np.arange(count - 1), maps),
-            "diameter_dd": np.tile(diameter, maps),
-            "size": np.tile(size, maps),
-            "coverage": covered.ravel(),
+            "map": np.repeat(np.arange(maps), count),
+            "lesion": np.tile(np.arange(count), maps),
+            "diameter_dd": np.tile(found.diameter_dd, maps),
+            "size": np.tile(found.size, maps),
+            "coverage": (np.stack(covered) / found.area).ravel(),
         }
     )
+
+
+def soft_dice(values: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """Dice of maps that are not cut: twice the sum of the products over the sum of both.
+
+    Args:
+        values: (M, P) in 0..1.
+        cover: (P,) in 0..1, not 0 everywhere.
+
+    Returns:
+        (M,) float64. A map of the value 1 everywhere has twice the mask's share a of the area over 1 + a; one that equals
+        the mask, and takes no value but 0 and 1, has 1.
+
+    Raises:
+        ValueError: If a value lies outside 0..1.
+    """
+    if values.min() < 0 or values.max() > 1:
+        raise ValueError(
+            f"soft Dice needs maps in 0..1; these reach from {values.min():g} to {values.max():g}: pass probabilities."
+        )
+    both = statistics.weighted_sums(values, cover)
+    return 2 * both / (values.sum(1, dtype=np.float64) + cover.sum(dtype=np.float64))

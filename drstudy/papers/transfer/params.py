@@ -21,11 +21,14 @@ class DataAudit(Parameters):
     """Notebook 01.
 
     Attributes:
-        source: Layout of the data: phantom, eyepacs, aptos, idrid or folder.
+        source: Layout of the data: phantom, eyepacs, aptos, idrid, diaretdb1 or folder.
         data_root: Folder of the data set; for the phantom, empty means a folder under ``data/`` named by what makes it.
+        votes: Number of experts, of four, who must have marked a pixel for it to belong to a lesion; diaretdb1 only.
         image_size: Side of the square field-of-view crops in the image store, pixels.
         split_by: ``patient`` keeps both eyes on one side; ``image`` is the paper's and leaks (only to measure that).
         fractions: Shares of train, validation and test.
+        split_from: Result folder of another audit of the same photographs, such as at another size, whose split and duplicates
+            are taken; empty means that a split is drawn. ``split_by`` and ``fractions`` must be those of that audit.
         near_duplicate_bits: Greatest Hamming distance of two 64-bit perceptual hashes that counts as near duplicate.
         max_megapixels: Larger files are quarantined as possible decompression bombs.
         workers: Processes that decode; 0 is one a core.
@@ -33,11 +36,13 @@ class DataAudit(Parameters):
     """
 
     notebook: ClassVar[str] = "01_data_audit"
-    source: Literal["phantom", "eyepacs", "aptos", "idrid", "folder"] = "phantom"
+    source: Literal["phantom", "eyepacs", "aptos", "idrid", "diaretdb1", "folder"] = "phantom"
     data_root: str = ""
+    votes: Annotated[int, Field(ge=1, le=4)] = 3
     image_size: Annotated[int, Field(ge=32, le=2048)] = 128
     split_by: Literal["patient", "image"] = "patient"
     fractions: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
+    split_from: str = ""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] = 6
     max_megapixels: Annotated[float, Field(gt=0)] = 120.0
     workers: Annotated[int, Field(ge=0)] = 0

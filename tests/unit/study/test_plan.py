@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -108,6 +109,25 @@ def test_ablation_changes_the_papers_recipe_one_setting_at_a_time():
     assert comparison.ablations == tuple(s.folder for s in stages.values())
     assert not set(comparison.ablations) & set(comparison.runs)
     assert comparison.leaks == f"results/demo/{OVERSAMPLING}"
+
+
+def test_a_second_size_of_the_audit_can_be_planned(monkeypatch):
+    """A variant of notebook 01 beside the one without a variant, which is still found by its number and its folder."""
+    base = plan.stage("01", "demo")
+    size = {"IMAGE_SIZE": 512, "PHANTOM_SIZE": 512, "SPLIT_FROM": base.folder}
+    second = Stage(type(base.parameters()), "demo", "512px", size, (base.folder,))
+    transfer = next(paper for paper in registry.PAPERS if paper.id == "transfer")
+    more = dataclasses.replace(transfer, stages=lambda profile: [second, *transfer.stages(profile)])
+    papers = tuple(more if paper is transfer else paper for paper in registry.PAPERS)
+    monkeypatch.setattr(registry, "PAPERS", papers)
+    planned = [stage.folder for stage in plan.plan("demo")]
+    assert planned.index(base.folder) < planned.index(f"{base.folder}/512px")
+    assert plan.stage("01", "demo") == base
+    assert plan.stage_of(base.folder) == base
+    assert plan.stage_of(f"{base.folder}/512px") == plan.stage("01", "demo", "512px") == second
+    found, own = second.parameters(), base.parameters()
+    differing = {name for name, value in found.model_dump().items() if value != getattr(own, name)}
+    assert differing == {"variant", "image_size", "phantom_size", "split_from"}
 
 
 def test_ablation_cannot_name_a_change_as_its_base():
