@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drstudy.explain.methods import cam, methods
-from drstudy.models import nets
+from drstudy.models import nets, stages
 
 if TYPE_CHECKING:
     from drstudy.models.nets import GradingNet
@@ -171,7 +171,7 @@ def stride_one(net: GradingNet) -> GradingNet:
         )
         _open(module for module in fine.net.features.denseblock4.modules() if isinstance(module, nn.Conv2d))
     elif isinstance(fine, nets.EfficientNetLite):
-        _open(block._depthwise_conv for block in fine.net._blocks[_strided(fine)[-1] :])
+        _open(block._depthwise_conv for block in fine.net._blocks[stages.strided_blocks(fine)[-1] :])
     else:
         raise ValueError(
             f"A stride-1 last stage is not possible for {net.backbone}; it is for ResNet, DenseNet and EfficientNet-Lite."
@@ -183,19 +183,10 @@ def stage_layers(net: GradingNet) -> tuple[str, str]:
     """Module paths of the last layers before the map's own grid is reached: of stride 8 and 16 (VGG: 4 and 8).
 
     Raises:
-        ValueError: For a backbone whose stages are not declared here.
+        ValueError: For a backbone whose stages are not declared (:mod:`drstudy.models.stages`).
     """
-    if isinstance(net, nets.ResNet):
-        return "layer2", "layer3"
-    if isinstance(net, nets.DenseNet):
-        return "features.denseblock2", "features.denseblock3"
-    if isinstance(net, nets.EfficientNetLite):
-        early, late = _strided(net)[-2:]
-        return f"_blocks.{early - 1}", f"_blocks.{late - 1}"
-    if isinstance(net, nets.VGG):
-        pools = [i for i, module in enumerate(net.net.features) if isinstance(module, nn.MaxPool2d)]
-        return f"features.{pools[-3] - 1}", f"features.{pools[-2] - 1}"
-    raise ValueError(f"The earlier stages of {net.backbone} are not declared for fusion.")
+    known = stages.stages(net)
+    return (known[4], known[8]) if isinstance(net, nets.VGG) else (known[8], known[16])
 
 
 def _fused(maps: dict[str, np.ndarray], layer: str) -> np.ndarray:
@@ -236,11 +227,6 @@ def _predicted(net: GradingNet, x: Tensor, batch_size: int) -> Tensor:
     device = next(net.parameters()).device
     with cam.evaluating(net):
         return torch.cat([net(part.to(device)).argmax(1) for part in x.split(batch_size)])
-
-
-def _strided(net: GradingNet) -> list[int]:
-    """Indices of EfficientNet-Lite's blocks that halve the side."""
-    return [i for i, block in enumerate(net.net._blocks) if block._depthwise_conv.stride[0] == 2]
 
 
 def _open(convolutions: Iterable[nn.Conv2d]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from drstudy.core.params import Positive, Share
 from drstudy.training.recipe import Training
 
+Stride = Literal[4, 8, 16, 32]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Part = Annotated[float, Field(gt=0, le=1)]
 
@@ -172,3 +173,56 @@ class GlamRecipe(Training):
         given = {field: getattr(self, field if name == "global" else f"{name}_{field}") for field in own}
         unused = {field: type(self).model_fields[field].default for field in (*LATER, *WITHOUT[name])}
         return type(self)(**self.model_dump() | unused | given)
+
+
+class HeadSpec(BaseModel):
+    """What one head of the fundus form reads, and how its map becomes a score (``docs/sources.md``, D6).
+
+    Attributes:
+        strides: Strides of the features; the finest is the grid of the map.
+        share: Share of the lit positions whose mean evidence is the score of a label; 1 is plain mean pooling.
+        kind: ``pointwise`` (1x1 layers), ``local`` (and a depthwise 3x3 at the end) or ``decoder`` (a 3x3 layer at each stride).
+        sparsity: Weight of the mean absolute evidence, as in Sparse BagNet; 0 is none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    strides: tuple[Stride, ...] = Field(min_length=1)
+    share: Part = 0.01
+    kind: Literal["pointwise", "local", "decoder"] = "pointwise"
+    sparsity: Annotated[float, Field(ge=0)] = 0.0
+
+
+class FundusRecipe(Training):
+    """One training of heads on a frozen backbone: which heads, from which targets. Made by the notebook's parameters, never by hand.
+
+    Attributes:
+        codes: Labels in the order of the outputs.
+        strides, hidden: Strides of the features that are cached, and width of the heads.
+        group: Name of the training: ``saliency``, ``local``, ``refined`` or ``masks``.
+        heads: Names of the heads that learn.
+        specs: All heads by name.
+        heaviest: Greatest weight of a positive label; the least is one over it.
+        least_area: Share of the field of view from which a mask makes a label.
+        patches, patch_share, local_share: Of ``local``: number K of patches, their side as a share of the picture's, and share q of their
+            positions that make the local score.
+        exclusive: Whether evidence for a label is reduced by that for labels that imply it; see
+            :func:`drstudy.papers.glam.evidence.exclusive`.
+    """
+
+    notebook: ClassVar[str] = "14_glam"
+    SHOWS: ClassVar[frozenset[str]] = frozenset()
+    sampler: Literal["paper", "inverse", "sqrt", "none"] = "none"
+    select_by: Literal["loss", "last"] = "last"
+
+    codes: tuple[str, ...]
+    strides: tuple[Stride, ...]
+    hidden: Positive
+    group: Literal["saliency", "local", "refined", "masks"]
+    heads: tuple[str, ...]
+    specs: dict[str, HeadSpec]
+    heaviest: Annotated[float, Field(ge=1)] = 10.0
+    least_area: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patches: Positive = 4
+    patch_share: Part = 0.25
+    local_share: Part = 0.1
+    exclusive: bool = True

@@ -26,24 +26,10 @@ from drstudy.data.dataset import Dataset
 from drstudy.models.compat import torchvision
 from drstudy.models.nets import FineResNet, GradingNet
 from drstudy.papers.lesions.params import LesionRecipe, Lesions
-from drstudy.training import features, grading, loop, networks, prediction
+from drstudy.training import features, grading, loop, multilabel, networks, prediction
 
 GAMMA_POSITIVE, GAMMA_NEGATIVE, MARGIN = 0.0, 4.0, 0.05
 """Of the asymmetric loss, as in the main experiments of its paper (Ridnik et al. 2021, arXiv 2009.14119)."""
-
-
-def positive_weights(labels: np.ndarray, heaviest: float) -> np.ndarray:
-    """Weight of a positive of each label: negatives over positives among the known, between 1 / ``heaviest`` and ``heaviest``.
-
-    Args:
-        labels: (N, L) of training.
-
-    Returns:
-        (L,) float64; 1 for a label without positives or without negatives, of which nothing can be learnt.
-    """
-    positives, negatives = (labels == 1).sum(0), (labels == 0).sum(0)
-    ratio = np.where((positives > 0) & (negatives > 0), negatives / np.maximum(positives, 1), 1.0)
-    return ratio.clip(1 / heaviest, heaviest)
 
 
 def loss(outputs: Tensor, labels: Tensor, weights: Tensor, kind: str, gamma: float) -> Tensor:
@@ -56,7 +42,7 @@ def loss(outputs: Tensor, labels: Tensor, weights: Tensor, kind: str, gamma: flo
     Args:
         outputs: (B, L) logits, float32.
         labels: (B, L) float32: 1, 0, or NaN where not annotated.
-        weights: (L,) of :func:`positive_weights`.
+        weights: (L,) of :func:`drstudy.training.multilabel.positive_weights`.
         kind: One of the three.
         gamma: Of ``focal``.
     """
@@ -82,7 +68,7 @@ class MultiLabel(grading.OneNetwork):
     Args:
         net, feed, p, compute: As of :class:`drstudy.training.grading.OneNetwork`; the feed has a target of :func:`target` for each code of
             the recipe.
-        weights: (L,) of :func:`positive_weights`.
+        weights: (L,) of :func:`drstudy.training.multilabel.positive_weights`.
     """
 
     measures: ClassVar[Mapping[str, int]] = {"loss": -1, "auc": 1}
@@ -168,7 +154,7 @@ def train(
     labelled = with_labels(data, labels, p.codes)
     rows = labelled.part("train")["image_id"]
     known = lesion_labels.as_array(labels.set_index("image_id").loc[rows], p.codes)
-    weights = positive_weights(known, p.heaviest)
+    weights = multilabel.positive_weights(known, p.heaviest)
     found = []
     for recipe in (p.recipe(), p.net_recipe() if p.network else None):
         if recipe is None:

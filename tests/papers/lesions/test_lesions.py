@@ -37,12 +37,6 @@ def targets(values, codes="ABC", tensor=True):
     return {name: torch.tensor(v) if tensor else v for name, v in columns.items()}
 
 
-def test_positive_weights_are_negatives_over_positives_within_limits():
-    given = np.array([[1, 1, 0, 1, np.nan], [0, 1, 0, 1, np.nan], [0, 1, 0, 1, 1], [np.nan, 1, 0, 0, 0]])
-    np.testing.assert_allclose(training.positive_weights(given, 10), [2, 1, 1, 1 / 3, 1])
-    np.testing.assert_allclose(training.positive_weights(given, 1.5), [1.5, 1, 1, 1 / 1.5, 1])
-
-
 def log_p(x: float) -> float:
     return -math.log1p(math.exp(-x))
 

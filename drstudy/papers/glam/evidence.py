@@ -1,0 +1,111 @@
+"""From the evidence of several heads to one map for each lesion: which scale counts, and which lesion a cell belongs to.
+
+Both rules are choices of this study and use no mask. Lesions differ in size by a factor of thirty, so that no one scale suits all
+(:data:`FINE`). And the label of one lesion can imply that of another: nearly every eye with haemorrhages also has microaneurysms, so a
+network that learns from labels of whole photographs may find microaneurysms by the haemorrhages beside them (:func:`exclusive`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FINE = frozenset({"MA", "HE", "EX"})
+"""Lesions of at most about a quarter of a disc diameter, which the finest head sees best: dots, blots, hard exudates. All others
+(cotton-wool spots, new vessels) take the mean of all scales."""
+
+IMPLIES = 0.9
+"""Share of the photographs with one label that also have another, from which on the first implies the second."""
+
+Implied = tuple[tuple[int, ...], ...]
+"""For each label, the labels that imply it and are rarer."""
+
+
+def implied_by(labels: np.ndarray) -> Implied:
+    """Which labels imply which, from the labels of training photographs.
+
+    Args:
+        labels: (N, L) 1, 0, NaN where unknown.
+
+    Returns:
+        For each label, the numbers of the rarer labels of whose photographs at least :data:`IMPLIES` have it.
+    """
+    found = []
+    for k in range(labels.shape[1]):
+        frequency = np.nanmean(labels[:, k]) if (~np.isnan(labels[:, k])).any() else 0.0
+        rarer = []
+        for j in range(labels.shape[1]):
+            both = labels[(labels[:, j] == 1) & ~np.isnan(labels[:, k]), k]
+            known = labels[~np.isnan(labels[:, j]), j]
+            if j != k and len(both) and both.mean() >= IMPLIES and known.mean() < frequency:
+                rarer.append(j)
+        found.append(tuple(rarer))
+    return tuple(found)
+
+
+def exclusive(logits: Tensor, implied: Implied) -> Tensor:
+    """Evidence for each label less the evidence for labels that imply it, where that is above 0: a cell belongs to one lesion.
+
+    Args:
+        logits: (B, L, h, w).
+        implied: Result of :func:`implied_by`.
+
+    Returns:
+        (B, L, h, w).
+    """
+    parts = []
+    for k, others in enumerate(implied):
+        own = logits[:, k]
+        parts.append(own - logits[:, list(others)].amax(1).clamp(min=0) if others else own)
+    return torch.stack(parts, 1)
+
+
+def combined(logits: Mapping[str, Tensor], codes: Sequence[str], fine: str, side: int) -> Tensor:
+    """One map for each label: that of the head ``fine`` for lesions of :data:`FINE`, the mean of all heads for the others.
+
+    Args:
+        logits: Head to (B, L, h, w), each on its own grid.
+        codes: L labels.
+        fine: Name of the finest head.
+        side: Side of the result; maps are enlarged bilinearly.
+
+    Returns:
+        (B, L, side, side).
+    """
+    grown = {name: to_side(z, side) for name, z in logits.items()}
+    mean = torch.stack(list(grown.values())).mean(0)
+    small = torch.tensor([code in FINE for code in codes], device=mean.device)
+    return torch.where(small[None, :, None, None], grown[fine], mean)
+
+
+def to_side(maps: Tensor, side: int) -> Tensor:
+    """Maps (B, C, h, w) enlarged bilinearly to (B, C, side, side)."""
+    if maps.shape[-1] == side:
+        return maps
+    return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def inside(lit: Tensor, side: int) -> Tensor:
+    """The field of view (B, 1, h, w) bool on a coarser grid: cells of which at least half is inside."""
+    if lit.shape[-1] == side:
+        return lit
+    return F.adaptive_avg_pool2d(lit.float(), side) >= 0.5
+
+
+def covered(corners: Tensor, window: int, side: int) -> Tensor:
+    """Cells of proposed windows, (B, 1, side, side) bool.
+
+    Args:
+        corners: (B, K, 2) upper-left cells, -1 where none was proposed.
+        window: Side of a window, cells.
+        side: Side of the grid.
+    """
+    cells = torch.arange(side, device=corners.device)
+    y, x = corners[..., 0, None], corners[..., 1, None]
+    rows = (cells >= y) & (cells < y + window) & (y >= 0)
+    columns = (cells >= x) & (cells < x + window) & (x >= 0)
+    return (rows[..., :, None] & columns[..., None, :]).any(1, keepdim=True)
