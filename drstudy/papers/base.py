@@ -26,6 +26,9 @@ AUDIT, TRAINING = "01_data_audit", "03_fine_tuning"
 BUNDLED = "efficientnet_lite0"
 """The backbone whose ImageNet weights come with a package: the first choice where a notebook compares with one network."""
 
+FINE = "fine"
+"""Name of the further audit whose photographs are large enough for maps of small lesions."""
+
 ABLATION_BASE = "paper"
 """Name of the run that the other runs of an :class:`Ablation` differ from."""
 
@@ -71,6 +74,8 @@ class Profile(BaseModel):
         explained: Backbones whose networks are explained by heatmaps; empty is all.
         data: What the photographs come with beside their grades. A paper of which ``needs`` names something else is left out.
         models_from: The profile whose trained networks are looked at; empty means this one.
+        audits: Further audits of the same photographs with the same split, such as one at another size: name of the variant to its
+            parameters. :data:`FINE` is the one for maps finer than a grading network needs. One runs only if another stage needs it.
         ablation: Further fine-tuned networks that are compared with each other, and with no other network.
     """
 
@@ -84,6 +89,9 @@ class Profile(BaseModel):
     explained: tuple[str, ...] = ()
     data: tuple[str, ...] = ("lesion_labels",)
     models_from: str = ""
+    audits: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], dict[str, Any]] = Field(
+        default_factory=dict
+    )
     ablation: Ablation | None = None
 
     @model_validator(mode="after")
@@ -106,6 +114,11 @@ class Profile(BaseModel):
     def audit(self) -> str:
         """Result folder of the photographs and their split."""
         return f"results/{self.name}/{AUDIT}"
+
+    @property
+    def fine_audit(self) -> str:
+        """Result folder of the photographs for fine maps: the audit :data:`FINE` if the profile has it, else :attr:`audit`."""
+        return f"{self.audit}/{FINE}" if FINE in self.audits else self.audit
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -138,6 +151,7 @@ class Stage:
         profile, variant: As in ``results/<profile>/<notebook>[/<variant>]``.
         overrides: Parameters that follow from the profile, over those of its files; ``PROFILE`` and ``VARIANT`` need not be among them.
         needs: Result folders that must be finished first.
+        auxiliary: Whether it runs only if another stage that runs needs it.
     """
 
     cls: type[params.Parameters]
@@ -145,6 +159,7 @@ class Stage:
     variant: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    auxiliary: bool = False
 
     @property
     def notebook(self) -> str:

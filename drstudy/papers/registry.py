@@ -11,6 +11,7 @@ NAMES = (
     "transfer",
     "ram",
     "lesions",
+    "glam",
     "views",
 )
 """Folders below ``drstudy/papers``, in the order in which the ledger and the README show them."""

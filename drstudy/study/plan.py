@@ -74,7 +74,8 @@ def plan(name: str, study: str = "core") -> list[Stage]:
         for stage in paper.stages(chosen)
         if stage.notebook in wanted
     ]
-    return in_order(found)
+    needed = {folder for stage in found for folder in stage.needs}
+    return in_order([stage for stage in found if not stage.auxiliary or stage.folder in needed])
 
 
 def in_order(stages: list[Stage]) -> list[Stage]:

@@ -7,8 +7,10 @@ contrast and saturation.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -73,10 +75,17 @@ def augment(image: Tensor, seed: int, row: int, view: int) -> Tensor:
     Returns:
         (3, H, W) uint8.
     """
+    with _drawn(seed, row, view):
+        return _COMBINED(image)
+
+
+@contextlib.contextmanager
+def _drawn(seed: int, row: int, view: int) -> Iterator[None]:
+    """Random numbers that follow from these three inside; the global generator goes on afterwards as if nothing had been."""
     digest = hashlib.sha256(f"{seed}/{row}/{view}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-        return _COMBINED(image)
+        yield
 
 
 def view(image: Tensor, size: int, seed: int, row: int, number: int) -> Tensor:
@@ -94,6 +103,25 @@ def view(image: Tensor, size: int, seed: int, row: int, number: int) -> Tensor:
     """
     image = resize(image, size)
     return image if number < 0 else augment(image, seed, row, number)
+
+
+def view_masks(masks: Tensor, size: int, seed: int, row: int, number: int) -> Tensor:
+    """Masks moved as :func:`view` moves the photograph of the same numbers: turned, flipped and shifted, no colours changed.
+
+    Args:
+        masks: (L, H, W) uint8, 0 or 1.
+        size, seed, row, number: As of :func:`view`.
+
+    Returns:
+        (L, size, size) uint8, 0 or 1, sampled at the nearest pixel.
+    """
+    if masks.shape[-2:] != (size, size):
+        masks = v2.functional.resize(masks, [size, size], interpolation=v2.InterpolationMode.NEAREST)
+    if number < 0:
+        return masks
+    picture = torch.zeros((3, size, size), dtype=torch.uint8)
+    with _drawn(seed, row, number):
+        return _COMBINED(picture, torchvision.tv_tensors.Mask(masks))[1].as_subclass(Tensor)
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

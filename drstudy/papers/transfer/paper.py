@@ -41,12 +41,28 @@ def stages(profile: Profile) -> list[Stage]:
     return [
         Stage(params.PaperAudit, name),
         Stage(params.DataAudit, name),
+        *_further_audits(profile),
         Stage(params.Oversampling, name, overrides={"AUDIT": audit}, needs=(audit,)),
         *trained,
         *explained,
         *ablated,
         Stage(params.BackboneComparison, name, overrides=compared, needs=tuple(read)),
         Stage(params.Reliability, name, overrides={"RUNS": list(profile.trained)}, needs=profile.trained),
+    ]
+
+
+def _further_audits(profile: Profile) -> list[Stage]:
+    """The same photographs and the same split again, with other parameters."""
+    return [
+        Stage(
+            params.DataAudit,
+            profile.name,
+            variant,
+            {**values, "SPLIT_FROM": profile.audit},
+            (profile.audit,),
+            auxiliary=True,
+        )
+        for variant, values in profile.audits.items()
     ]
 
 

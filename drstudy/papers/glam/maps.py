@@ -1,0 +1,216 @@
+"""Maps of lesions: those of the fundus form and of its rivals, in batches, and those of other notebooks' networks on the same eyes.
+
+All maps of the heads are probabilities (L, h, w), one for each label. A grading network has one map for all labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from drstudy.core.records import RecordError
+from drstudy.explain.measures import baselines
+from drstudy.explain.methods import cam, finer
+from drstudy.papers.glam import evidence, fundus_training
+from drstudy.training import prediction, transforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drstudy.core.devices import Compute
+    from drstudy.core.records import Record
+    from drstudy.data.dataset import Dataset
+    from drstudy.explain.measures.localisation import Masks
+    from drstudy.models.nets import GradingNet
+    from drstudy.papers.glam.params import Glam
+    from drstudy.papers.glam.training import Trained
+
+GLOBAL = "global"
+LOCAL = "global + local"
+REFINED = "refined"
+FUNDUS = "refined + global"
+"""The map that this study proposes, chosen before the demo run: mean evidence of the refined map and the global one."""
+
+MEAN = "all scales, mean"
+COARSE = "mean pooling, stride 32"
+BAG = "small receptive field"
+SUPERVISED = "U-Net (masks)"
+SCALES = {"fine": "strides 4, 8", "middle": "strides 8, 16", "all": "strides 4 to 32"}
+
+GRADE = "Grad-CAM, predicted grade"
+DISEASE = "Grad-CAM, disease"
+FINER = "Grad-CAM, fused layers"
+RAM = "RAM"
+RELEASED = ("released sep", "released joint", "corrected sep", "corrected joint")
+
+BATCH = 8
+"""Photographs whose maps are in memory at a time."""
+
+PROBABILITY, HEAT = "probability", "heat"
+
+
+def kinds(names: Sequence[str]) -> dict[str, str]:
+    """What the values of each map are; see :func:`drstudy.explain.measures.fine.measure`."""
+    heat = {GRADE, DISEASE, FINER, RAM}
+    blind = {name for name in names if name in heat or baselines.is_label(name)}
+    return {name: HEAT if name in blind else PROBABILITY for name in names}
+
+
+def of_heads(trained: Trained, p: Glam, h: Tensor) -> dict[str, Tensor]:
+    """All maps that the heads give for the trunk's output of a batch.
+
+    Args:
+        trained: The networks.
+        p: Parameters.
+        h: Packed features.
+
+    Returns:
+        Name of a map to logits (B, L, side, side), side = ``input_size / 4``. Outside the field of view they are unlikely everywhere.
+    """
+    net = trained.net
+    features, lit = net.unpack(h.float())
+    side = lit.shape[-1]
+    raw = {name: head(features).float() for name, head in net.net.heads.items()}
+    scales = {name: raw[name] for name in fundus_training.SALIENCY}
+    grown = {name: evidence.to_side(z, side) for name, z in scales.items()}
+    implied = trained.implied
+    found = {SCALES[name]: evidence.exclusive(z, implied) for name, z in grown.items()}
+    found[MEAN] = evidence.exclusive(torch.stack(list(grown.values())).mean(0), implied)
+    whole = evidence.combined(scales, p.codes, fundus_training.SALIENCY[0], side)
+    found[GLOBAL] = evidence.exclusive(whole, implied)
+    if "local" in raw:
+        within = fundus_training.proposed(found[GLOBAL], lit, p.patches, p.patch_share)
+        found[LOCAL] = torch.where(within, (found[GLOBAL] + raw["local"]) / 2, found[GLOBAL])
+    if "refined" in raw:
+        found[REFINED] = evidence.exclusive(raw["refined"], implied)
+        found[FUNDUS] = evidence.exclusive((raw["refined"] + whole) / 2, implied)
+    found |= {COARSE: evidence.to_side(raw["coarse"], side), BAG: evidence.to_side(raw["bag"], side)}
+    if "masks" in raw:
+        found[SUPERVISED] = raw["masks"]
+    floor = min(float(z.min()) for z in found.values())
+    return {name: z.masked_fill(~lit, floor) for name, z in found.items()}
+
+
+@dataclass
+class Reader:
+    """The maps of one eye at a time, computed in batches of neighbouring eyes; only one batch is in memory.
+
+    Attributes:
+        trained, p, data, compute: Networks, parameters, photographs, device.
+        eyes: ``image_id`` and ``row`` of the eyes, in the order in which they are asked for.
+        beside: Further maps by name, (N, h, w) in the order of ``eyes``.
+        blind: Gives the blind baselines of an eye, from its number, name and masks; ``None`` leaves them out.
+        masks_of: Reader of masks, for ``blind``.
+        only: Names of the maps of the heads; empty is all.
+    """
+
+    trained: Trained
+    p: Glam
+    data: Dataset
+    compute: Compute
+    eyes: pd.DataFrame
+    beside: Mapping[str, np.ndarray] | None = None
+    blind: Callable[[int, str, Masks], dict[str, np.ndarray]] | None = None
+    masks_of: Callable[[str], Masks] | None = None
+    only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._place = {name: k for k, name in enumerate(self.eyes["image_id"])}
+        self._rows = self.eyes["row"].to_numpy()
+        self._batch, self._maps = -1, {}
+
+    def __call__(self, image_id: str) -> dict[str, np.ndarray]:
+        """Maps of one eye by name: (L, h, w) or (h, w) float32."""
+        number = self._place[image_id]
+        if number // BATCH != self._batch:
+            self._batch = number // BATCH
+            self._maps = self._compute(self._rows[self._batch * BATCH : (self._batch + 1) * BATCH])
+        found = {name: maps[number % BATCH] for name, maps in self._maps.items()}
+        found |= {name: maps[number] for name, maps in (self.beside or {}).items()}
+        if self.blind is not None:
+            found |= _one_draw(self.blind(number, image_id, self.masks_of(image_id)))
+        return found
+
+    def _compute(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        net, images, compute = self.trained.net, self.data.images, self.compute
+        ((_, h),) = prediction.in_batches(net.trunk, net, images, rows, self.p.input_size, compute, BATCH)
+        with torch.inference_mode():
+            maps = of_heads(self.trained, self.p, h)
+            wanted = {name: z for name, z in maps.items() if not self.only or name in self.only}
+            found = {name: reduced(z.sigmoid(), self.p.grid).cpu().numpy() for name, z in wanted.items()}
+        if self.only:
+            return found
+        for name, form in self.trained.released.items():
+            x = compute.put(transforms.to_input(images[rows], self.p.released_size, form.mean, form.std))
+            with torch.inference_mode():
+                whole = form.net(form.net.prepare(x)).whole.float().clamp(0, 1)
+            found[name] = reduced(whole, self.p.grid).cpu().numpy()
+        return found
+
+
+def reduced(maps: Tensor, grid: int) -> Tensor:
+    """Maps (B, L, h, w) with at most ``grid`` cells a side: finer ones are averaged."""
+    if maps.shape[-1] <= grid:
+        return maps
+    return torch.nn.functional.adaptive_avg_pool2d(maps, grid)
+
+
+def _one_draw(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The blind maps with one of the random draws: a mean over draws would be no random map."""
+    kept = {name: one for name, one in maps.items() if "#" not in name or "#0" in name}
+    return {name.replace("#0", "").split(" ")[0]: one for name, one in kept.items()}
+
+
+def of_grades(net: GradingNet, data: Dataset, eyes: pd.DataFrame, compute: Compute) -> dict[str, np.ndarray]:
+    """Maps of a network of five grades at its own input size: Grad-CAM of the predicted grade and of the most probable grade above 0, and
+    the finest of notebook 05's forms for the latter (Layer-CAM of earlier stages within the map).
+
+    For a network that only pools and has one linear layer after the last map, the first class activation maps (CAM) are these maps.
+
+    Returns:
+        Name to (N, h, w), at least 0.
+    """
+    layer, rows = list(net.cam_layers)[-1], eyes["row"].to_numpy()
+    explain = lambda target: cam.explain_images(  # noqa: E731
+        net, data.images, eyes["image_id"], net.input_size, compute, rows, target, [layer]
+    )
+    predicted = explain(None)
+    disease = 1 + predicted.logits[:, 1:].argmax(1)
+    found = {GRADE: predicted.maps(layer), DISEASE: explain(disease).maps(layer)}
+    fused = []
+    for some, x in prediction.in_batches(lambda x: x, net, data.images, rows, net.input_size, compute):
+        fused.append(np.maximum(finer.finer(net, x, "fusion", "grad_cam", disease[some]), 0))
+    return found | {FINER: np.concatenate(fused)}
+
+
+def of_score(
+    record: Record, backbone: str, data: Dataset, eyes: pd.DataFrame, compute: Compute
+) -> dict[str, np.ndarray]:
+    """The regression activation map of notebook 11's network with this backbone, its largest size: evidence for a higher grade.
+
+    Returns:
+        ``RAM`` to (N, h, w), at least 0.
+
+    Raises:
+        drstudy.core.records.RecordError: If the record has no network of the backbone.
+    """
+    files = sorted(
+        record.folder.glob(f"{backbone}-*.safetensors"), key=lambda file: int(file.stem.rpartition("-")[2])
+    )
+    if not files:
+        raise RecordError(
+            f"SCORE_MODEL has no network of {backbone}; set it to a result of notebook 11 with this backbone, or to ''."
+        )
+    net = prediction.load(files[-1]).to(compute.device)
+    layer = list(net.cam_layers)[-1]
+    only = np.zeros(len(eyes), int)
+    found = cam.explain_images(
+        net, data.images, eyes["image_id"], net.input_size, compute, eyes["row"].to_numpy(), only, [layer]
+    )
+    return {RAM: found.maps(layer)}
