@@ -126,7 +126,7 @@ class Reader:
         self._batch, self._maps = -1, {}
 
     def __call__(self, image_id: str) -> dict[str, np.ndarray]:
-        """Maps of one eye by name: (L, h, w) or (h, w) float32."""
+        """Maps of one eye by name: (R, h, w) for the R regions of ``p.regions``, or (h, w) for all of them, float32."""
         number = self._place[image_id]
         if number // BATCH != self._batch:
             self._batch = number // BATCH
@@ -143,15 +143,22 @@ class Reader:
         with torch.inference_mode():
             maps = of_heads(self.trained, self.p, h)
             wanted = {name: z for name, z in maps.items() if not self.only or name in self.only}
-            found = {name: reduced(z.sigmoid(), self.p.grid).cpu().numpy() for name, z in wanted.items()}
+            found = {name: self._finished(z.sigmoid()) for name, z in wanted.items()}
         if self.only:
             return found
         for name, form in self.trained.released.items():
             x = compute.put(transforms.to_input(images[rows], self.p.released_size, form.mean, form.std))
             with torch.inference_mode():
                 whole = form.net(form.net.prepare(x)).whole.float().clamp(0, 1)
-            found[name] = reduced(whole, self.p.grid).cpu().numpy()
+            found[name] = self._finished(whole)
         return found
+
+    def _finished(self, maps: Tensor) -> np.ndarray:
+        """Maps (B, L, h, w) on the grid, one for each of ``p.regions``."""
+        maps = reduced(maps, self.p.grid)
+        if len(self.p.regions) > maps.shape[1]:
+            maps = torch.cat([maps, maps.amax(1, keepdim=True)], 1)
+        return maps.cpu().numpy()
 
 
 def reduced(maps: Tensor, grid: int) -> Tensor:

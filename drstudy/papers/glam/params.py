@@ -12,6 +12,9 @@ from drstudy.papers.glam.recipe import FIXED, RELEASED, FundusRecipe, GlamRecipe
 REFERABLE = "REFERABLE"
 """The label 'grade 2 or more', for photographs without lesion labels. Its map is measured on all lesions together."""
 
+TOGETHER = "lesion"
+"""Region of all lesions together; its map is the greatest of the probabilities of all labels."""
+
 BAG_STRIDES = (8,)
 """Strides of the evidence in the manner of Sparse BagNet: a cell of EfficientNet-Lite0 sees 67 pixels at stride 8."""
 
@@ -109,8 +112,8 @@ class Glam(Computing):
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Masks on which the maps of :attr:`codes` are measured, in their order."""
-        return ("lesion",) if REFERABLE in self.codes else self.codes
+        """Masks on which the maps are measured: those of :attr:`codes` in their order, then all lesions together."""
+        return (TOGETHER,) if REFERABLE in self.codes else (*self.codes, TOGETHER)
 
     @property
     def specs(self) -> dict[str, HeadSpec]:
