@@ -43,6 +43,8 @@ class Glam(Computing):
         exclusive: Whether a cell belongs to one lesion only; see :func:`drstudy.papers.glam.evidence.exclusive`.
         released_size: Side of the photographs for the system as released, which is trained from random weights; 0 leaves it out.
         released_width, released_blocks: Width of its networks as a factor, and blocks in each stage of its local network.
+        released_by: ``labels`` chooses its epoch by the AUC of labels, ``masks`` by average precision on the masks of validation eyes, as
+            the paper's authors did.
         released_epochs, released_rate: Epochs and learning rate of each of its three stages.
         grid: Cells a side on which everything is measured.
         checked: Eyes on which Grad-CAM and its finer forms are computed; 0 is all.
@@ -87,6 +89,7 @@ class Glam(Computing):
     released_size: Annotated[int, Field(ge=0, le=4096)] = 64
     released_width: Annotated[float, Field(gt=0, le=4)] = 0.25
     released_blocks: tuple[Positive, Positive, Positive, Positive] = (1, 1, 1, 1)
+    released_by: Literal["labels", "masks"] = "labels"
     released_epochs: Positive = 1
     released_rate: Rate = 1e-3
     grid: Positive = 32
@@ -161,6 +164,7 @@ class Glam(Computing):
         return GlamRecipe(
             **self.model_dump(include=own),
             **(FIXED if corrected else RELEASED),
+            select_by="aupr" if self.released_by == "masks" else "auc",
             labels=tuple(f"lesion_{code}" for code in self.codes),
             input_size=self.released_size,
             width=self.released_width,

@@ -17,7 +17,7 @@ from drstudy.core.names import SPLITS
 from drstudy.data import labels as lesion_labels
 from drstudy.data.dataset import Dataset
 from drstudy.explain.measures import grid as grids
-from drstudy.papers.glam import evidence, fundus_training, pyramid, released, released_training
+from drstudy.papers.glam import evidence, fundus_training, pyramid, released, released_training, selection
 from drstudy.papers.glam.fundus_training import target
 from drstudy.papers.glam.params import REFERABLE, Glam
 from drstudy.papers.glam.pyramid import PyramidNet
@@ -130,7 +130,7 @@ def train(
     feed.close(keep=False)
     net.requires_grad_(False).eval()
     net.input_size = p.input_size
-    forms, further = _released(p, data, compute, folder, keep) if p.released_size else ({}, {})
+    forms, further = _released(p, data, masks_of, compute, folder, keep) if p.released_size else ({}, {})
     fits |= further
     seconds |= {f"{name}_per_epoch": fit.seconds_per_epoch for name, fit in fits.items()}
     history = pd.concat([_by_epoch(fit, name) for name, fit in fits.items()], ignore_index=True)
@@ -185,12 +185,15 @@ def masks_by_view(
     return found
 
 
-def _released(p: Glam, data: Dataset, compute: Compute, folder: Path | None, keep: bool):
+def _released(p: Glam, data: Dataset, masks_of: Callable, compute: Compute, folder: Path | None, keep: bool):
     """The system as released and with its oddities corrected: networks ``sep`` and ``joint`` of each, and the fits."""
-    forms, fits = {}, {}
+    forms, fits, chosen = {}, {}, None
+    if p.released_by == "masks":
+        side = min(p.grid, p.released_size)
+        chosen = selection.ByMasks(data.part("validation"), masks_of, p.codes, side)
     for name, corrected in (("released", False), ("corrected", True)):
         own = folder / "checkpoints" / name if folder else None
-        systems = released_training.train(p.released(corrected), data, compute, own, keep)
+        systems = released_training.train(p.released(corrected), data, compute, own, keep, chosen)
         forms |= {f"{name} sep": systems.sep, f"{name} joint": systems.joint}
         fits |= {f"{name} {stage}": fit for stage, fit in systems.fits.items()}
     return forms, fits
