@@ -13,8 +13,9 @@ Only ``masks`` ever reads a mask.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,7 +64,7 @@ class HeadsTask(Task):
         feed: Features of its trunk, with a target ``lesion_<CODE>`` for each label.
         p: Recipe of the group.
         compute: Device and precision.
-        teachers: Heads that are frozen and asked, by name.
+        rules: How the heads of the global map, which are then frozen teachers, make one map; ``None`` asks no teacher.
     """
 
     measures: ClassVar[Mapping[str, int]] = {"loss": -1, "auc": 1}
@@ -75,19 +76,18 @@ class HeadsTask(Task):
         feed: Features,
         p: FundusRecipe,
         compute: Compute,
-        teachers: tuple[str, ...] = (),
+        rules: evidence.Rules | None = None,
     ) -> None:
-        self.net = net
+        self.net, self.rules = net, rules
         modules = {name: net.net.heads[name] for name in p.heads}
         learning = [q for module in modules.values() for q in module.parameters()]
         adam = torch.optim.AdamW(
             learning, lr=p.learning_rate, betas=p.betas, weight_decay=p.weight_decay, fused=True
         )
-        frozen = {name: net.net.heads[name] for name in teachers}
+        frozen = {name: net.net.heads[name] for name in SALIENCY} if rules else {}
         super().__init__(feed, p, compute, modules, {"adam": adam}, teachers=frozen)
-        known = np.stack([feed.targets("train")[target(code)] for code in p.codes], 1)
+        known = known_labels(feed, p.codes, "train")
         self.weights = torch.from_numpy(multilabel.positive_weights(known, p.heaviest)).float()
-        self.implied = evidence.implied_by(known) if p.exclusive else tuple(() for _ in p.codes)
         self.side = p.input_size // min(p.strides)
 
     def losses(
@@ -118,20 +118,12 @@ class HeadsTask(Task):
         parts = {f"loss_{name}": value.item() for name, value in found.items()} if len(found) > 1 else {}
         return {"loss": self.update("adam", torch.stack(list(found.values())).sum(), len(batch)), **parts}
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Cross-entropy and AUC of the labels of photographs, mean over the heads."""
         for module in self.modules.values():
             module.eval()
-        positions = np.flatnonzero(self.feed.clean["split"].to_numpy() == "validation")
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.modules}
-        for inputs in self.feed.unaugmented(positions):
-            features, lit = self.net.unpack(inputs)
-            for name, head in self.modules.items():
-                parts[name].append(score(head(features).float(), lit, self.p.specs[name].share).cpu())
-        targets = {name: torch.from_numpy(v) for name, v in self.feed.targets("validation").items()}
-        labels = self.labels(targets)
-        scores = {name: torch.cat(part) for name, part in parts.items()}
+        labels = torch.from_numpy(known_labels(self.feed, self.p.codes, "validation")).float()
+        scores = validation_scores(self.net, self.feed, self.p, tuple(self.modules))
         losses = [multilabel.cross_entropy(s, labels, self.weights).item() for s in scores.values()]
         areas = [mean_auc(labels.numpy(), s.numpy()) for s in scores.values()]
         return {"loss": float(np.mean(losses)), "auc": float(np.mean(areas))}
@@ -143,9 +135,9 @@ class HeadsTask(Task):
     @torch.no_grad()
     def global_map(self, features: dict[int, Tensor]) -> Tensor:
         """The frozen teachers' combined, exclusive map (B, L, side, side): logits."""
-        logits = {name: head(features).float() for name, head in self.teachers.items()}
-        whole = evidence.combined(logits, self.p.codes, SALIENCY[0], self.side)
-        return evidence.exclusive(whole, self.implied)
+        logits = [self.teachers[name](features).float() for name in SALIENCY]
+        whole = evidence.combined(logits, self.rules.weights, self.side)
+        return evidence.exclusive(whole, self.rules.implied)
 
     def extra(self) -> dict[str, Any]:
         frozen = {
@@ -153,7 +145,7 @@ class HeadsTask(Task):
             for name, tensor in self.net.state_dict().items()
             if not name.startswith("net.heads.")
         }
-        return {"frozen": digest_of(frozen), "implied": [list(others) for others in self.implied]}
+        return {"frozen": digest_of(frozen), "rules": dataclasses.asdict(self.rules) if self.rules else None}
 
 
 class SaliencyTask(HeadsTask):
@@ -221,6 +213,45 @@ class MaskTask(HeadsTask):
     def extra(self) -> dict[str, Any]:
         whole = {str(key): torch.from_numpy(np.nan_to_num(m, nan=2)) for key, m in self.masks.items()}
         return super().extra() | {"masks": digest_of(whole)}
+
+
+@torch.no_grad()
+def validation_scores(
+    net: PyramidNet, feed: Features, p: FundusRecipe, heads: Sequence[str]
+) -> dict[str, Tensor]:
+    """Scores (N, L) of the validation photographs by head, on the CPU."""
+    positions = np.flatnonzero(feed.clean["split"].to_numpy() == "validation")
+    parts: dict[str, list[Tensor]] = {name: [] for name in heads}
+    for inputs in feed.unaugmented(positions):
+        features, lit = net.unpack(inputs)
+        for name in heads:
+            z = net.net.heads[name](features).float()
+            parts[name].append(score(z, lit, p.specs[name].share).cpu())
+    return {name: torch.cat(part) for name, part in parts.items()}
+
+
+def rules(net: PyramidNet, feed: Features, p: FundusRecipe) -> evidence.Rules:
+    """How the trained scales make one map: from labels of training and validation photographs alone.
+
+    Args:
+        net: The network, whose heads :data:`SALIENCY` have learnt.
+        feed: Features of its trunk.
+        p: Recipe of the group ``saliency``.
+    """
+    known = known_labels(feed, p.codes, "train")
+    implied = evidence.implied_by(known) if p.exclusive else tuple(() for _ in p.codes)
+    labels = known_labels(feed, p.codes, "validation")
+    scores = validation_scores(net, feed, p, SALIENCY)
+    areas = [
+        [mean_auc(labels[:, [k]], scores[name][:, [k]].numpy()) for k in range(len(p.codes))]
+        for name in SALIENCY
+    ]
+    return evidence.Rules(implied, evidence.scale_weights(np.array(areas), p.codes))
+
+
+def known_labels(feed: Features, codes: Sequence[str], split: str) -> np.ndarray:
+    """Labels (N, L) float32 of a split, NaN where unknown."""
+    return np.stack([feed.targets(split)[target(code)] for code in codes], 1)
 
 
 def target(code: str) -> str:

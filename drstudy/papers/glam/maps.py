@@ -79,10 +79,10 @@ def of_heads(trained: Trained, p: Glam, h: Tensor) -> dict[str, Tensor]:
     raw = {name: head(features).float() for name, head in net.net.heads.items()}
     scales = {name: raw[name] for name in fundus_training.SALIENCY}
     grown = {name: evidence.to_side(z, side) for name, z in scales.items()}
-    implied = trained.implied
+    implied = trained.rules.implied
     found = {SCALES[name]: evidence.exclusive(z, implied) for name, z in grown.items()}
     found[MEAN] = evidence.exclusive(torch.stack(list(grown.values())).mean(0), implied)
-    whole = evidence.combined(scales, p.codes, fundus_training.SALIENCY[0], side)
+    whole = evidence.combined(list(scales.values()), trained.rules.weights, side)
     found[GLOBAL] = evidence.exclusive(whole, implied)
     if "local" in raw:
         within = fundus_training.proposed(found[GLOBAL], lit, p.patches, p.patch_share)
