@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +14,7 @@ from drstudy.core.devices import Compute
 from drstudy.data.dataset import Dataset
 from drstudy.papers.glam import evidence, fundus_training, patches, training
 from drstudy.papers.glam.params import Glam
-from drstudy.training import features, loop
+from drstudy.training import features, loop, multilabel
 
 CPU = Compute("cpu", "fp32")
 SIZE, SIDE = 64, 16
@@ -19,6 +22,7 @@ CODES = ("MA", "HE", "NV")
 NAN = np.nan
 
 
+@functools.cache
 def eyes(train=16, validation=8, test=4, seed=0) -> tuple[Dataset, dict[str, dict]]:
     """Round grey fields; a red square is MA, a bright one HE, which has always MA beside it; NV is a blue tint, in one eye of four unknown.
 
@@ -76,6 +80,12 @@ def params(**changes) -> Glam:
     return Glam(**given | changes)
 
 
+@functools.cache
+def built():
+    """The network of :func:`params`; what tests change does not change its start."""
+    return training.build(params(), eyes()[0], CPU)
+
+
 TASKS = {"saliency": fundus_training.SaliencyTask, "local": fundus_training.LocalTask}
 TASKS |= {"refined": fundus_training.RefinedTask}
 
@@ -83,7 +93,7 @@ TASKS |= {"refined": fundus_training.RefinedTask}
 def task_of(group, **changes) -> fundus_training.HeadsTask:
     """The task of a group on a store of features, with the teachers as they are before they learn."""
     p, (data, masks) = params(**changes), eyes()
-    net = training.build(p, data, CPU)
+    net = copy.deepcopy(built())
     recipe = p.recipe(group)
     feed = features.open_features(net, data, recipe, CPU)
     if group == "masks":
@@ -243,7 +253,7 @@ def test_scores_are_of_the_field_on_the_grid_of_the_map():
 
 
 @pytest.mark.parametrize("group", ["saliency", "local", "refined", "masks"])
-def test_each_group_learns_and_nothing_else_changes(group, own_folders):
+def test_each_group_learns_and_nothing_else_changes(group):
     task = task_of(group, learning_rate=0.01)
     before = everything(task.net)
     fit = loop.fit(task)
@@ -257,7 +267,7 @@ def test_each_group_learns_and_nothing_else_changes(group, own_folders):
     assert not any(q.requires_grad for head in task.teachers.values() for q in head.parameters())
 
 
-def test_the_learning_rate_falls_along_a_cosine(own_folders):
+def test_the_learning_rate_falls_along_a_cosine():
     task = task_of("refined", epochs=1, learning_rate=0.02)
     rates = []
     for epoch in (1, 4, 6):
@@ -266,14 +276,14 @@ def test_the_learning_rate_falls_along_a_cosine(own_folders):
     assert rates == pytest.approx([0.02, 0.01, 0.02 * (1 + np.cos(5 * np.pi / 6)) / 2])
 
 
-def test_what_implies_what_comes_from_training_labels(own_folders):
+def test_what_implies_what_comes_from_training_labels():
     task = task_of("saliency")
     known = np.stack([task.feed.targets("train")[f"lesion_{code}"] for code in CODES], 1)
     assert task.implied == evidence.implied_by(known) == ((1,), (), ())
     assert task_of("saliency", exclusive=False).implied == ((), (), ())
 
 
-def test_the_sparsity_term_is_the_mean_size_of_evidence_inside(own_folders):
+def test_the_sparsity_term_is_the_mean_size_of_evidence_inside():
     task = task_of("saliency", sparsity=0.5)
     plain = task_of("saliency", sparsity=0.0)
     torch.manual_seed(0)
@@ -287,7 +297,7 @@ def test_the_sparsity_term_is_the_mean_size_of_evidence_inside(own_folders):
     assert set(more.values()) == {0.0}
 
 
-def test_the_local_step_asks_inside_the_patches_only(own_folders):
+def test_the_local_step_asks_inside_the_patches_only():
     """Evidence outside the patches of the frozen map has no gradient; some inside has."""
     task = task_of("local", patches=1)
     batch = next(task.feed.draws(torch.arange(4), torch.zeros(4, dtype=torch.int64)))
@@ -303,17 +313,14 @@ def test_the_local_step_asks_inside_the_patches_only(own_folders):
     assert not (asked & ~within).any()
     score = patches.top_mean(z.detach(), task.p.local_share, within)
     labels = task.labels(batch.targets)
-    from drstudy.training import multilabel
-
     assert loss.item() == pytest.approx(
         multilabel.cross_entropy(score, labels, task.weights).item(), rel=1e-6
     )
 
 
-def test_masks_are_those_of_the_view_that_is_drawn(own_folders):
+def test_masks_are_those_of_the_view_that_is_drawn():
     """Each view of each photograph: its squares lie where its masks are, on the grid of the features."""
     task = task_of("masks")
-    data, masks = eyes()
     for position, view in ((1, 0), (1, 1), (5, 0), (5, 1), (9, 1)):
         batch = next(task.feed.draws(torch.tensor([position]), torch.tensor([view])))
         truth = task.masks[int(batch.rows), int(batch.views)]
@@ -330,7 +337,7 @@ def test_masks_are_those_of_the_view_that_is_drawn(own_folders):
     assert len(task.masks) == 2 * 16
 
 
-def test_other_masks_are_another_training(own_folders):
+def test_other_masks_are_another_training():
     task = task_of("masks")
     before = task.extra()
     assert task.extra() == before
@@ -344,7 +351,7 @@ def test_other_masks_are_another_training(own_folders):
 
 
 @pytest.mark.parametrize("group", ["saliency", "refined"])
-def test_a_killed_run_goes_on_to_the_same_bytes(group, own_folders):
+def test_a_killed_run_goes_on_to_the_same_bytes(group, tmp_path):
     few = {"epochs": 3, "refined_epochs": 3}
     whole = task_of(group, **few)
     expected = loop.fit(whole)
@@ -360,10 +367,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(group, own_folders):
 
     killed.feed.draws = stopping
     with pytest.raises(KeyboardInterrupt):
-        loop.fit(killed, own_folders / "run")
+        loop.fit(killed, tmp_path)
     torch.manual_seed(99)
     again = task_of(group, **few)
-    fit = loop.fit(again, own_folders / "run")
+    fit = loop.fit(again, tmp_path)
     assert fit.resumed_at == 2
     pd.testing.assert_frame_equal(fit.history, expected.history, check_exact=True)
     assert everything(again.net) == everything(whole.net)
