@@ -52,7 +52,7 @@ FINER = "Grad-CAM, fused layers"
 RAM = "RAM"
 RELEASED = ("released sep", "released joint", "corrected sep", "corrected joint")
 
-BATCH = 8
+BATCH = 4
 """Photographs whose maps are in memory at a time."""
 
 OUTSIDE = -30.0

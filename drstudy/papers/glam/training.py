@@ -118,9 +118,9 @@ def train(
     fits: dict[str, loop.Fit] = {}
     task: fundus_training.HeadsTask | None = None
     for group in GROUPS:
-        recipe = p.recipe(group)
         if group not in net.net.heads and group != "saliency":
             continue
+        recipe = p.recipe(group)
         print(f"heads {', '.join(recipe.heads)}", flush=True)
         task = _task(group, net, feed, recipe, compute, masks_of)
         own = folder / "checkpoints" / group if folder else None
@@ -175,13 +175,16 @@ def masks_by_view(
     for image_id, row in feed.train[["image_id", "row"]].itertuples(index=False):
         masks = masks_of(image_id)
         known = [code for code in recipe.codes if masks[code] is not None]
-        stack = torch.from_numpy(np.stack([masks[code] >= grids.COVERED for code in known]).astype(np.uint8))
+        outlined = [masks[code] >= grids.COVERED for code in known]
+        stack = torch.from_numpy(np.stack(outlined).astype(np.uint8)) if known else None
         for view in range(recipe.views):
-            seen = transforms.view_masks(stack, recipe.input_size, recipe.seed, row, view)
             whole = np.full((len(recipe.codes), side, side), np.nan, np.float16)
+            found[int(row), view] = whole
+            if stack is None:
+                continue
+            seen = transforms.view_masks(stack, recipe.input_size, recipe.seed, row, view)
             for code, mask in zip(known, seen.numpy() > 0):
                 whole[recipe.codes.index(code)] = grids.pool(mask, side, code)
-            found[int(row), view] = whole
     return found
 
 
