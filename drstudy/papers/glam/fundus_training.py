@@ -291,7 +291,7 @@ def seeds(saliency: Tensor, labels: Tensor, lit: Tensor) -> Tensor:
 
     In a photograph without the lesion every cell has none. In one with it, cells of high evidence have it, cells of low evidence
     have it not, and of those between nothing is known. The highest evidence always counts, however low, since the label says that the
-    lesion is there; at most :data:`LARGEST_SEED` of the field does.
+    lesion is there; at most :data:`LARGEST_SEED` of the photograph's field does. A photograph without any field teaches no lesion.
 
     Args:
         saliency: (B, L, h, w) logits.
@@ -302,13 +302,16 @@ def seeds(saliency: Tensor, labels: Tensor, lit: Tensor) -> Tensor:
         (B, L, h, w) float32: 1, 0, NaN where unknown.
     """
     inside = saliency.masked_fill(~lit, -torch.inf)
-    most = max(1, round(LARGEST_SEED * float(lit.float().sum((1, 2, 3)).mean())))
-    highest = inside.flatten(2).topk(most, 2).values
-    peak, border = highest[..., 0], highest[..., -1]
+    most = (
+        (LARGEST_SEED * lit.sum((1, 2, 3))).round().long().clamp(min=1)
+    )  # of each photograph, whatever stands beside it
+    highest = inside.flatten(2).topk(int(most.max()), 2).values
+    peak = highest[..., 0]
+    border = highest.take_along_dim((most - 1).view(-1, 1, 1), 2)[..., 0]
     high = torch.maximum((peak - BELOW_PEAK).clamp(max=0), border)[..., None, None]
     low = (high - GAP).clamp(max=-GAP)
     unknown = torch.full_like(saliency, torch.nan)
-    found = torch.where(inside >= high, 1.0, torch.where(inside < low, 0.0, unknown))
+    found = torch.where((inside >= high) & lit, 1.0, torch.where(inside < low, 0.0, unknown))
     found = torch.where(labels[..., None, None] == 0, 0.0, found)
     return torch.where(labels[..., None, None].isnan(), unknown, found)
 

@@ -176,13 +176,16 @@ def masks_by_view(
     for image_id, row in feed.train[["image_id", "row"]].itertuples(index=False):
         masks = masks_of(image_id)
         known = [code for code in recipe.codes if masks[code] is not None]
-        stack = torch.from_numpy(np.stack([masks[code] >= grids.COVERED for code in known]).astype(np.uint8))
+        outlined = [masks[code] >= grids.COVERED for code in known]
+        stack = torch.from_numpy(np.stack(outlined).astype(np.uint8)) if known else None
         for view in range(recipe.views):
-            seen = transforms.view_masks(stack, recipe.input_size, recipe.seed, row, view)
             whole = np.full((len(recipe.codes), side, side), np.nan, np.float16)
+            found[int(row), view] = whole
+            if stack is None:
+                continue
+            seen = transforms.view_masks(stack, recipe.input_size, recipe.seed, row, view)
             for code, mask in zip(known, seen.numpy() > 0):
                 whole[recipe.codes.index(code)] = grids.pool(mask, side, code)
-            found[int(row), view] = whole
     return found
 
 
