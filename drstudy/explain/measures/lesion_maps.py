@@ -55,9 +55,7 @@ class LesionMaps:
         """
         found = np.flatnonzero(self.image_ids == image_id)
         if not len(found):
-            raise KeyError(
-                f"There are no maps of {image_id}; the file has {len(self.image_ids)} other eyes."
-            )
+            raise KeyError(f"There are no maps of {image_id}; the file has {len(self.image_ids)} other eyes.")
         return self.probabilities[found[0]].astype(np.float32)
 
 

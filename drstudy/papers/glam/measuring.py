@@ -20,13 +20,16 @@ from drstudy.data import votes as votes_data
 from drstudy.data.dataset import Dataset
 from drstudy.explain.measures import baselines, fine, grid, lesion_maps, localisation, outlines, votes
 from drstudy.explain.methods import cam
-from drstudy.papers.glam import evidence, fundus_training, maps
+from drstudy.papers.glam import compared, evidence, fundus_training, maps, tables
 from drstudy.papers.glam.params import Glam
 from drstudy.papers.glam.training import Trained
 from drstudy.training import prediction
 
 SMALLEST = 0.0
 """Smallest outline, disc diameters: a microaneurysm is smaller than what :data:`drstudy.explain.measures.outlines.SMALLEST` keeps."""
+
+CANDIDATES = (*maps.SCALES.values(), maps.MEAN, maps.GLOBAL, maps.LOCAL, maps.REFINED, maps.FUNDUS)
+"""Maps among which masks or labels of validation eyes choose. None of them learnt from a mask."""
 
 CUT_COLUMNS = ["map", "region", "cut", "dice", "eyes"]
 
@@ -205,6 +208,17 @@ def average_precision(bench: Bench, eyes: pd.DataFrame, only: Sequence[str]) -> 
     return found.rename(columns={"count": "eyes", "mean": "ap"})
 
 
+def validation_scores(
+    bench: Bench, eyes: pd.DataFrame, labels: pd.DataFrame, names: Sequence[str]
+) -> pd.DataFrame:
+    """What validation eyes say of each map; see :func:`drstudy.papers.glam.compared.validation_scores`."""
+    said = label_scores(bench, eyes)
+    scored = tables.label_scores(
+        said[said["map"].isin(names)], labels, bench.p.codes, resamples=1, seed=bench.p.seed
+    )
+    return compared.validation_scores(average_precision(bench, eyes, names), scored)
+
+
 def measure_votes(bench: Bench, audit: Record, eyes: pd.DataFrame) -> pd.DataFrame | None:
     """Every map against the regions of at least 1, 2, ... experts; ``None`` if the audit's source has no votes."""
     try:
@@ -216,9 +230,7 @@ def measure_votes(bench: Bench, audit: Record, eyes: pd.DataFrame) -> pd.DataFra
     for some, maps_of in ((eyes["image_id"].tolist(), bench.reader(eyes, blind=True)), (ids, others)):
         kinds = maps.kinds(list(maps_of(some[0])))
         parts.append(
-            votes.measure(
-                some, maps_of, votes_of, bench.p.regions, bench.p.grid, bench.patients, kinds=kinds
-            )
+            votes.measure(some, maps_of, votes_of, bench.p.regions, bench.p.grid, bench.patients, kinds=kinds)
         )
     return pd.concat(parts, ignore_index=True)
 
@@ -231,9 +243,7 @@ def proposed(names: Sequence[str]) -> str:
     return maps.FUNDUS if maps.FUNDUS in names else maps.GLOBAL
 
 
-def keep(
-    bench: Bench, eyes: pd.DataFrame, cuts: fine.Cuts, name: str, path: Path
-) -> lesion_maps.LesionMaps:
+def keep(bench: Bench, eyes: pd.DataFrame, cuts: fine.Cuts, name: str, path: Path) -> lesion_maps.LesionMaps:
     """Compute the proposed map of all eyes and write it; see :func:`drstudy.explain.measures.lesion_maps.save`."""
     reader, labels = bench.reader(eyes, only=[name]), outlined_labels(bench.p)
     found = np.stack(
@@ -284,9 +294,7 @@ def outline(
     return traced, pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def pictures(
-    kept: lesion_maps.LesionMaps, image_ids: Sequence[str], bench: Bench
-) -> Mapping[str, tuple[np.ndarray, Mapping]]:
+def pictures(image_ids: Sequence[str], bench: Bench) -> Mapping[str, tuple[np.ndarray, Mapping]]:
     """image_id to its photograph (S, S, 3) uint8 and its masks, for figures."""
     rows = bench.data.table.set_index("image_id")["row"]
     return {

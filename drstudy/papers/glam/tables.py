@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from drstudy.data import labels as lesion_labels
-from drstudy.evaluation import multilabel, statistics
-from drstudy.explain.measures import aggregate, baselines
+from drstudy.evaluation import multilabel
+from drstudy.explain.measures import aggregate, votes
 from drstudy.papers.glam.params import TOGETHER
 from drstudy.show import intervals
 
-SHOWN = ("aupr", "dice_cut", "hit", "patch_precision")
-"""Scores of the display tables, in this order."""
+HEADLINE = ("aupr", "dice_cut", "hit")
+"""Scores of the table for the README, in this order."""
 
 SHORT = {
     "aupr": "ap",
@@ -30,13 +30,6 @@ SHORT = {
     "false_area_healthy": "false_area_healthy",
 }
 """Score to its name among the metrics of the record."""
-
-DEFINITIONS = {
-    "aupr": "average precision: pixels of the grid ranked by the map, mean over eyes with the lesion",
-    "dice_cut": "Dice at the cut that was best on validation eyes, mean over eyes with the lesion",
-    "hit": "pointing game: the map's maximum lies within a quarter of a disc diameter of the lesion, share of eyes with the lesion",
-    "patch_precision": "share of high-evidence patches (half a disc diameter wide) that hold a lesion",
-}
 
 BY_EYE_DIGITS = 5
 """Digits of the table of single eyes."""
@@ -123,6 +116,12 @@ def learns_from(specs: Mapping[str, object], released: Sequence[str]) -> dict[st
     return of
 
 
+def timings(seconds: Mapping[str, float]) -> pd.DataFrame:
+    """Measured seconds: of the features, and of an epoch of each training."""
+    rows = [(name.removesuffix("_per_epoch"), value) for name, value in seconds.items()]
+    return pd.DataFrame(rows, columns=["training", "seconds"]).set_index("training").round(2)
+
+
 # --- localisation ---------------------------------------------------------------------------------------
 
 
@@ -145,7 +144,8 @@ def by_eye(eyes: pd.DataFrame) -> pd.DataFrame:
 
 
 def display(found: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per map, one column per region: a score with its interval; the heading says how many eyes it rests on.
+    """One row per map, one column per region: a score with its interval. The first heading names the score, the others say how many
+    eyes it rests on.
 
     Args:
         found: Result of :func:`localisation`.
@@ -155,7 +155,26 @@ def display(found: pd.DataFrame, metric: str) -> pd.DataFrame:
     units = rows.groupby("region", sort=False)["units"].max()
     heading = {region: f"{region_name(region)} (n={count})" for region, count in units.items()}
     text = [intervals.text(*intervals.of(row, "value")) for row in rows.to_dict("records")]
-    return _wide(rows.assign(text=text, label=rows["region"].map(heading)), "label")
+    wide = _wide(rows.assign(text=text, label=rows["region"].map(heading)), "label")
+    return wide.rename(columns={"map": aggregate.NAMES[metric]})
+
+
+def headline(found: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The main scores of a few maps: one row per score (:data:`HEADLINE`) and map, one column per region.
+
+    Args:
+        found: Result of :func:`localisation`.
+        names: Maps, in the order of the rows.
+    """
+    parts = []
+    for metric in HEADLINE:
+        rows = found[(found["metric"] == metric) & found["map"].isin(list(names))]
+        rows = rows.sort_values("map", key=lambda column: column.map(list(names).index), kind="stable")
+        text = [intervals.text(*intervals.of(row, "value")) for row in rows.to_dict("records")]
+        wide = _wide(rows.assign(text=text, label=rows["region"].map(region_name)), "label")
+        wide.insert(0, "score", aggregate.NAMES[metric])
+        parts.append(wide)
+    return pd.concat(parts, ignore_index=True).fillna("–")
 
 
 def together(found: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
@@ -163,6 +182,31 @@ def together(found: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     rows = found[(found["region"] == TOGETHER) & found["metric"].isin(metrics)]
     text = [intervals.text(*intervals.of(row, "value"), digits=3) for row in rows.to_dict("records")]
     return _wide(rows.assign(text=text, label=rows["metric"].map(aggregate.NAMES)), "label")
+
+
+def shown_cuts(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The cuts of one map for readers."""
+    rows = table[table["map"] == name]
+    shown = {
+        "region": rows["region"].map(region_name),
+        "cut": rows["cut"].round(3),
+        "Dice on validation (flattered)": rows["dice"].round(3),
+        "validation eyes with the lesion": rows["eyes"],
+    }
+    return pd.DataFrame(shown).reset_index(drop=True)
+
+
+def released(found: pd.DataFrame, names: Sequence[str], side: int) -> pd.DataFrame:
+    """The rows of the system as released and of its corrected form, average precision by region.
+
+    Args:
+        found: Result of :func:`localisation`.
+        names: Its forms; empty if it was left out.
+        side: Side of its photographs, pixels.
+    """
+    rows = found[found["map"].isin(list(names))]
+    label = {name: f"{name} (random weights, {side} px)" for name in names}
+    return display(rows.assign(map=rows["map"].map(label)), "aupr")
 
 
 def region_name(region: str) -> str:
@@ -179,162 +223,48 @@ def _wide(rows: pd.DataFrame, columns: str) -> pd.DataFrame:
     return wide.loc[order[0], order[1]].fillna("–").rename_axis(columns=None).reset_index()
 
 
-# --- two maps on the same eyes --------------------------------------------------------------------------
-
-RATIO_COLUMNS = [
-    *("quantity", "region", "map", "against", "eyes", "patients"),
-    *("of_map", "of_other", "value", "lo", "hi"),
-]
+# --- experts' votes -------------------------------------------------------------------------------------
 
 
-def ratios(
-    eyes: pd.DataFrame,
-    first: str,
-    second: str,
-    patients: Mapping[str, str],
-    resamples: int,
-    seed: int,
-    metric: str = "aupr",
-    quantity: str = "ratio",
-) -> pd.DataFrame:
-    """The ratio of the mean scores of two maps, by region, on the eyes that have both.
+def voted(counted: pd.DataFrame, patients: Mapping[str, str], resamples: int, seed: int) -> pd.DataFrame:
+    """Every map against the regions of at least 1, 2, ... experts, by region and number of votes.
 
     Args:
-        eyes: ``image_id, map, region`` and ``metric``.
-        first, second: Maps; the ratio is that of the first over the second.
-        patients: image_id to patient_id.
-        resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
-        metric: Column of ``eyes``.
-        quantity: What the rows are called.
+        counted: Result of :func:`drstudy.explain.measures.votes.measure`.
+        patients, resamples, seed: As in :func:`localisation`.
 
     Returns:
-        :data:`RATIO_COLUMNS`; the means and their ratio are NaN where the second mean is 0. A resample draws patients and divides its
-        two means. No interval below five patients.
+        Result of :func:`drstudy.explain.measures.aggregate.aggregate` with the columns ``region`` and ``votes``.
     """
+    return aggregate.aggregate(
+        counted, pd.DataFrame(), patients, resamples, seed, by=("region", "votes"), metrics=votes.METRICS
+    )
+
+
+def display_votes(found: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Pointing and energy of one map beside chance and the experts' agreement, one row per lesion and number of votes.
+
+    Args:
+        found: Result of :func:`voted`.
+        name: The map.
+    """
+    shown = {
+        "hit": "pointing game",
+        "hit_chance": "pointing game, chance",
+        "heat": "energy inside",
+        "agreement": "energy inside, an expert's marks",
+        "area": "share of the field",
+    }
     rows = []
-    for region, part in eyes.groupby("region", sort=False):
-        wide = part.pivot(index="image_id", columns="map", values=metric).reindex(columns=[first, second])
-        wide = wide.dropna()
-        if wide.empty:
-            continue
-        owners = wide.index.map(patients).to_numpy(str)
-        weights = statistics.image_weights(owners, resamples, seed)
-        sums = statistics.weighted_sums(weights, wide.to_numpy(float))
-        drawn = np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
-        found = statistics.from_weights(drawn, statistics.enough_patients(owners))
-        rows.append(
-            {"quantity": quantity, "region": region, "map": first, "against": second}
-            | {"eyes": len(wide), "patients": len(set(owners))}
-            | {"of_map": wide[first].mean(), "of_other": wide[second].mean()}
-            | {name: found[name] for name in ("value", "lo", "hi")}
-        )
-    return pd.DataFrame(rows, columns=RATIO_COLUMNS)
-
-
-def display_ratios(found: pd.DataFrame) -> pd.DataFrame:
-    """Ratios for readers, one row per region."""
-    return pd.DataFrame(
-        {
-            "region": found["region"].map(region_name),
-            "eyes": found["eyes"],
-            **{f"average precision of {name}": found["of_map"].round(3) for name in found["map"].unique()},
-            **{
-                f"average precision of {name}": found["of_other"].round(3)
-                for name in found["against"].unique()
-            },
-            "ratio": intervals.column(found) if len(found) else [],
-        }
-    )
-
-
-# --- which map to take ----------------------------------------------------------------------------------
-
-RULES = {
-    "fixed": "chosen before, no masks",
-    "labels": "best AUC of its scores on validation (labels only)",
-    "masks": "best average precision on validation (masks used)",
-}
-
-
-def validation_scores(precision: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
-    """What validation says of each map and region: ``map, region, eyes, ap`` (masks) and ``auc`` (labels; all together: their mean).
-
-    Args:
-        precision: ``map, region, eyes, ap``.
-        scored: Result of :func:`label_scores` on validation eyes.
-    """
-    areas = scored[scored["metric"] == "auc"].replace({"label": {"macro": TOGETHER}})
-    areas = areas.rename(columns={"label": "region", "value": "auc"})[["map", "region", "auc"]]
-    return areas.merge(precision, on=["map", "region"], how="outer", sort=False)[
-        ["map", "region", "eyes", "ap", "auc"]
-    ]
-
-
-def choices(
-    validation: pd.DataFrame,
-    candidates: Sequence[str],
-    fixed: str,
-    eyes: pd.DataFrame,
-    patients: Mapping[str, str],
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """The map that each rule takes, its average precision on the measured eyes, and the difference to the map fixed before.
-
-    Args:
-        validation: Result of :func:`validation_scores`.
-        candidates: Maps to choose from; of equally good ones the first is taken.
-        fixed: The map of the rule ``fixed``. It stands in where validation cannot decide.
-        eyes: ``image_id, map, region, aupr`` of the measured eyes.
-        patients, resamples, seed: As in :func:`ratios`.
-
-    Returns:
-        One row per region and rule: ``region, rule, map, eyes, patients, ap`` with ``_lo``, ``_hi``, ``difference`` with ``_lo``, ``_hi``.
-    """
-    by_map, rows = validation.set_index(["region", "map"]), []
-    for region, part in eyes.groupby("region", sort=False):
-        wide = part.pivot(index="image_id", columns="map", values="aupr").reindex(columns=list(candidates))
-        owners = wide.index.map(patients).to_numpy(str)
-        taken = {rule: _best(by_map, region, candidates, column) for rule, column in _BY.items()}
-        for rule, name in {"fixed": fixed, **taken}.items():
-            own, other = wide[[name or fixed]].to_numpy(float), wide[[fixed]].to_numpy(float)
-            alone = statistics.paired(own, np.zeros_like(own), owners, resamples, seed)
-            gap = statistics.paired(own, other, owners, resamples, seed)
-            row = {"region": region, "rule": rule, "map": name or fixed}
-            row |= {"eyes": alone["eyes"][0], "patients": alone["patients"][0]}
-            row |= {f"ap{end}": alone[f"difference{end}"][0] for end in intervals.ENDS}
-            rows.append(row | {f"difference{end}": gap[f"difference{end}"][0] for end in intervals.ENDS})
-    columns = ["region", "rule", "map", "eyes", "patients"]
-    columns += [f"{name}{end}" for name in ("ap", "difference") for end in intervals.ENDS]
-    return pd.DataFrame(rows, columns=columns)
-
-
-_BY = {"labels": "auc", "masks": "ap"}
-
-
-def _best(by_map: pd.DataFrame, region: str, candidates: Sequence[str], column: str) -> str:
-    """The first of the best maps; nothing where validation has no number."""
-    keys = [(region, name) for name in candidates]
-    values = by_map[column].reindex(pd.MultiIndex.from_tuples(keys)).to_numpy(float)
-    return "" if np.isnan(values).all() else candidates[int(np.nanargmax(values))]
-
-
-def display_choices(found: pd.DataFrame) -> pd.DataFrame:
-    """Choices for readers."""
-    rows = found.to_dict("records")
-    return pd.DataFrame(
-        {
-            "region": [region_name(row["region"]) for row in rows],
-            "map chosen": [RULES[row["rule"]] for row in rows],
-            "map": [row["map"] for row in rows],
-            "eyes": [row["eyes"] for row in rows],
-            "average precision": [intervals.text(*intervals.of(row, "ap")) for row in rows],
-            "less the map fixed before": [
-                "–" if row["rule"] == "fixed" else intervals.difference(*intervals.of(row, "difference"))
-                for row in rows
-            ],
-        }
-    )
+    for (region, least), part in found[found["map"] == name].groupby(["region", "votes"], sort=False):
+        cell = part.set_index("metric")
+        row = {"region": region_name(region), "experts at least": least}
+        row["eyes"] = int(cell["units"].max())
+        for metric, title in shown.items():
+            known = metric in cell.index
+            row[title] = intervals.text(*intervals.of(cell.loc[metric], "value")) if known else "–"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 # --- for the record -------------------------------------------------------------------------------------
@@ -349,7 +279,7 @@ def as_metrics(
     Args:
         found: Result of :func:`localisation`.
         scored: Result of :func:`label_scores`.
-        divided: Results of :func:`ratios`.
+        divided: Results of :func:`drstudy.papers.glam.compared.ratios`.
         name: The map.
     """
     metrics = {}
@@ -370,29 +300,3 @@ _ENDS = {"": "value", "_lo": "lo", "_hi": "hi"}
 
 def _named(name: str, region: str) -> str:
     return name if region == TOGETHER else f"{name}_{region}"
-
-
-def beats_blind(found: pd.DataFrame, eyes: pd.DataFrame, name: str, patients, resamples: int, seed: int):
-    """Average precision of one map less that of each blind map, by region: is every lower limit above 0?
-
-    Returns:
-        One row per region: ``region, blind`` (the hardest to beat), ``difference`` with ``_lo`` and ``_hi``, ``beats_all``.
-    """
-    blind = [one for one in dict.fromkeys(eyes["map"]) if baselines.is_label(one)]
-    rows = []
-    for region, part in eyes.groupby("region", sort=False):
-        wide = part.pivot(index="image_id", columns="map", values="aupr")
-        if name not in wide or not blind:
-            continue
-        owners = wide.index.map(patients).to_numpy(str)
-        first = np.repeat(wide[[name]].to_numpy(float), len(blind), 1)
-        gap = statistics.paired(first, wide[blind].to_numpy(float), owners, resamples, seed)
-        if not gap["eyes"][0]:
-            continue
-        low = gap["difference_lo"]
-        hardest = int(np.nanargmin(gap["difference"] if np.isnan(low).all() else low))
-        row = {"region": region, "blind": blind[hardest], "eyes": int(gap["eyes"][hardest])}
-        row |= {f"difference{end}": gap[f"difference{end}"][hardest] for end in intervals.ENDS}
-        rows.append(row | {"beats_all": bool((low > 0).all())})
-    ends = [f"difference{end}" for end in intervals.ENDS]
-    return pd.DataFrame(rows, columns=["region", "blind", "eyes", *ends, "beats_all"])
