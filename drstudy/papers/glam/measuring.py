@@ -243,6 +243,12 @@ def proposed(names: Sequence[str]) -> str:
     return maps.FUNDUS if maps.FUNDUS in names else maps.GLOBAL
 
 
+def headline_maps(names: Sequence[str]) -> list[str]:
+    """Maps of the short table: the proposed one, its rivals, the upper bound, and the blind maps."""
+    wanted = (proposed(names), maps.GLOBAL, maps.COARSE, maps.BAG, maps.DISEASE, maps.RAM)
+    return [name for name in (*dict.fromkeys(wanted), maps.SUPERVISED, *baselines.NAMES) if name in names]
+
+
 def keep(bench: Bench, eyes: pd.DataFrame, cuts: fine.Cuts, name: str, path: Path) -> lesion_maps.LesionMaps:
     """Compute the proposed map of all eyes and write it; see :func:`drstudy.explain.measures.lesion_maps.save`."""
     reader, labels = bench.reader(eyes, only=[name]), outlined_labels(bench.p)
