@@ -136,7 +136,7 @@ def located():
     rows = [
         {"map": "ours", "region": "MA", "metric": "aupr", "units": 7, "value": 0.25},
         {"map": "ours", "region": TOGETHER, "metric": "aupr", "units": 9, "value": 0.5},
-        {"map": "other", "region": TOGETHER, "metric": "aupr", "units": 9, "value": 0.125},
+        {"map": "other", "region": TOGETHER, "metric": "aupr", "units": 9, "value": 0.2},
         {"map": "ours", "region": TOGETHER, "metric": "recall_small", "units": 30, "value": 0.75},
     ]
     found = pd.DataFrame(rows)
@@ -147,7 +147,7 @@ def test_display_has_a_row_per_map_and_says_how_many_eyes(located):
     shown = tables.display(located, "aupr")
     assert list(shown.columns) == ["average precision", "MA (n=7)", "all lesions (n=9)"]
     assert shown.iloc[:, 0].tolist() == ["ours", "other"]
-    assert shown["all lesions (n=9)"].tolist() == ["0.50 [0.40, 0.60]", "0.12 [0.03, 0.23]"]
+    assert shown["all lesions (n=9)"].tolist() == ["0.50 [0.40, 0.60]", "0.20 [0.10, 0.30]"]
     assert shown["MA (n=7)"].tolist() == ["0.25 [0.15, 0.35]", "–"]
 
 
@@ -159,8 +159,13 @@ def test_headline_keeps_the_order_of_the_maps(located):
 
 def test_metrics_are_flat_and_all_lesions_have_no_ending(located):
     divided = pd.DataFrame(
-        [{"quantity": "ratio", "region": TOGETHER, "value": 4.0, "lo": 3.0, "hi": 5.0}]
-        + [{"quantity": "ratio", "region": "MA", "value": 2.0, "lo": 1.0, "hi": 3.0}]
+        {
+            "quantity": "ratio",
+            "region": [TOGETHER, "MA"],
+            "value": [4.0, 2.0],
+            "lo": [3.0, 1.0],
+            "hi": [5.0, 3.0],
+        }
     )
     labels = pd.DataFrame(
         [{"map": "ours", "label": "MA", "metric": "auc", "value": 0.8, "lo": 0.7, "hi": 0.9}]
