@@ -155,6 +155,7 @@ LESIONS = {
     "PRH": Lesion(NAMES["PRH"], "#FF8A5C", "dashed"),
     "LASER": Lesion(NAMES["LASER"], "#BEBEBE", "solid"),
     "DRUSEN": Lesion(NAMES["DRUSEN"], "#C9B26B", "solid"),
+    "lesion": Lesion("any lesion", "#FFB000", "solid"),
 }
 """One colour per lesion. Those of the five default labels (MA, HE, EX, SE, NV) are at least 20 apart in CIELAB, from each
 other and from the retina, also for colour-blind readers. Where colours are closer, lines differ, and drawings that name
@@ -181,6 +182,25 @@ BASELINE_COLOURS = {"random": "#6f6f6f", "centre": "#E69F00", "intensity": "#56B
 FINER_COLOUR = "#009E73"
 """Maps on a finer grid than the layer's, among others in :data:`ACCENT`."""
 
+LESION_MAP_COLOURS = {
+    "refined + global": "#D55E00",
+    "refined": "#E69F00",
+    "global": "#0072B2",
+    "global + local": "#56B4E9",
+    "strides 4, 8": "#117733",
+    "strides 8, 16": "#44AA99",
+    "strides 4 to 32": "#88CCAA",
+    "all scales, mean": "#009E73",
+    "mean pooling, stride 32": "#CC79A7",
+    "small receptive field": "#882255",
+    "U-Net (masks)": "#000000",
+    "Grad-CAM, predicted grade": "#AA4499",
+    "Grad-CAM, disease": "#332288",
+    "Grad-CAM, fused layers": "#7755BB",
+    "RAM": "#8C6D31",
+}
+"""One colour per map of lesions of notebook 14; further ones (blind maps, the system as released) are :data:`NEUTRAL`."""
+
 CHECKED_COLOURS = ("#332288", "#D55E00", "#56B4E9")
 """Methods in a figure of a check, in order."""
 
@@ -194,3 +214,8 @@ METHOD_NAMES = {
     "guided_backprop": "guided backprop",
     "integrated_gradients": "integrated gradients",
 }
+
+
+def lesion_map_colour(name: str) -> str:
+    """The colour of a map of lesions, the same in every figure."""
+    return LESION_MAP_COLOURS.get(name, NEUTRAL)

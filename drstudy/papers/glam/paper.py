@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drstudy.papers.base import Notebook, Paper, Profile, Stage
-from drstudy.papers.glam import params
+from drstudy.papers.glam import params, sections
 
 NAME = params.Glam.notebook
 REGRESSION = "11_ram"
@@ -26,4 +26,6 @@ PAPER = Paper(
     notebooks=(Notebook(params.Glam, whole_machine=True),),
     stages=stages,
     needs=("lesion_labels",),
+    sections=sections.SECTIONS,
+    figures=sections.FIGURES,
 )
