@@ -118,9 +118,9 @@ def train(
     fits: dict[str, loop.Fit] = {}
     task: fundus_training.HeadsTask | None = None
     for group in GROUPS:
+        if group not in p.specs and group != "saliency":
+            continue  # it has no epochs
         recipe = p.recipe(group)
-        if group not in net.net.heads and group != "saliency":
-            continue
         print(f"heads {', '.join(recipe.heads)}", flush=True)
         task = _task(group, net, feed, recipe, compute, masks_of)
         own = folder / "checkpoints" / group if folder else None
