@@ -191,8 +191,10 @@ class Reader:
 
     def _finished(self, maps: Tensor) -> np.ndarray:
         """Maps (B, L, h, w) on the grid, one for each of ``p.regions``."""
-        maps = reduced(maps, self.p.grid)
-        if len(self.p.regions) > maps.shape[1]:
+        maps, regions = reduced(maps, self.p.grid), len(self.p.regions)
+        if maps.shape[1] == 1:
+            maps = maps.expand(-1, regions, -1, -1)
+        elif regions > maps.shape[1]:
             maps = torch.cat([maps, maps.amax(1, keepdim=True)], 1)
         return maps.cpu().numpy()
 

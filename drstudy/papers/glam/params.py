@@ -10,7 +10,11 @@ from drstudy.core.params import Computing, Positive
 from drstudy.papers.glam.recipe import FIXED, RELEASED, FundusRecipe, GlamRecipe, HeadSpec, Part, Rate, Stride
 
 REFERABLE = "REFERABLE"
-"""The label 'grade 2 or more', for photographs without lesion labels. Its map is measured on all lesions together."""
+"""The label 'grade 2 or more', for photographs without lesion labels. It has one map, which is measured on each lesion, and on all
+together."""
+
+LESIONS = ("MA", "HE", "EX", "SE", "NV")
+"""Lesions that notebook 14 knows."""
 
 TOGETHER = "lesion"
 """Region of all lesions together; its map is the greatest of the probabilities of all labels."""
@@ -62,7 +66,7 @@ class Glam(Computing):
     trained: str = ""
     subset: Literal["train", "validation", "test", "all"] = "test"
     codes: tuple[Annotated[str, Field(pattern=r"^[A-Z]+$")], ...] = Field(
-        default=("MA", "HE", "EX", "SE", "NV"), min_length=1, max_length=20
+        default=LESIONS, min_length=1, max_length=20
     )
     labels: str = "masks"
     least_area: Annotated[float, Field(gt=0, lt=1)] = 3e-5
@@ -115,8 +119,11 @@ class Glam(Computing):
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Masks on which the maps are measured: those of :attr:`codes` in their order, then all lesions together."""
-        return (TOGETHER,) if REFERABLE in self.codes else (*self.codes, TOGETHER)
+        """Masks on which the maps are measured: the lesions of :attr:`codes` in their order, then all lesions together.
+
+        The one map of :data:`REFERABLE` is measured on each of :data:`LESIONS`.
+        """
+        return (*(LESIONS if REFERABLE in self.codes else self.codes), TOGETHER)
 
     @property
     def specs(self) -> dict[str, HeadSpec]:
