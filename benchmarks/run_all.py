@@ -20,6 +20,7 @@ SCRIPTS = (
     "prepare_images",
     "heatmaps",
     "heatmap_methods",
+    "glam",
     "compile_trunk",
     "bootstrap",
     "phantom",

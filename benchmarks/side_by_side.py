@@ -11,16 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 
-def options(description: str, **sizes: tuple[int, int, str]) -> argparse.Namespace:
+def options(description: str, threads: int = 1, **sizes: tuple[int, int, str]) -> argparse.Namespace:
     """Command line of a benchmark.
 
     Args:
         description: First line of ``--help``.
+        threads: Default of ``--threads``.
         sizes: By name: default, value of ``--quick``, and what it is.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="small sizes: under a minute")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each side (default 1)")
+    parser.add_argument(
+        "--threads", type=int, default=threads, help=f"CPU threads of each side (default {threads})"
+    )
     for name, (_, quick, text) in sizes.items():
         default = sizes[name][0]
         parser.add_argument(f"--{name}", type=int, help=f"{text} (default {default}, quick {quick})")

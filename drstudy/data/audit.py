@@ -197,7 +197,7 @@ def metrics(
     leak: dict[str, float],
 ) -> dict[str, float | int | None]:
     """The numbers of the audit under the names that the record has; NaN or ``None`` where the data have
-    none."""
+    none. Pooled data also have ``n_duplicates_across_sources``."""
     counts = class_counts(manifest)["images"]
     parts = split["split"].value_counts()
     return {
@@ -214,9 +214,19 @@ def metrics(
         "n_near_duplicates": int((pairs["kind"] == "near").sum()),
         "n_duplicates_across_patients": int((~pairs["same_patient"]).sum()),
         "n_duplicates_across_splits": int((~pairs["same_split"]).sum()),
+        **_across_sources(manifest, pairs),
         "fellow_eye_pairs": fellows.pairs,
         "fellow_eye_kappa": fellows.kappa,
         "fellow_eye_same_grade": fellows.same,
         "leaked_share_by_image": leak["expected"],
         "leaked_share": splits.leaked(split),
     }
+
+
+def _across_sources(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
+    """Number of duplicate pairs whose images come from two sources; nothing if there is one source."""
+    if manifest["source"].nunique() < 2:
+        return {}
+    source = manifest.set_index("image_id")["source"]
+    a, b = (pairs[f"image_id_{side}"].map(source) for side in "ab")
+    return {"n_duplicates_across_sources": int((a != b).sum())}

@@ -20,6 +20,8 @@ def stages(net: GradingNet) -> dict[int, str]:
     Raises:
         ValueError: For a backbone whose stages are not declared here.
     """
+    if isinstance(net, nets.FineResNet):  # its last stage keeps the stride of the one before
+        return {4: "layer1", 8: "layer2", 16: "layer3"}
     if isinstance(net, nets.ResNet):
         return {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}
     if isinstance(net, nets.DenseNet):

@@ -28,7 +28,7 @@ app = typer.Typer(
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare its images, before a study.")
 app.add_typer(data, name="data")
 
-SOURCES = "phantom, eyepacs, aptos, idrid, diaretdb1 or folder"
+SOURCES = "phantom, eyepacs, aptos, idrid, diaretdb1, folder or pooled"
 ProfileOption = Annotated[
     str, typer.Option(help="A folder of params/: demo, eyepacs_mini, idrid_mini, paper, smoke, or your own.")
 ]

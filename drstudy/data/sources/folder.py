@@ -21,6 +21,9 @@ from drstudy.data.sources.base import (
 )
 from drstudy.data.sources.tables import read_csv
 
+NAME_WITH_SIDE = re.compile(r"^(?P<patient>.+)[ _-](?P<eye>left|right|l|r|od|os)$", re.IGNORECASE)
+"""Names that end in an eye, as people write it."""
+
 LAYOUT = (
     "A folder has one CSV with an image and a grade column, or one folder a grade (0 to 4, or "
     "No_DR, Mild, Moderate, Severe, Proliferate_DR)."
@@ -100,13 +103,37 @@ def _read_table(
             "patient."
         )
     files = scan(reading, "")
+    patients = set(table[names["patient"]]) - {""} if names["patient"] else set()
     for row in table.to_dict("records"):
         name = row[names["image"]].replace("\\", "/")
-        guess = patient_and_eye(Path(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name)
+        stem = Path(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name
+        guess = patient_and_eye(stem)
         patient = row[names["patient"]] if names["patient"] else guess["patient"]
         eye = row[names["eye"]] if names["eye"] else guess["eye"]
+        if names["patient"] and not patient:
+            patient, eye = _of_known_patient(reading, name, stem, patients, eye)
         add(reading, files, name, row[names["grade"]], patient=patient, eye=eye)
     name_unlabelled(reading, files)
+
+
+def _of_known_patient(
+    reading: Reading, name: str, stem: str, patients: set[str], eye: str
+) -> tuple[str, str]:
+    """Patient and eye of a row without a patient: those of its name, if the table has this patient.
+
+    Otherwise a fellow eye could stand on another side of a split, because its row lacks the patient.
+    """
+    match = NAME_WITH_SIDE.match(stem)
+    if match is None or match["patient"] not in patients:
+        return "", eye
+    reading.problems.append(
+        (
+            reading.show(name),
+            "patient missing in the table",
+            "used: the patient of its name, who has other rows",
+        )
+    )
+    return match["patient"], eye or match["eye"]
 
 
 def _read_folders(reading: Reading, tables: list[str]) -> None:

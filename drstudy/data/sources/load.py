@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from drstudy.core import paths
 from drstudy.data import manifest as manifests
-from drstudy.data.sources import aptos, diaretdb1, eyepacs, folder, idrid, phantom
+from drstudy.data.sources import aptos, diaretdb1, eyepacs, folder, idrid, phantom, pooled
 from drstudy.data.sources.base import Reading, Source, SourceError
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def load(source: str, root: str | os.PathLike[str], votes: int = 3) -> Source:
     """Read a data set's labels and list its files.
 
     Args:
-        source: ``phantom``, ``eyepacs``, ``aptos``, ``idrid``, ``diaretdb1`` or ``folder``.
-        root: Folder of the data set, as a parameter writes it (:func:`drstudy.core.paths.resolve`).
+        source: ``phantom``, ``eyepacs``, ``aptos``, ``idrid``, ``diaretdb1``, ``folder`` or ``pooled``.
+        root: Folder of the data set, as a parameter writes it (:func:`drstudy.core.paths.resolve`); for ``pooled`` the parts
+            (:func:`drstudy.data.sources.pooled.parts`).
         votes: Number of experts who must have marked a pixel; used by ``diaretdb1`` only.
 
     Returns:
@@ -41,8 +42,11 @@ def load(source: str, root: str | os.PathLike[str], votes: int = 3) -> Source:
     Raises:
         SourceError: If the source is unknown, the folder is missing, or it does not have the layout of the source.
     """
+    if source == pooled.NAME:
+        found = pooled.parts(root, tuple(LAYOUTS))
+        return pooled.pool({name: load(*part, votes) for name, part in found.items()})
     if source not in LAYOUTS:
-        raise SourceError(f"There is no source {source!r}; there are {', '.join(LAYOUTS)}.")
+        raise SourceError(f"There is no source {source!r}; there are {', '.join((*LAYOUTS, pooled.NAME))}.")
     layout, where = LAYOUTS[source], paths.resolve(root)
     if not os.fspath(root) or not where.is_dir():
         raise SourceError(f"DATA_ROOT {os.fspath(root)!r} is not a folder. {layout.LAYOUT}")

@@ -1,22 +1,25 @@
 """From the evidence of several heads to one map for each lesion: which scale counts, and which lesion a cell belongs to.
 
-Both rules are choices of this study and use no mask. Lesions differ in size by a factor of thirty, so that no one scale suits all
-(:data:`FINE`). And the label of one lesion can imply that of another: nearly every eye with haemorrhages also has microaneurysms, so a
+Both rules are choices of this study and use no mask. Lesions differ in size by a factor of thirty, so that no one scale suits all, and a
+scale that cannot predict a label cannot show its lesion (:func:`scale_weights`). And the label of one lesion can imply that of another: nearly every eye with haemorrhages also has microaneurysms, so a
 network that learns from labels of whole photographs may find microaneurysms by the haemorrhages beside them (:func:`exclusive`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FINE = frozenset({"MA", "HE", "EX"})
-"""Lesions of at most about a quarter of a disc diameter, which the finest head sees best: dots, blots, hard exudates. All others
-(cotton-wool spots, new vessels) take the mean of all scales."""
+SMALL = frozenset({"MA", "HE", "EX"})
+"""Lesions of at most about a quarter of a disc diameter: dots, blots, hard exudates. Finer maps show them better."""
+
+NEARLY = 0.05
+"""A scale can be trusted with a lesion if its validation AUC for the label is at most this much below that of the best scale."""
 
 IMPLIES = 0.9
 """Share of the photographs with one label that also have another, from which on the first implies the second."""
@@ -64,22 +67,56 @@ def exclusive(logits: Tensor, implied: Implied) -> Tensor:
     return torch.stack(parts, 1)
 
 
-def combined(logits: Mapping[str, Tensor], codes: Sequence[str], fine: str, side: int) -> Tensor:
-    """One map for each label: that of the head ``fine`` for lesions of :data:`FINE`, the mean of all heads for the others.
+@dataclass(frozen=True)
+class Rules:
+    """How the scales make one map for each label.
+
+    Attributes:
+        implied: Result of :func:`implied_by`.
+        weights: For each scale, the weight of its evidence for each label; for each label they sum to 1.
+    """
+
+    implied: Implied
+    weights: tuple[tuple[float, ...], ...]
+
+
+def scale_weights(areas: np.ndarray, codes: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    """Which scales count for which label, from labels of validation photographs alone.
+
+    A scale whose AUC for a label is more than :data:`NEARLY` below the best has no say. Of the others a lesion of :data:`SMALL` takes
+    the finest, any other label the mean.
 
     Args:
-        logits: Head to (B, L, h, w), each on its own grid.
+        areas: (H, L) validation AUC of each scale, from fine to coarse, for each label.
         codes: L labels.
-        fine: Name of the finest head.
+
+    Returns:
+        H times L weights.
+    """
+    trusted = areas >= areas.max(0) - NEARLY
+    weights = np.zeros(areas.shape)
+    for k, code in enumerate(codes):
+        (which,) = trusted[:, k].nonzero()
+        chosen = which[:1] if code in SMALL else which
+        weights[chosen, k] = 1 / len(chosen)
+    return tuple(tuple(row) for row in weights.tolist())
+
+
+def combined(logits: Sequence[Tensor], weights: Sequence[Sequence[float]], side: int) -> Tensor:
+    """One map for each label: the weighted mean of the scales.
+
+    Args:
+        logits: Of each scale (B, L, h, w), each on its own grid.
+        weights: Result of :func:`scale_weights`.
         side: Side of the result; maps are enlarged bilinearly.
 
     Returns:
         (B, L, side, side).
     """
-    grown = {name: to_side(z, side) for name, z in logits.items()}
-    mean = torch.stack(list(grown.values())).mean(0)
-    small = torch.tensor([code in FINE for code in codes], device=mean.device)
-    return torch.where(small[None, :, None, None], grown[fine], mean)
+    parts = [
+        to_side(z, side) * z.new_tensor(weight)[None, :, None, None] for z, weight in zip(logits, weights)
+    ]
+    return torch.stack(parts).sum(0)
 
 
 def to_side(maps: Tensor, side: int) -> Tensor:

@@ -13,8 +13,9 @@ Only ``masks`` ever reads a mask.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,7 +64,7 @@ class HeadsTask(Task):
         feed: Features of its trunk, with a target ``lesion_<CODE>`` for each label.
         p: Recipe of the group.
         compute: Device and precision.
-        teachers: Heads that are frozen and asked, by name.
+        rules: How the heads of the global map, which are then frozen teachers, make one map; ``None`` asks no teacher.
     """
 
     measures: ClassVar[Mapping[str, int]] = {"loss": -1, "auc": 1}
@@ -75,19 +76,18 @@ class HeadsTask(Task):
         feed: Features,
         p: FundusRecipe,
         compute: Compute,
-        teachers: tuple[str, ...] = (),
+        rules: evidence.Rules | None = None,
     ) -> None:
-        self.net = net
+        self.net, self.rules = net, rules
         modules = {name: net.net.heads[name] for name in p.heads}
         learning = [q for module in modules.values() for q in module.parameters()]
         adam = torch.optim.AdamW(
             learning, lr=p.learning_rate, betas=p.betas, weight_decay=p.weight_decay, fused=True
         )
-        frozen = {name: net.net.heads[name] for name in teachers}
+        frozen = {name: net.net.heads[name] for name in SALIENCY} if rules else {}
         super().__init__(feed, p, compute, modules, {"adam": adam}, teachers=frozen)
-        known = np.stack([feed.targets("train")[target(code)] for code in p.codes], 1)
+        known = known_labels(feed, p.codes, "train")
         self.weights = torch.from_numpy(multilabel.positive_weights(known, p.heaviest)).float()
-        self.implied = evidence.implied_by(known) if p.exclusive else tuple(() for _ in p.codes)
         self.side = p.input_size // min(p.strides)
 
     def losses(
@@ -118,20 +118,12 @@ class HeadsTask(Task):
         parts = {f"loss_{name}": value.item() for name, value in found.items()} if len(found) > 1 else {}
         return {"loss": self.update("adam", torch.stack(list(found.values())).sum(), len(batch)), **parts}
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Cross-entropy and AUC of the labels of photographs, mean over the heads."""
         for module in self.modules.values():
             module.eval()
-        positions = np.flatnonzero(self.feed.clean["split"].to_numpy() == "validation")
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.modules}
-        for inputs in self.feed.unaugmented(positions):
-            features, lit = self.net.unpack(inputs)
-            for name, head in self.modules.items():
-                parts[name].append(score(head(features).float(), lit, self.p.specs[name].share).cpu())
-        targets = {name: torch.from_numpy(v) for name, v in self.feed.targets("validation").items()}
-        labels = self.labels(targets)
-        scores = {name: torch.cat(part) for name, part in parts.items()}
+        labels = torch.from_numpy(known_labels(self.feed, self.p.codes, "validation")).float()
+        scores = validation_scores(self.net, self.feed, self.p, tuple(self.modules))
         losses = [multilabel.cross_entropy(s, labels, self.weights).item() for s in scores.values()]
         areas = [mean_auc(labels.numpy(), s.numpy()) for s in scores.values()]
         return {"loss": float(np.mean(losses)), "auc": float(np.mean(areas))}
@@ -143,9 +135,9 @@ class HeadsTask(Task):
     @torch.no_grad()
     def global_map(self, features: dict[int, Tensor]) -> Tensor:
         """The frozen teachers' combined, exclusive map (B, L, side, side): logits."""
-        logits = {name: head(features).float() for name, head in self.teachers.items()}
-        whole = evidence.combined(logits, self.p.codes, SALIENCY[0], self.side)
-        return evidence.exclusive(whole, self.implied)
+        logits = [self.teachers[name](features).float() for name in SALIENCY]
+        whole = evidence.combined(logits, self.rules.weights, self.side)
+        return evidence.exclusive(whole, self.rules.implied)
 
     def extra(self) -> dict[str, Any]:
         frozen = {
@@ -153,7 +145,7 @@ class HeadsTask(Task):
             for name, tensor in self.net.state_dict().items()
             if not name.startswith("net.heads.")
         }
-        return {"frozen": digest_of(frozen), "implied": [list(others) for others in self.implied]}
+        return {"frozen": digest_of(frozen), "rules": dataclasses.asdict(self.rules) if self.rules else None}
 
 
 class SaliencyTask(HeadsTask):
@@ -223,6 +215,45 @@ class MaskTask(HeadsTask):
         return super().extra() | {"masks": digest_of(whole)}
 
 
+@torch.no_grad()
+def validation_scores(
+    net: PyramidNet, feed: Features, p: FundusRecipe, heads: Sequence[str]
+) -> dict[str, Tensor]:
+    """Scores (N, L) of the validation photographs by head, on the CPU."""
+    positions = np.flatnonzero(feed.clean["split"].to_numpy() == "validation")
+    parts: dict[str, list[Tensor]] = {name: [] for name in heads}
+    for inputs in feed.unaugmented(positions):
+        features, lit = net.unpack(inputs)
+        for name in heads:
+            z = net.net.heads[name](features).float()
+            parts[name].append(score(z, lit, p.specs[name].share).cpu())
+    return {name: torch.cat(part) for name, part in parts.items()}
+
+
+def rules(net: PyramidNet, feed: Features, p: FundusRecipe) -> evidence.Rules:
+    """How the trained scales make one map: from labels of training and validation photographs alone.
+
+    Args:
+        net: The network, whose heads :data:`SALIENCY` have learnt.
+        feed: Features of its trunk.
+        p: Recipe of the group ``saliency``.
+    """
+    known = known_labels(feed, p.codes, "train")
+    implied = evidence.implied_by(known) if p.exclusive else tuple(() for _ in p.codes)
+    labels = known_labels(feed, p.codes, "validation")
+    scores = validation_scores(net, feed, p, SALIENCY)
+    areas = [
+        [mean_auc(labels[:, [k]], scores[name][:, [k]].numpy()) for k in range(len(p.codes))]
+        for name in SALIENCY
+    ]
+    return evidence.Rules(implied, evidence.scale_weights(np.array(areas), p.codes))
+
+
+def known_labels(feed: Features, codes: Sequence[str], split: str) -> np.ndarray:
+    """Labels (N, L) float32 of a split, NaN where unknown."""
+    return np.stack([feed.targets(split)[target(code)] for code in codes], 1)
+
+
 def target(code: str) -> str:
     """Name of the target of a label."""
     return f"lesion_{code}"
@@ -260,7 +291,7 @@ def seeds(saliency: Tensor, labels: Tensor, lit: Tensor) -> Tensor:
 
     In a photograph without the lesion every cell has none. In one with it, cells of high evidence have it, cells of low evidence
     have it not, and of those between nothing is known. The highest evidence always counts, however low, since the label says that the
-    lesion is there; at most :data:`LARGEST_SEED` of the field does.
+    lesion is there; at most :data:`LARGEST_SEED` of the photograph's field does. A photograph without any field teaches no lesion.
 
     Args:
         saliency: (B, L, h, w) logits.
@@ -271,13 +302,16 @@ def seeds(saliency: Tensor, labels: Tensor, lit: Tensor) -> Tensor:
         (B, L, h, w) float32: 1, 0, NaN where unknown.
     """
     inside = saliency.masked_fill(~lit, -torch.inf)
-    most = max(1, round(LARGEST_SEED * float(lit.float().sum((1, 2, 3)).mean())))
-    highest = inside.flatten(2).topk(most, 2).values
-    peak, border = highest[..., 0], highest[..., -1]
+    most = (
+        (LARGEST_SEED * lit.sum((1, 2, 3))).round().long().clamp(min=1)
+    )  # of each photograph, whatever stands beside it
+    highest = inside.flatten(2).topk(int(most.max()), 2).values
+    peak = highest[..., 0]
+    border = highest.take_along_dim((most - 1).view(-1, 1, 1), 2)[..., 0]
     high = torch.maximum((peak - BELOW_PEAK).clamp(max=0), border)[..., None, None]
     low = (high - GAP).clamp(max=-GAP)
     unknown = torch.full_like(saliency, torch.nan)
-    found = torch.where(inside >= high, 1.0, torch.where(inside < low, 0.0, unknown))
+    found = torch.where((inside >= high) & lit, 1.0, torch.where(inside < low, 0.0, unknown))
     found = torch.where(labels[..., None, None] == 0, 0.0, found)
     return torch.where(labels[..., None, None].isnan(), unknown, found)
 

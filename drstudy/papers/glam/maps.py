@@ -5,6 +5,7 @@ All maps of the heads are probabilities (L, h, w), one for each label. A grading
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from torch import Tensor
 from drstudy.core.records import RecordError
 from drstudy.explain.measures import baselines
 from drstudy.explain.methods import cam, finer
+from drstudy.models.folding import folded
 from drstudy.papers.glam import evidence, fundus_training
 from drstudy.training import prediction, transforms
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from drstudy.explain.measures.localisation import Masks
     from drstudy.models.nets import GradingNet
     from drstudy.papers.glam.params import Glam
+    from drstudy.papers.glam.pyramid import PyramidNet
     from drstudy.papers.glam.training import Trained
 
 GLOBAL = "global"
@@ -49,8 +52,11 @@ FINER = "Grad-CAM, fused layers"
 RAM = "RAM"
 RELEASED = ("released sep", "released joint", "corrected sep", "corrected joint")
 
-BATCH = 8
+BATCH = 4
 """Photographs whose maps are in memory at a time."""
+
+OUTSIDE = -30.0
+"""Evidence outside the field of view: a probability of 1e-13, the same in every batch."""
 
 PROBABILITY, HEAT = "probability", "heat"
 
@@ -62,39 +68,59 @@ def kinds(names: Sequence[str]) -> dict[str, str]:
     return {name: HEAT if name in blind else PROBABILITY for name in names}
 
 
-def of_heads(trained: Trained, p: Glam, h: Tensor) -> dict[str, Tensor]:
-    """All maps that the heads give for the trunk's output of a batch.
+def made_by(trained: Trained) -> dict[str, tuple[str, ...]]:
+    """Names of the maps that the heads of these networks give, and the heads that each needs."""
+    scales = fundus_training.SALIENCY
+    needs = {SCALES[name]: (name,) for name in scales}
+    needs |= {MEAN: scales, GLOBAL: scales, LOCAL: (*scales, "local"), REFINED: ("refined",)}
+    needs |= {FUNDUS: (*scales, "refined"), COARSE: ("coarse",), BAG: ("bag",), SUPERVISED: ("masks",)}
+    there = set(trained.net.net.heads)
+    return {name: heads for name, heads in needs.items() if there.issuperset(heads)}
+
+
+def of_heads(trained: Trained, p: Glam, h: Tensor, only: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Maps that the heads give for the trunk's output of a batch.
 
     Args:
         trained: The networks.
         p: Parameters.
         h: Packed features.
+        only: Names of the maps, of :func:`made_by`; empty is all. Heads that none of them needs do not run.
 
     Returns:
-        Name of a map to logits (B, L, side, side), side = ``input_size / 4``. Outside the field of view they are unlikely everywhere.
+        Name of a map to logits (B, L, side, side), side = ``input_size / 4``; outside the field of view :data:`OUTSIDE`.
     """
-    net = trained.net
+    net, known = trained.net, made_by(trained)
+    wanted = {name: heads for name, heads in known.items() if not only or name in only}
     features, lit = net.unpack(h.float())
-    side = lit.shape[-1]
-    raw = {name: head(features).float() for name, head in net.net.heads.items()}
-    scales = {name: raw[name] for name in fundus_training.SALIENCY}
-    grown = {name: evidence.to_side(z, side) for name, z in scales.items()}
-    implied = trained.implied
-    found = {SCALES[name]: evidence.exclusive(z, implied) for name, z in grown.items()}
-    found[MEAN] = evidence.exclusive(torch.stack(list(grown.values())).mean(0), implied)
-    whole = evidence.combined(scales, p.codes, fundus_training.SALIENCY[0], side)
-    found[GLOBAL] = evidence.exclusive(whole, implied)
-    if "local" in raw:
-        within = fundus_training.proposed(found[GLOBAL], lit, p.patches, p.patch_share)
-        found[LOCAL] = torch.where(within, (found[GLOBAL] + raw["local"]) / 2, found[GLOBAL])
-    if "refined" in raw:
-        found[REFINED] = evidence.exclusive(raw["refined"], implied)
-        found[FUNDUS] = evidence.exclusive((raw["refined"] + whole) / 2, implied)
-    found |= {COARSE: evidence.to_side(raw["coarse"], side), BAG: evidence.to_side(raw["bag"], side)}
-    if "masks" in raw:
-        found[SUPERVISED] = raw["masks"]
-    floor = min(float(z.min()) for z in found.values())
-    return {name: z.masked_fill(~lit, floor) for name, z in found.items()}
+    asked = {head for heads in wanted.values() for head in heads}
+    raw = {name: head(features).float() for name, head in net.net.heads.items() if name in asked}
+    found = {name: _one_map(name, raw, lit, trained.rules, p) for name in wanted}
+    return {name: z.masked_fill(~lit, OUTSIDE) for name, z in found.items()}
+
+
+def _one_map(name: str, raw: Mapping[str, Tensor], lit: Tensor, rules: evidence.Rules, p: Glam) -> Tensor:
+    """One of :func:`made_by`, from the logits of the heads that it needs."""
+    implied = rules.implied
+    side, scales = lit.shape[-1], {head: raw[head] for head in fundus_training.SALIENCY if head in raw}
+    if name in (COARSE, BAG, SUPERVISED):
+        return evidence.to_side(raw[{COARSE: "coarse", BAG: "bag", SUPERVISED: "masks"}[name]], side)
+    if name == REFINED:
+        return evidence.exclusive(raw["refined"], implied)
+    if name == MEAN:
+        grown = [evidence.to_side(z, side) for z in scales.values()]
+        return evidence.exclusive(torch.stack(grown).mean(0), implied)
+    if name not in (GLOBAL, LOCAL, FUNDUS):
+        head = next(head for head, called in SCALES.items() if called == name)
+        return evidence.exclusive(evidence.to_side(raw[head], side), implied)
+    whole = evidence.combined(list(scales.values()), rules.weights, side)
+    if name == FUNDUS:
+        return evidence.exclusive((raw["refined"] + whole) / 2, implied)
+    whole = evidence.exclusive(whole, implied)
+    if name == GLOBAL:
+        return whole
+    within = fundus_training.proposed(whole, lit, p.patches, p.patch_share)
+    return torch.where(within, (whole + raw["local"]) / 2, whole)
 
 
 @dataclass
@@ -107,7 +133,10 @@ class Reader:
         beside: Further maps by name, (N, h, w) in the order of ``eyes``.
         blind: Gives the blind baselines of an eye, from its number, name and masks; ``None`` leaves them out.
         masks_of: Reader of masks, for ``blind``.
-        only: Names of the maps of the heads; empty is all.
+        only: Names of maps of the heads (:func:`made_by`), which are then the only ones beside ``beside`` and ``blind``; empty is all.
+
+    Raises:
+        ValueError: If ``only`` names a map that these networks do not have.
     """
 
     trained: Trained
@@ -124,6 +153,9 @@ class Reader:
         self._place = {name: k for k, name in enumerate(self.eyes["image_id"])}
         self._rows = self.eyes["row"].to_numpy()
         self._batch, self._maps = -1, {}
+        known = made_by(self.trained)
+        if missing := [name for name in self.only if name not in known]:
+            raise ValueError(f"The heads give no map {missing[0]!r}; they give {', '.join(known)}.")
 
     def __call__(self, image_id: str) -> dict[str, np.ndarray]:
         """Maps of one eye by name: (R, h, w) for the R regions of ``p.regions``, or (h, w) for all of them, float32."""
@@ -137,13 +169,17 @@ class Reader:
             found |= _one_draw(self.blind(number, image_id, self.masks_of(image_id)))
         return found
 
+    @functools.cached_property
+    def _net(self) -> PyramidNet:
+        """The network that runs the trunk: a faster copy with folded norms, as in training."""
+        return folded(self.trained.net, self.p.input_size, self.compute.dtype)
+
     def _compute(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        net, images, compute = self.trained.net, self.data.images, self.compute
+        net, images, compute = self._net, self.data.images, self.compute
         ((_, h),) = prediction.in_batches(net.trunk, net, images, rows, self.p.input_size, compute, BATCH)
         with torch.inference_mode():
-            maps = of_heads(self.trained, self.p, h)
-            wanted = {name: z for name, z in maps.items() if not self.only or name in self.only}
-            found = {name: self._finished(z.sigmoid()) for name, z in wanted.items()}
+            maps = of_heads(self.trained, self.p, h, self.only)
+            found = {name: self._finished(z.sigmoid()) for name, z in maps.items()}
         if self.only:
             return found
         for name, form in self.trained.released.items():
@@ -155,8 +191,10 @@ class Reader:
 
     def _finished(self, maps: Tensor) -> np.ndarray:
         """Maps (B, L, h, w) on the grid, one for each of ``p.regions``."""
-        maps = reduced(maps, self.p.grid)
-        if len(self.p.regions) > maps.shape[1]:
+        maps, regions = reduced(maps, self.p.grid), len(self.p.regions)
+        if maps.shape[1] == 1:
+            maps = maps.expand(-1, regions, -1, -1)
+        elif regions > maps.shape[1]:
             maps = torch.cat([maps, maps.amax(1, keepdim=True)], 1)
         return maps.cpu().numpy()
 

@@ -10,7 +10,11 @@ from drstudy.core.params import Computing, Positive
 from drstudy.papers.glam.recipe import FIXED, RELEASED, FundusRecipe, GlamRecipe, HeadSpec, Part, Rate, Stride
 
 REFERABLE = "REFERABLE"
-"""The label 'grade 2 or more', for photographs without lesion labels. Its map is measured on all lesions together."""
+"""The label 'grade 2 or more', for photographs without lesion labels. It has one map, which is measured on each lesion, and on all
+together."""
+
+LESIONS = ("MA", "HE", "EX", "SE", "NV")
+"""Lesions that notebook 14 knows."""
 
 TOGETHER = "lesion"
 """Region of all lesions together; its map is the greatest of the probabilities of all labels."""
@@ -43,6 +47,8 @@ class Glam(Computing):
         exclusive: Whether a cell belongs to one lesion only; see :func:`drstudy.papers.glam.evidence.exclusive`.
         released_size: Side of the photographs for the system as released, which is trained from random weights; 0 leaves it out.
         released_width, released_blocks: Width of its networks as a factor, and blocks in each stage of its local network.
+        released_by: ``labels`` chooses its epoch by the AUC of labels, ``masks`` by average precision on the masks of validation eyes, as
+            the paper's authors did.
         released_epochs, released_rate: Epochs and learning rate of each of its three stages.
         grid: Cells a side on which everything is measured.
         checked: Eyes on which Grad-CAM and its finer forms are computed; 0 is all.
@@ -60,7 +66,7 @@ class Glam(Computing):
     trained: str = ""
     subset: Literal["train", "validation", "test", "all"] = "test"
     codes: tuple[Annotated[str, Field(pattern=r"^[A-Z]+$")], ...] = Field(
-        default=("MA", "HE", "EX", "SE", "NV"), min_length=1, max_length=20
+        default=LESIONS, min_length=1, max_length=20
     )
     labels: str = "masks"
     least_area: Annotated[float, Field(gt=0, lt=1)] = 3e-5
@@ -87,6 +93,7 @@ class Glam(Computing):
     released_size: Annotated[int, Field(ge=0, le=4096)] = 64
     released_width: Annotated[float, Field(gt=0, le=4)] = 0.25
     released_blocks: tuple[Positive, Positive, Positive, Positive] = (1, 1, 1, 1)
+    released_by: Literal["labels", "masks"] = "labels"
     released_epochs: Positive = 1
     released_rate: Rate = 1e-3
     grid: Positive = 32
@@ -112,8 +119,11 @@ class Glam(Computing):
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Masks on which the maps are measured: those of :attr:`codes` in their order, then all lesions together."""
-        return (TOGETHER,) if REFERABLE in self.codes else (*self.codes, TOGETHER)
+        """Masks on which the maps are measured: the lesions of :attr:`codes` in their order, then all lesions together.
+
+        The one map of :data:`REFERABLE` is measured on each of :data:`LESIONS`.
+        """
+        return (*(LESIONS if REFERABLE in self.codes else self.codes), TOGETHER)
 
     @property
     def specs(self) -> dict[str, HeadSpec]:
@@ -161,6 +171,7 @@ class Glam(Computing):
         return GlamRecipe(
             **self.model_dump(include=own),
             **(FIXED if corrected else RELEASED),
+            select_by="aupr" if self.released_by == "masks" else "auc",
             labels=tuple(f"lesion_{code}" for code in self.codes),
             input_size=self.released_size,
             width=self.released_width,

@@ -127,7 +127,10 @@ def propose(
     across = torch.arange(columns, device=values.device)[None, None, :]
     found = []
     for _ in range(count):
-        means = F.avg_pool2d(left, (height, width), stride=1)[:, 0]
+        columns_mean = F.avg_pool2d(left, (height, 1), stride=1)
+        means = F.avg_pool2d(columns_mean, (1, width), stride=1)[
+            :, 0
+        ]  # one after the other: h + w sums for each cell
         best, at = means.flatten(1).max(1).values, means.flatten(1).argmax(1)
         y, x = at // means.shape[2], at % means.shape[2]
         top, start = y[:, None, None], x[:, None, None]

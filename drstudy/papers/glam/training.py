@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from drstudy.core.names import SPLITS
 from drstudy.data import labels as lesion_labels
 from drstudy.data.dataset import Dataset
 from drstudy.explain.measures import grid as grids
-from drstudy.papers.glam import evidence, fundus_training, pyramid, released, released_training
+from drstudy.papers.glam import evidence, fundus_training, pyramid, released, released_training, selection
 from drstudy.papers.glam.fundus_training import target
 from drstudy.papers.glam.params import REFERABLE, Glam
 from drstudy.papers.glam.pyramid import PyramidNet
@@ -41,14 +42,14 @@ class Trained:
 
     Attributes:
         net: The frozen backbone with all heads.
-        implied: See :func:`drstudy.papers.glam.evidence.implied_by`.
+        rules: How the scales make one map for each label.
         released: Name of each form of the system as released to its network; empty if it was left out.
         history: One row per epoch of each training: ``training, epoch``, the losses and validation metrics.
         seconds: Training to its time: ``<training>_per_epoch``, and ``features``.
     """
 
     net: PyramidNet
-    implied: evidence.Implied
+    rules: evidence.Rules
     released: dict[str, ReleasedNet]
     history: pd.DataFrame
     seconds: dict[str, float] = field(default_factory=dict)
@@ -116,25 +117,25 @@ def train(
     net = build(p, data, compute)
     feed = features.open_features(net, data, first, compute)
     fits: dict[str, loop.Fit] = {}
-    task: fundus_training.HeadsTask | None = None
+    rules: evidence.Rules | None = None
     for group in GROUPS:
-        recipe = p.recipe(group)
-        if group not in net.net.heads and group != "saliency":
+        if group != "saliency" and group not in p.specs:
             continue
+        recipe = p.recipe(group)
         print(f"heads {', '.join(recipe.heads)}", flush=True)
-        task = _task(group, net, feed, recipe, compute, masks_of)
+        task = _task(group, net, feed, recipe, compute, rules, masks_of)
         own = folder / "checkpoints" / group if folder else None
         fits[group] = loop.fit(task, own, keep=keep)
-    implied = task.implied
+        rules = rules or fundus_training.rules(net, feed, recipe)
     seconds = {"features": feed.seconds_prepare}
     feed.close(keep=False)
     net.requires_grad_(False).eval()
     net.input_size = p.input_size
-    forms, further = _released(p, data, compute, folder, keep) if p.released_size else ({}, {})
+    forms, further = _released(p, data, masks_of, compute, folder, keep) if p.released_size else ({}, {})
     fits |= further
     seconds |= {f"{name}_per_epoch": fit.seconds_per_epoch for name, fit in fits.items()}
     history = pd.concat([_by_epoch(fit, name) for name, fit in fits.items()], ignore_index=True)
-    return Trained(net, implied, forms, history, seconds)
+    return Trained(net, rules, forms, history, seconds)
 
 
 def build(p: Glam, data: Dataset, compute: Compute) -> PyramidNet:
@@ -148,14 +149,14 @@ def build(p: Glam, data: Dataset, compute: Compute) -> PyramidNet:
     return net
 
 
-def _task(group, net, feed, recipe: FundusRecipe, compute, masks_of) -> fundus_training.HeadsTask:
+def _task(group, net, feed, recipe: FundusRecipe, compute, rules, masks_of) -> fundus_training.HeadsTask:
     if group == "saliency":
         return fundus_training.SaliencyTask(net, feed, recipe, compute)
     if group == "masks":
         masks = masks_by_view(feed, recipe, masks_of)
         return fundus_training.MaskTask(net, feed, recipe, compute, masks)
     kind = {"local": fundus_training.LocalTask, "refined": fundus_training.RefinedTask}[group]
-    return kind(net, feed, recipe, compute, teachers=fundus_training.SALIENCY)
+    return kind(net, feed, recipe, compute, rules)
 
 
 def masks_by_view(
@@ -175,22 +176,28 @@ def masks_by_view(
     for image_id, row in feed.train[["image_id", "row"]].itertuples(index=False):
         masks = masks_of(image_id)
         known = [code for code in recipe.codes if masks[code] is not None]
-        stack = torch.from_numpy(np.stack([masks[code] >= grids.COVERED for code in known]).astype(np.uint8))
+        outlined = [masks[code] >= grids.COVERED for code in known]
+        stack = torch.from_numpy(np.stack(outlined).astype(np.uint8)) if known else None
         for view in range(recipe.views):
-            seen = transforms.view_masks(stack, recipe.input_size, recipe.seed, row, view)
             whole = np.full((len(recipe.codes), side, side), np.nan, np.float16)
+            found[int(row), view] = whole
+            if stack is None:
+                continue
+            seen = transforms.view_masks(stack, recipe.input_size, recipe.seed, row, view)
             for code, mask in zip(known, seen.numpy() > 0):
                 whole[recipe.codes.index(code)] = grids.pool(mask, side, code)
-            found[int(row), view] = whole
     return found
 
 
-def _released(p: Glam, data: Dataset, compute: Compute, folder: Path | None, keep: bool):
+def _released(p: Glam, data: Dataset, masks_of: Callable, compute: Compute, folder: Path | None, keep: bool):
     """The system as released and with its oddities corrected: networks ``sep`` and ``joint`` of each, and the fits."""
-    forms, fits = {}, {}
+    forms, fits, chosen = {}, {}, None
+    if p.released_by == "masks":
+        side = min(p.grid, p.released_size)
+        chosen = selection.ByMasks(data.part("validation"), masks_of, p.codes, side)
     for name, corrected in (("released", False), ("corrected", True)):
         own = folder / "checkpoints" / name if folder else None
-        systems = released_training.train(p.released(corrected), data, compute, own, keep)
+        systems = released_training.train(p.released(corrected), data, compute, own, keep, chosen)
         forms |= {f"{name} sep": systems.sep, f"{name} joint": systems.joint}
         fits |= {f"{name} {stage}": fit for stage, fit in systems.fits.items()}
     return forms, fits
@@ -206,7 +213,7 @@ def _by_epoch(fit: loop.Fit, name: str) -> pd.DataFrame:
 
 # --- kept and found again -----------------------------------------------------------------------------
 
-HEADS_FILE = "heads.safetensors"
+HEADS_FILE, RULES_FILE = "heads.safetensors", "rules.json"
 
 
 def save(trained: Trained, p: Glam, folder: Path) -> None:
@@ -214,7 +221,7 @@ def save(trained: Trained, p: Glam, folder: Path) -> None:
     prediction.save(trained.net, folder / HEADS_FILE, p.input_size)
     for name, net in trained.released.items():
         prediction.save(net, folder / f"{name.replace(' ', '_')}.safetensors", p.released_size)
-    records.write_json({"implied": trained.implied}, folder / "implied.json")
+    records.write_json(dataclasses.asdict(trained.rules), folder / RULES_FILE)
 
 
 def load(source: records.Record, p: Glam, compute: Compute) -> Trained:
@@ -236,9 +243,10 @@ def load(source: records.Record, p: Glam, compute: Compute) -> Trained:
         source.folder.glob("*_joint.safetensors")
     ):
         forms[file.stem.replace("_", " ")] = prediction.load(file, released.rebuild).to(compute.device)
-    implied = json.loads(source.path("implied.json").read_text())["implied"]
+    rules = json.loads(source.path(RULES_FILE).read_text())
+    rules = evidence.Rules(*(tuple(map(tuple, rules[name])) for name in ("implied", "weights")))
     history = pd.read_csv(source.path("tables/history.csv"))
-    return Trained(net, tuple(map(tuple, implied)), forms, history)
+    return Trained(net, rules, forms, history)
 
 
 def parameters(trained: Trained) -> dict[str, int]:

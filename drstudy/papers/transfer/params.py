@@ -21,8 +21,9 @@ class DataAudit(Parameters):
     """Notebook 01.
 
     Attributes:
-        source: Layout of the data: phantom, eyepacs, aptos, idrid, diaretdb1 or folder.
-        data_root: Folder of the data set; for the phantom, empty means a folder under ``data/`` named by what makes it.
+        source: Layout of the data: phantom, eyepacs, aptos, idrid, diaretdb1, folder or pooled.
+        data_root: Folder of the data set; for the phantom, empty means a folder under ``data/`` named by what makes it; for pooled, the parts
+            as ``source:folder + source:folder``.
         votes: Number of experts, of four, who must have marked a pixel for it to belong to a lesion; diaretdb1 only.
         image_size: Side of the square field-of-view crops in the image store, pixels.
         split_by: ``patient`` keeps both eyes on one side; ``image`` is the paper's and leaks (only to measure that).
@@ -36,7 +37,7 @@ class DataAudit(Parameters):
     """
 
     notebook: ClassVar[str] = "01_data_audit"
-    source: Literal["phantom", "eyepacs", "aptos", "idrid", "diaretdb1", "folder"] = "phantom"
+    source: Literal["phantom", "eyepacs", "aptos", "idrid", "diaretdb1", "folder", "pooled"] = "phantom"
     data_root: str = ""
     votes: Annotated[int, Field(ge=1, le=4)] = 3
     image_size: Annotated[int, Field(ge=32, le=2048)] = 128

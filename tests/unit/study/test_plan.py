@@ -212,3 +212,52 @@ def test_a_paper_without_its_data_is_left_out(root):
     for data, there in (("", True), ("data: []", False), ("data: [lesion_labels, amd_labels]", True)):
         (folder / "profile.yaml").write_text(f"description: x\nbackbones: [densenet121]\n{data}\n")
         assert (LESIONS in {s.notebook for s in plan.plan("mine", "all")}) == there
+
+
+# --- further audits of a profile ---------------------------------------------------------------------------
+
+FINE_MAPS = "14_glam"
+
+
+def test_a_further_audit_runs_only_if_a_stage_needs_it():
+    """The core study of demo has no fine maps, so that nobody renders photographs of 512 pixels for it."""
+    chosen = plan.profile("demo")
+    assert chosen.fine_audit == f"{chosen.audit}/fine"
+    whole = {stage.folder: stage for stage in plan.plan("demo", "all")}
+    assert chosen.fine_audit not in {stage.folder for stage in plan.plan("demo", "core")}
+    further = whole[chosen.fine_audit]
+    assert further.auxiliary
+    assert further.overrides == chosen.audits["fine"] | {"SPLIT_FROM": chosen.audit}
+    assert further.needs == (chosen.audit,)
+    users = {stage.notebook for stage in whole.values() if chosen.fine_audit in stage.needs}
+    assert users == {FINE_MAPS}
+    assert not any(stage.auxiliary for stage in whole.values() if stage.folder != chosen.fine_audit)
+
+
+def test_a_profile_without_further_audits_takes_its_only_one():
+    chosen = plan.profile("smoke")
+    assert chosen.audits == {}
+    assert chosen.fine_audit == chosen.audit
+    other = chosen.model_copy(update={"audits": {"large": {"IMAGE_SIZE": 1024}}})
+    assert other.fine_audit == chosen.audit, "only the one of this name is for fine maps"
+    assert plan.stage(FINE_MAPS, "smoke").overrides["AUDIT"] == chosen.audit
+
+
+def test_an_auxiliary_stage_of_any_paper_waits_to_be_needed(monkeypatch):
+    base = plan.stage("01", "smoke")
+    extra = Stage(type(base.parameters()), "smoke", "extra", {}, (base.folder,), auxiliary=True)
+    transfer = next(paper for paper in registry.PAPERS if paper.id == "transfer")
+
+    def planned(*more: Stage) -> list[str]:
+        changed = dataclasses.replace(
+            transfer, stages=lambda profile: [extra, *more, *transfer.stages(profile)]
+        )
+        with monkeypatch.context() as patch:
+            papers = [changed if paper is transfer else paper for paper in registry.PAPERS]
+            patch.setattr(registry, "PAPERS", papers)
+            return [stage.folder for stage in plan.plan("smoke")]
+
+    assert extra.folder not in planned()
+    user = dataclasses.replace(plan.stage("02", "smoke"), variant="user", needs=(extra.folder,))
+    found = planned(user)
+    assert found.index(base.folder) < found.index(extra.folder) < found.index(user.folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
@@ -117,3 +119,75 @@ def test_to_input_keeps_order_of_images_and_channels():
     assert found.shape == (2, 3, 8, 8)
     assert found[0].mean((1, 2)).tolist() == [1, 0, 0]
     assert found[1, 2].mean(0).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+# --- masks that move with the photograph ---------------------------------------------------------------
+
+
+def corner(size: int = 64) -> np.ndarray:
+    """(size, size) bool without any symmetry, so that each turn and each flip shows."""
+    mask = np.zeros((size, size), bool)
+    mask[10:30, 12:20] = mask[22:30, 12:44] = True
+    mask[44:50, 40:46] = True
+    return mask
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_masks_move_as_the_photograph_does(number):
+    """A mask that equals a photograph of black and white. Colours change its levels, never its places; bilinear against nearest sampling
+    may differ in the pixels of a border only."""
+    mask = corner()
+    picture = torch.from_numpy(np.repeat(mask[None], 3, 0).astype(np.uint8) * 255)
+    masks = torch.from_numpy(np.stack([mask, ~mask]).astype(np.uint8))
+    seen = transforms.view(picture, 64, 4, 9, number).float().mean(0)
+    moved = transforms.view_masks(masks, 64, 4, 9, number)
+    assert moved.shape == (2, 64, 64)
+    assert moved.dtype == torch.uint8
+    assert set(moved.unique().tolist()) <= {0, 1}
+    white = seen > seen.max() / 2
+    differing = white != moved[0].bool()
+    inner = cv2.erode(moved[0].numpy(), np.ones((3, 3))) > 0
+    outer = cv2.dilate(moved[0].numpy(), np.ones((3, 3))) > 0
+    assert not (differing.numpy() & (inner | ~outer)).any()
+    assert differing.float().mean() < 0.02
+    assert moved[0].sum() > 250, "it did not leave the picture"
+    assert not torch.equal(moved[0], masks[0])
+    assert not (moved[0] & moved[1]).any(), "masks of one view move together"
+
+
+def test_masks_move_exactly_like_a_channel_without_colour_changes(monkeypatch):
+    """With nearest sampling for the photograph too, and no change of colours, mask and channel are equal in every pixel."""
+    v2 = transforms.v2
+    geometric = v2.Compose(
+        [
+            v2.RandomAffine(180, translate=(0.05, 0.05), interpolation=v2.InterpolationMode.NEAREST),
+            transforms.AUGMENTATIONS["horizontal flip"],
+            transforms.AUGMENTATIONS["vertical flip"],
+        ]
+    )
+    monkeypatch.setattr(transforms, "_COMBINED", geometric)
+    mask = torch.from_numpy(corner().astype(np.uint8))
+    for number in range(20):
+        seen = transforms.view(mask.expand(3, -1, -1).contiguous(), 64, 1, 2, number)
+        moved = transforms.view_masks(mask[None], 64, 1, 2, number)
+        assert torch.equal(seen[0], moved[0]), number
+
+
+def test_masks_of_another_size_and_of_no_view():
+    masks = torch.from_numpy(np.repeat(np.repeat(corner(), 2, 0), 2, 1).astype(np.uint8))[None]
+    assert torch.equal(transforms.view_masks(masks, 64, 0, 0, -1)[0].bool(), torch.from_numpy(corner()))
+    small = transforms.view_masks(masks, 64, 0, 3, 1)
+    assert torch.equal(
+        small, transforms.view_masks(torch.from_numpy(corner()[None].astype(np.uint8)), 64, 0, 3, 1)
+    )
+    empty = transforms.view_masks(torch.zeros((0, 64, 64), dtype=torch.uint8), 64, 0, 3, 1)
+    assert empty.shape == (0, 64, 64)
+
+
+def test_views_of_photographs_are_those_of_before():
+    """Networks and stores that exist were made with these bytes, from before masks could be moved along. They are the same with AVX2."""
+    image = transforms.channels_first(photograph(1, size=64))
+    found = hashlib.sha256()
+    for row, number in ((5, 0), (5, 1), (6, 0), (12, 3)):
+        found.update(transforms.view(image, 64, 7, row, number).numpy().tobytes())
+    assert found.hexdigest() == "a3f5e35b69529cc544e5cb56cf9669673bdf9772eef5e21afd41933c5036eb22"

@@ -1,0 +1,125 @@
+"""Lesion maps of notebook 14 at 512 px beside Grad-CAM of the same backbone at 512 px: time an image, and memory for N and 2N images.
+
+`ours` is the whole way of the reader of maps for the map that the study proposes: photograph, folded EfficientNet-Lite0 read at strides 4
+to 32, four heads, one map of 128 x 128 cells for each of five lesions and one for all. `other` is Grad-CAM of one network of five grades,
+one map of 16 x 16 cells, in its closed form. The backbone and the photographs are the same; the maps are not, so the ratio says what maps
+eight times as fine cost. Heads are not trained, since times do not depend on their weights. Wanted: five images a second on two cores, and
+memory that does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from side_by_side import alternate, options, report
+
+SIZE = 512
+DISTINCT = 8
+"""Photographs that are rendered; each is read as often as needed, so that memory is that of the maps and not of the photographs."""
+
+IMPLIED = ((1,), (), (), (), ())
+"""On the phantom, haemorrhages imply microaneurysms."""
+
+
+def main() -> None:
+    given = options(
+        __doc__.splitlines()[0],
+        threads=2,
+        images=(48, 16, "images"),
+        repeats=(5, 5, "measurements"),
+    )
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(given.threads)
+    from drstudy.explain.methods import cam
+
+    ours, net, data, eyes, compute = prepared(given.images, given.threads)
+    rows = eyes["row"].to_numpy()
+    sides = {
+        "ours": lambda: read(ours(), eyes),
+        "grad-cam": lambda: cam.explain_images(net, data.images, eyes["image_id"], SIZE, compute, rows),
+    }
+    seconds, _ = alternate(sides, given.repeats)
+    began = time.process_time()
+    sides["ours"]()
+    processor = time.process_time() - began
+    peaks = {number: peak(number, given.threads) for number in (given.images, 2 * given.images)}
+    few, many = peaks.values()
+    report(
+        f"glam maps of {SIZE} px, against Grad-CAM",
+        1000 * seconds["ours"] / given.images,
+        1000 * seconds["grad-cam"] / given.images,
+        "ms an image",
+        None,
+        images=given.images,
+        threads=given.threads,
+        images_a_second=given.images / seconds["ours"],
+        wanted_images_a_second=5,
+        processor_ms_an_image=1000 * processor / given.images,
+        peak_mib=[round(value) for value in (few, many)],
+        memory_growth_a_doubling=round(many / few - 1, 3),
+        load=os.getloadavg()[0],
+    )
+
+
+def prepared(images: int, threads: int):
+    """A function that makes a new reader of the fundus map, a network of grades, the photographs, the eyes, and the device."""
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from drstudy.core import devices
+    from drstudy.data import phantom
+    from drstudy.data.dataset import Dataset
+    from drstudy.models import nets
+    from drstudy.papers.glam import maps, training
+    from drstudy.papers.glam.params import Glam
+
+    compute = devices.setup("cpu", "fp32", threads, 0)
+    config = phantom.PhantomConfig(n_patients=DISTINCT // 2, size=SIZE, seed=5)
+    photographs = np.stack([phantom.render(config, i).image for i in range(DISTINCT)])
+    number = np.arange(images)
+    eyes = pd.DataFrame({"image_id": number.astype(str), "row": number % DISTINCT, "split": "train"})
+    data = Dataset(photographs, eyes, "benchmark")
+    p = Glam(input_size=SIZE, hidden=64, grid=SIZE // 4, threads=threads)
+    net = training.build(p, data, compute).requires_grad_(False)
+    trained = training.Trained(net, IMPLIED, {}, pd.DataFrame())
+    graded = nets.build("efficientnet_lite0", "single", "bundled", 0).eval()
+    graded.to(memory_format=torch.channels_last)
+
+    def reader():
+        return maps.Reader(trained, p, data, compute, eyes, only=(maps.FUNDUS,))
+
+    return reader, graded, data, eyes, compute
+
+
+def read(reader, eyes) -> float:
+    """Ask for the maps of all eyes, one after the other, and keep none."""
+    return max(float(maps.max()) for name in eyes["image_id"] for maps in reader(name).values())
+
+
+def peak(images: int, threads: int) -> float:
+    """Peak memory, MiB, of a process of its own that asks for the maps of so many images."""
+    command = [sys.executable, "-c", f"import glam; glam.measured({images}, {threads})"]
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path[1:]])
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measured(images: int, threads: int) -> None:
+    """Print the peak memory of this process after the maps of so many images."""
+    import resource
+
+    reader, _, _, eyes, _ = prepared(images, threads)
+    read(reader(), eyes)
+    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+if __name__ == "__main__":
+    main()
