@@ -37,8 +37,9 @@ SMALLEST = 1 / 12
 :data:`drstudy.explain.measures.scores.SIZES`."""
 
 OUTLINED = "outlined"
-STATUS = (OUTLINED, "not predicted", "no heat", "flat", "no cut", "too small")
-"""What became of a map; ``no cut``: no other eye had this lesion, so no share of the maximum could be fitted."""
+STATUS = (OUTLINED, "not predicted", "no heat", "flat", "no cut", "below the cut", "too small")
+"""What became of a map; ``no cut``: no other eye had this lesion, so no cut could be fitted; ``below the cut``: a cut that is a value,
+and not a share of the maximum, is above the whole map."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def regions(
     fov: np.ndarray,
     cut: float | str | Sequence[float] = scores.FIXED,
     smallest: float = SMALLEST,
+    by_value: bool = False,
 ) -> Regions:
     """Cut regions out of the maps of one eye.
 
@@ -93,10 +95,12 @@ def regions(
             ``otsu``.
         smallest: Diameter of the smallest circle to be outlined, disc diameters (of the field of view's size,
             :data:`drstudy.explain.measures.scores.ASSUMED_DISC`: an eye to be read has no disc mask); 0 keeps all.
+        by_value: Whether ``cut`` is a value of the maps, one per label, as :func:`drstudy.explain.measures.fine.fit_cuts` finds it. It
+            is meaningful for maps whose values mean the same in every eye.
 
     Raises:
         ValueError: If shapes do not fit, maps are negative or not finite, the field of view is empty, a probability is
-            not in 0..1, or ``cut`` is neither ``otsu`` nor between 0 and 1.
+            not in 0..1, or ``cut`` is neither ``otsu`` nor between 0 and 1 (with ``by_value``: not one number per label).
     """
     probabilities, thresholds = np.asarray(probabilities, float), np.asarray(thresholds, float)
     inside = _inside(maps, fov)
@@ -109,7 +113,7 @@ def regions(
         raise ValueError(
             f"probabilities must lie in 0..1, not {probabilities.tolist()}: pass sigmoids, not logits."
         )
-    levels = _levels(inside, cut)
+    levels = _values(inside, cut) if by_value else _levels(inside, cut)
     diameter, _ = scores.disc_diameter(None, fov)
     least = np.pi / 4 * (smallest * diameter) ** 2
     masks, status = np.zeros((len(maps), *fov.shape), bool), []
@@ -123,6 +127,8 @@ def regions(
             status.append("flat")
         elif np.isnan(level):
             status.append("no cut")
+        elif not taken.any():
+            status.append("below the cut")
         else:
             mask[fov] = taken
             mask[:] = _large(mask, least)
@@ -142,6 +148,14 @@ def _inside(maps: np.ndarray, fov: np.ndarray) -> np.ndarray:
     if np.ndim(maps) != 3 or not np.isfinite(maps).all() or np.min(maps) < 0:
         raise ValueError("maps must be (labels, h, w), finite and at least 0: pass maps after the ReLU.")
     return upsample(maps, len(fov))[:, fov]
+
+
+def _values(inside: np.ndarray, cut: Sequence[float]) -> np.ndarray:
+    """(L,): cuts that are values of the maps."""
+    values = np.asarray(cut, float) if not isinstance(cut, str) else np.empty(0)
+    if values.shape != (len(inside),):
+        raise ValueError(f"cut is {cut}; give one value of the map for each of the {len(inside)} labels.")
+    return values
 
 
 def _levels(inside: np.ndarray, cut: float | str | Sequence[float]) -> np.ndarray:
