@@ -16,7 +16,7 @@ from drstudy.study import plan
 
 COMPARISON, OVERSAMPLING = params.BackboneComparison.notebook, params.Oversampling.notebook
 HEATMAPS = params.HeatmapAnalysis.notebook
-LESIONS = "12_lesions"
+LESIONS, GLAM = "12_lesions", "14_glam"
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     """The study of the main paper is what `make reproduce` promises in its time; a profile that names its notebooks has those."""
     for name in ("smoke", "demo", "eyepacs_mini", "paper"):
         core, everything = ({s.notebook for s in plan.plan(name, study)} for study in ("core", "all"))
-        without = set() if "lesion_labels" in plan.profile(name).data else {LESIONS}
+        without = set() if "lesion_labels" in plan.profile(name).data else {LESIONS, GLAM}
         assert (
             everything - core
             == {n for n, one in registry.NOTEBOOKS.items() if one.study == "further"} - without
@@ -80,6 +80,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     assert {name for name in plan.profiles() if "lesion_labels" not in plan.profile(name).data} == {
         "eyepacs_mini",
         "paper",
+        "real_mini",
     }
     assert plan.plan("idrid_mini", "all") == plan.plan("idrid_mini")
     assert plan.stage("11", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
