@@ -16,8 +16,7 @@ from squares import CODES, CPU, SIDE, SIZE, built, eyes, params
 from drstudy.core import records
 from drstudy.data.labels import LabelError
 from drstudy.papers.glam import maps, training
-from drstudy.core.names import LESIONS
-from drstudy.papers.glam.params import REFERABLE, Glam
+from drstudy.papers.glam.params import LESIONS, REFERABLE, Glam
 from drstudy.training import features, loop
 
 # --- labels -------------------------------------------------------------------------------------------------

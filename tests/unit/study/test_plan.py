@@ -83,6 +83,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     assert {name for name in plan.profiles() if "lesion_labels" not in plan.profile(name).data} == {
         "eyepacs_mini",
         "paper",
+        "real_mini",
     }
     assert plan.plan("idrid_mini", "all") == plan.plan("idrid_mini")
     assert plan.stage("11", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
