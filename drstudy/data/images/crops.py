@@ -95,17 +95,29 @@ def prepare(
         BadImage: If the file cannot be used.
     """
     head = decoding.header(content, suffix, max_megapixels)
+    decoding.check_shape(head)
+    try:
+        return _prepare(content, head, image_size)
+    except BadImage:
+        raise
+    except (cv2.error, MemoryError) as error:
+        raise BadImage(
+            f"cannot be cut to its field of view ({str(error).strip().splitlines()[0] if str(error) else 'no memory'})"
+        ) from None
+
+
+def _prepare(content: bytes, head: decoding.Header, image_size: int) -> tuple[np.ndarray, dict[str, Any]]:
     need = max(image_size, MEASURE_SIDE)
     reduce = decoding.reduction(head, need)
+    notes = list(head.notes)
     while True:
-        pixels = decoding.pixels(content, head, reduce)
+        pixels = decoding.pixels(content, head, reduce, notes)
         field = measures.find_field(pixels)
         if (field is None or field.brightest <= BLACK) and pixels.max() <= BLACK:
             raise BadImage("all black")
         if field is None or field.side >= need or reduce == 1:
             break
         reduce //= 2
-    notes = list(head.notes)
     if field is None:
         notes.append(("no field of view can be told from the background", "used: whole picture"))
         field = measures.Field(0, 0, pixels.shape[1], pixels.shape[0], np.ones((8, 8), np.uint8), 255)

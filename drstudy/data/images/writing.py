@@ -29,7 +29,7 @@ from drstudy.data import manifest as manifests
 from drstudy.data.decoding import BadImage
 from drstudy.data.images.crops import prepare
 
-VERSION = 3
+VERSION = 4
 """Version of the pixels and measurements, part of a store's key; raised with any change of either."""
 BLOCK = 32
 """Images that a process does in one go."""
