@@ -9,6 +9,7 @@ are in ``drstudy/papers/<paper>/params.py``, and the recipe that several of them
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -135,6 +136,21 @@ def from_files(cls: type[Checked], files: list[Path], overrides: Mapping[str, An
     _upper_case(overrides or {}, "Parameters given directly")
     merged.update(overrides or {})
     return cls.check(merged)
+
+
+def identity_pattern(value: str) -> str:
+    """A regular expression that says whose eye a photograph shows; see :mod:`drstudy.data.sources.identity`.
+
+    Raises:
+        ValueError: If it is no regular expression, or has no group ``patient``.
+    """
+    try:
+        groups = re.compile(value).groupindex
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression ({error})") from None
+    if value and "patient" not in groups:
+        raise ValueError(f"{value!r} has no group (?P<patient>...)")
+    return value
 
 
 def _upper_case(names: Iterable[Any], where: str) -> None:

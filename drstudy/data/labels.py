@@ -108,8 +108,8 @@ def status(whole: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
 
     - ``measured``: there is a mask file.
     - ``absent``: there is no file, and the manifest says that the structure is absent (``lesion_<CODE>`` is 0). If the
-      manifest says nothing, the structure is absent where other photographs of the same source have such files,
-      because a data set ships no file for a lesion that an eye does not have.
+      manifest says nothing of it in any photograph of the source, the structure is absent where other photographs of the same
+      source have such files, because a data set ships no file for a lesion that an eye does not have.
     - ``not annotated``: all others. Nothing is known, so no loss and no score may count the structure as absent.
 
     Args:
@@ -125,7 +125,8 @@ def status(whole: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
         there = table.get(f"mask_{code}", pd.Series("", table.index)) != ""
         elsewhere = there.groupby(table["source"]).transform("any").astype(bool)
         said = table.get(f"lesion_{code}", pd.Series(pd.NA, table.index)).astype("Int64")
-        absent = elsewhere.where(said.isna(), (said == 0).fillna(False).astype(bool))
+        stated = said.notna().groupby(table["source"]).transform("any").astype(bool)
+        absent = elsewhere.where(~stated, (said == 0).fillna(False).astype(bool))
         found[code] = np.select([there, absent], [MEASURED, ABSENT], NOT_ANNOTATED)
     return pd.DataFrame(found, index=table.index, columns=list(codes))
 

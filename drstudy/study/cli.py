@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from drstudy.core import paths, records
-from drstudy.core.params import ParameterError
+from drstudy.core.params import ParameterError, identity_pattern
 from drstudy.study import execute as snakemake
 from drstudy.study import plan
 from drstudy.study import run as runner
@@ -32,6 +32,23 @@ SOURCES = "phantom, eyepacs, aptos, idrid or folder"
 ProfileOption = Annotated[
     str, typer.Option(help="A folder of params/: demo, eyepacs_mini, idrid_mini, paper, smoke, or your own.")
 ]
+PatternOption = Annotated[
+    str,
+    typer.Option(
+        help="Regular expression with (?P<patient>...) for names of images, where they are unusual."
+    ),
+]
+IgnoreOption = Annotated[
+    list[str] | None, typer.Option(help="A file or folder of the data set to leave out; may be repeated.")
+]
+LostOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the rows and files that may be left out.")
+]
+
+
+def _from_here(root: Path) -> Path:
+    """A folder given on the command line: relative to the caller's folder, or as parameters write it if it is not there."""
+    return root.resolve() if root.exists() else root
 
 
 @app.command()
@@ -198,11 +215,22 @@ def data_check(
     decode: Annotated[
         int, typer.Option(min=0, help="Images to decode in full, spread over the set; 0 is all of them.")
     ] = 200,
+    patient_pattern: PatternOption = "",
+    ignore: IgnoreOption = None,
+    most_lost: LostOption = 0.2,
 ) -> None:
     """Say what is there and what is wrong, before anything is computed. Exits with 1 if no study can be run on it."""
     from drstudy.data import checking
 
-    found = checking.check(source, root, decode=decode)
+    pattern = identity_pattern(patient_pattern)
+    found = checking.check(
+        source,
+        _from_here(root),
+        decode=decode,
+        pattern=pattern,
+        ignored=ignore or [],
+        most_lost=most_lost,
+    )
     typer.echo(found.text)
     raise typer.Exit(0 if found.ok else 1)
 
@@ -214,12 +242,17 @@ def data_prepare(
     image_size: Annotated[
         int, typer.Option(min=32, max=2048, help="Side of the field-of-view crops, pixels.")
     ] = 512,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0 is one a core.")] = 0,
+    patient_pattern: PatternOption = "",
+    ignore: IgnoreOption = None,
+    most_lost: LostOption = 0.2,
 ) -> None:
     """Write the image store that notebook 01 would write; after a kill it goes on where it was."""
-    from drstudy.data import images, sources
+    from drstudy.data import audit, images, sources
 
-    store = images.build(sources.load(source, root).manifest, image_size, workers)
+    read = sources.load(source, _from_here(root), identity_pattern(patient_pattern), ignore or [], most_lost)
+    store = images.build(read.manifest, image_size, workers)
+    audit.quarantine(read, store)
     typer.echo(
         f"{len(store.index)} images of {image_size} px in {paths.show(store.folder)}; {len(store.problems)} remarks in its problems.csv"
     )

@@ -13,6 +13,7 @@ import pandas as pd
 
 from drstudy.core import paths
 from drstudy.data import decoding, measures
+from drstudy.data import masks as masking
 from drstudy.data.decoding import BadImage
 from drstudy.data.measures import MEASURE_SIDE
 
@@ -199,7 +200,7 @@ def load_masks(
                 f"mask {path} is {head.width}x{head.height}, not of the proportions of its image "
                 f"({crop.width}x{crop.height})"
             )
-        mask = (decoding.pixels(content, head).max(axis=2) > 0).astype(np.float32)
+        mask = masking.inside(content, head).astype(np.float32)
         share = crop.cut(mask, image_size)
         masks[code] = share if coverage else share > 0
     return masks

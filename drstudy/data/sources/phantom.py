@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drstudy.core import paths
+from drstudy.data import masks as masks_of
 from drstudy.data.sources.base import Reading, add, name_unlabelled, scan
 from drstudy.data.sources.tables import needed, read_csv
 
@@ -33,6 +34,8 @@ def read(reading: Reading) -> None:
             if f"{name}_{code}" in masks
         }
         extra |= {column: row[column] for column in (*lesions, "true_grade", "gradable") if column in row}
+        if image := files.find(name):
+            reading.problems += masks_of.examine(extra, reading.root / image[0])
         add(reading, files, name, row["grade"], patient=row["patient_id"], eye=row["eye"], **extra)
     name_unlabelled(reading, files)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from drstudy.core.params import Computing, Parameters, Positive, Share, Variant
+from drstudy.core.params import Computing, Parameters, Positive, Share, Variant, identity_pattern
 from drstudy.training.recipe import Training
 
 
@@ -23,6 +23,10 @@ class DataAudit(Parameters):
     Attributes:
         source: Layout of the data: phantom, eyepacs, aptos, idrid or folder.
         data_root: Folder of the data set; for the phantom, empty means a folder under ``data/`` named by what makes it.
+        patient_pattern: Regular expression for the name of an image without its suffix, with a group ``patient`` and perhaps
+            ``eye``; empty means the known schemes, such as ``12_left``.
+        ignore: Files and folders directly below ``data_root`` that are left out.
+        most_lost: Greatest share of the rows and files that may be left out; above it the audit refuses the data.
         image_size: Side of the square field-of-view crops in the image store, pixels.
         split_by: ``patient`` keeps both eyes on one side; ``image`` is the paper's and leaks (only to measure that).
         fractions: Shares of train, validation and test.
@@ -35,6 +39,9 @@ class DataAudit(Parameters):
     notebook: ClassVar[str] = "01_data_audit"
     source: Literal["phantom", "eyepacs", "aptos", "idrid", "folder"] = "phantom"
     data_root: str = ""
+    patient_pattern: str = ""
+    ignore: tuple[str, ...] = ()
+    most_lost: Share = 0.2
     image_size: Annotated[int, Field(ge=32, le=2048)] = 128
     split_by: Literal["patient", "image"] = "patient"
     fractions: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
@@ -46,6 +53,11 @@ class DataAudit(Parameters):
     distribution: str = "mild"
     difficulty: Share = 0.5
     label_noise: Share = 0.0
+
+    @field_validator("patient_pattern")
+    @classmethod
+    def _has_a_patient(cls, value: str) -> str:
+        return identity_pattern(value)
 
     @field_validator("fractions")
     @classmethod
