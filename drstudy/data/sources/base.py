@@ -64,6 +64,7 @@ class Reading:
         notes: Sentences about the whole set.
         pattern: Regular expression for patient and eye in the name of an image; empty means the known schemes.
         ignored: Names directly below the root that are left out by wish.
+        unknown: Paths of images whose patient is not known.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Reading:
     rows: list[dict[str, Any]] = field(default_factory=list)
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
 
     def exclude(self, file: str, problem: str) -> None:
         """Record a file or a line of a table that cannot be used."""
@@ -245,6 +247,8 @@ def add(
             (reading.show(found[0]), f"eye {eye!r} is neither left nor right", "used: eye left blank")
         )
     image_id = image_id or Path(found[0]).stem
+    if not patient.strip():
+        reading.unknown.add(reading.show(found[0]))
     reading.rows.append(
         {
             "image_id": image_id,

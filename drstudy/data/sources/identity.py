@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 SIDES = {
@@ -57,22 +57,25 @@ def of_name(stem: str, pattern: str = "") -> dict[str, str]:
     return {"patient": "", "eye": ""}
 
 
-def shared(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[tuple[str, str]]]:
+def shared(
+    rows: Sequence[dict[str, Any]], nameless: Collection[str]
+) -> tuple[list[str], list[tuple[str, str]]]:
     """Photographs whose patient is not known, and those among them that seem to share one.
 
     Two names share a stem if one begins with the other, if one begins with a known patient's name, or if both have the same beginning before
     their last part, this beginning has a digit, and it is not the beginning of most names (which is the name of the data set).
 
     Args:
-        rows: Rows of a manifest; a patient that is not known has the image's id.
+        rows: Rows of a manifest.
+        nameless: Paths of the images whose patient is not known.
 
     Returns:
         Their ids, and pairs (id, what it shares).
     """
-    unknown = [row["image_id"] for row in rows if row["patient_id"] == row["image_id"]]
+    unknown = [row["image_id"] for row in rows if row["path"] in nameless]
     if not unknown:
         return [], []
-    known = {normal(row["patient_id"]) for row in rows if row["patient_id"] != row["image_id"]}
+    known = {normal(row["patient_id"]) for row in rows if row["path"] not in nameless}
     every = known | {normal(name) for name in unknown}
     beginnings = Counter(_beginning(name) for name in unknown)
     pairs = []

@@ -73,7 +73,7 @@ def _check_identities(reading: Reading, rows: list[dict[str, Any]]) -> None:
     Raises:
         SourceError: With examples, and what to do.
     """
-    unknown, pairs = identity.shared(rows)
+    unknown, pairs = identity.shared(rows, reading.unknown)
     if reading.pattern and unknown:
         raise SourceError(
             f"{len(unknown)} of {len(rows)} names in {reading.prefix} do not match PATIENT_PATTERN {reading.pattern!r}, such as {unknown[0]!r}."
