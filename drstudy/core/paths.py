@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -96,6 +96,29 @@ def write_csv(frame: DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a table atomically, without its index, with the same line ends on all systems."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_csv(path: str | os.PathLike[str], text: Iterable[str] = (), **dtypes: Any) -> DataFrame:
+    """Read a table that :func:`write_csv` wrote.
+
+    Args:
+        path: File.
+        text: Columns of texts, which are kept as they stand: ``NA`` may be the name of a patient. Those that the table lacks are passed over.
+        dtypes: Types of other columns. An empty cell of these is missing.
+
+    Raises:
+        ValueError: If the file is empty or no table, naming it.
+    """
+    import pandas as pd
+
+    kept = tuple(text)
+    try:
+        names = pd.read_csv(path, nrows=0).columns
+        missing = {name: [] if name in kept else ["", "NA", "NaN", "nan", "<NA>"] for name in names}
+        types = {**{name: str for name in kept}, **dtypes}
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{show(path)} cannot be read as a table ({str(error).strip()}).") from None
 
 
 @contextmanager

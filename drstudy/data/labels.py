@@ -45,7 +45,7 @@ def read(audit: records.Record, codes: Sequence[str], origin: str, least_area: f
     Raises:
         LabelError: If the CSV is missing, lacks a column, has another value or names none of the photographs.
     """
-    names = pd.read_csv(audit.path("split.csv"), dtype=str)["image_id"]
+    names = pd.read_csv(audit.path("split.csv"), dtype=str, keep_default_na=False)["image_id"]
     table = manifest.read(audit.path("manifest.csv")).set_index("image_id").loc[names]
     if origin == MASKS:
         found = from_areas(areas(audit, names, codes), codes, least_area)
