@@ -345,7 +345,54 @@ def cases() -> list[Case]:
                 (says,),
             )
         )
-    return [*found, *_no_files()]
+    return [*found, *_surroundings(), *_no_files()]
+
+
+def _surroundings() -> list[Case]:
+    """An eye on a background that is not black must be cut to the same square as on black."""
+    eye = photograph(4, 400, width=600)
+    inside = eye.max(axis=2) > 0
+
+    def on(level: int | tuple[int, int, int], quality: int = 0, offset: int = 0):
+        def run(_: Path) -> tuple[str, str]:
+            picture = np.where(inside[..., None], eye, np.array(level, np.uint8)).astype(np.uint8)
+            content = encoded(picture, "JPEG", quality=quality) if quality else png(picture)
+            _, right = images.prepare(png(eye), ".png", SIZE, 50)
+            crop, record = images.prepare(content, ".jpg" if quality else ".png", SIZE, 50)
+            for name in ("x0", "y0", "side"):
+                assert abs(record[name] - right[name]) <= 8, (name, record[name], right[name])
+            assert abs(images.fov_mask(crop).mean() - 0.785) < 0.06, images.fov_mask(crop).mean()
+            said = "; ".join(f"{problem} ({action})" for problem, action in record["notes"])
+            return ("noted" if said else "used"), said
+
+        return run
+
+    def filled(_: Path) -> tuple[str, str]:
+        """Retina up to the corners has no surroundings."""
+        close = photograph(5, 300, radius=400)
+        _, record = images.prepare(png(close), ".png", SIZE, 50)
+        assert record["side"] == 300
+        return ("noted" if record["notes"] else "used"), str(record["notes"])
+
+    def page(_: Path) -> tuple[str, str]:
+        picture = np.full((400, 400, 3), 250, np.uint8)
+        picture[60:300, 80:350] = photograph(6, 600, radius=900)[:240, :270]
+        outcome, said = prepared(png(picture), ".png", None)
+        return outcome, said
+
+    group = "surroundings"
+    return [
+        Case(group, "black", "used", on(0)),
+        Case(group, "dark grey", "used", on(20)),
+        Case(group, "grey", "noted", on(60), ("bright",)),
+        Case(group, "middle grey", "noted", on(128), ("bright",)),
+        Case(group, "middle grey, JPEG", "noted", on(128, 80), ("bright",)),
+        Case(group, "white", "noted", on(255), ("bright",)),
+        Case(group, "white, JPEG", "noted", on(255, 85), ("bright",)),
+        Case(group, "green", "noted", on((40, 200, 60)), ("bright",)),
+        Case(group, "retina up to the corners", "used", filled),
+        Case(group, "a rectangle on a white page", "noted", page, ("in doubt",)),
+    ]
 
 
 def _no_files() -> list[Case]:

@@ -122,6 +122,8 @@ def _prepare(content: bytes, head: decoding.Header, image_size: int) -> tuple[np
     if field is None:
         notes.append(("no field of view can be told from the background", "used: whole picture"))
         field = measures.Field(0, 0, pixels.shape[1], pixels.shape[0], np.ones((8, 8), np.uint8), 255)
+    elif field.remark:
+        notes.append(field.remark)
     side = max(1, round(field.side)) * reduce
     x0 = round((field.x0 + field.x1) / 2 * reduce - side / 2)
     y0 = round((field.y0 + field.y1) / 2 * reduce - side / 2)
