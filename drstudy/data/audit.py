@@ -218,7 +218,7 @@ def metrics(
         "n_noted": int((problems["action"] != EXCLUDED).sum()),
         "n_flagged": int((audit["flags"] != "").sum()),
         "n_exact_duplicates": int((pairs["kind"] == "exact").sum()),
-        "n_near_duplicates": int((pairs["kind"] == "near").sum()),
+        "n_near_duplicates": int((pairs["kind"] != "exact").sum()),
         "n_duplicates_across_patients": int((~pairs["same_patient"]).sum()),
         "n_duplicates_across_splits": int((~pairs["same_split"]).sum()),
         "fellow_eye_pairs": fellows.pairs,
