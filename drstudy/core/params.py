@@ -49,6 +49,10 @@ class Parameters(BaseModel):
     FED_BY: ClassVar[tuple[str, ...]] = ("AUDIT",)
     """Parameters that name the result folders from which trainings take their photographs or recipe."""
 
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset()
+    """Fields of this class that may name a file or folder outside the project, of which the result depends; subclasses name their own beside
+    them."""
+
     profile: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] = "smoke"
     variant: Variant = ""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -62,6 +66,11 @@ class Parameters(BaseModel):
     def shows(cls) -> set[str]:
         """Names of all fields, as notebooks write them, of which another value trains nothing anew."""
         return {name.upper() for kind in cls.__mro__ for name in vars(kind).get("SHOWS", ())}
+
+    @classmethod
+    def outside(cls) -> set[str]:
+        """Names of all fields, as notebooks write them, that may name files outside the project."""
+        return {name.upper() for kind in cls.__mro__ for name in vars(kind).get("OUTSIDE", ())}
 
     @classmethod
     def check(cls, namespace: Mapping[str, Any]) -> Self:

@@ -108,7 +108,10 @@ def load(audit: records.Record) -> Dataset:
         raise records.RecordError(
             f"The image store {made['store']} is gone. Delete {paths.show(audit.folder)} and run notebook 01 again."
         )
-    store = images.open_store(folder)
+    try:
+        store = images.open_store(folder)
+    except images.StoreError as error:
+        raise records.RecordError(f"{error} `drstudy reproduce` does so.") from None
     split = splits.read(audit.path("split.csv"))
     rows = pd.Series(store.index["row"].to_numpy(), index=store.index["image_id"].astype(str))
     absent = split.loc[~split["image_id"].isin(rows.index), "image_id"]

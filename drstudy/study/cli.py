@@ -51,6 +51,12 @@ def _from_here(root: Path) -> Path:
     return root.resolve() if root.exists() else root
 
 
+def _check_results(profile: str) -> None:
+    """Refuse to speak of results that are not what their runs wrote."""
+    for record in records.find(profile):
+        record.check()
+
+
 @app.command()
 def reproduce(
     profile: ProfileOption = "demo",
@@ -134,6 +140,7 @@ def report(profile: ProfileOption = "demo") -> None:
     """Write results/PROFILE/report/index.html and summary.json from the finished records; nothing is computed anew."""
     from drstudy.study import report as reports
 
+    _check_results(profile)
     typer.echo(f"report: {paths.show(reports.write(profile))}")
 
 
@@ -144,18 +151,31 @@ def verify(
         Path | None,
         typer.Option(help="Folder results/PROFILE of another run; default: the committed results."),
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Only compare every file of the results and every stored pixel with the digests of their run.",
+        ),
+    ] = False,
 ) -> None:
     """Compare the results with the committed ones: every number, every verdict, time and memory.
 
     Exits with 1 if a number is outside its tolerance and its interval, or a verdict differs. results/PROFILE/verify.csv lists every number
     that is not identical.
     """
+    from drstudy.study import integrity
     from drstudy.study import verify as comparison
 
+    if deep:
+        lines = integrity.compare(profile)
+        typer.echo("\n".join(lines) or "every file and every stored pixel is what its run wrote")
+        raise typer.Exit(1 if lines else 0)
     if against is not None and not against.is_dir():
         raise FileNotFoundError(
             f"--against {against}: there is no such folder. It must be a results/PROFILE of another run."
         )
+    _check_results(profile)
     found = comparison.write(profile, against)
     for line in found.lines():
         typer.echo(line)
@@ -186,6 +206,7 @@ def reference(
             if not equals or not Path(where).is_dir():
                 raise ValueError(f"{option} takes NAME=FOLDER with a folder that exists, not {text!r}.")
             runs[option][name] = Path(where)
+    _check_results(profile)
     typer.echo(paths.show(committed.write(profile, runs["--other"], runs["--held-out"])))
 
 
@@ -194,6 +215,7 @@ def figures(profile: ProfileOption = "demo") -> None:
     """Rewrite figures/ and the README's tables from finished records (for maintainers)."""
     from drstudy.study import figures as shown
 
+    _check_results(profile)
     for path in shown.update(profile):
         typer.echo(paths.show(path))
 

@@ -125,7 +125,7 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     import papermill
 
     run_id = uuid.uuid4().hex
-    told = {records.RUN_ID: run_id, records.MADE_BY: json.dumps(digests.made_by(stage))}
+    told = {records.RUN_ID: run_id, records.MADE_BY: json.dumps(digests.made_by(stage, checked))}
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("PYTHONHASHSEED", "0")
     if getattr(checked, "threads", 0):

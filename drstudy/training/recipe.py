@@ -59,6 +59,8 @@ class Training(Computing):
     """Fields that are not part of a training's recipe. Data, starting weights, device and precision enter the identity of a training by
     their content. Subclasses name their own fields in addition. All other fields except :attr:`SHOWS` decide what is learnt."""
 
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"weights"})
+
     audit: str = "results/smoke/01_data_audit"
     backbone: str = "efficientnet_lite0"
     weights: str = "bundled"

@@ -218,6 +218,9 @@ def _finish(target: Path, array: Path, journal: Path, shape: tuple[int, ...]) ->
         "image_size": shape[1],
         "version": VERSION,
         "sha256": decoding.sha256("".join(frame["crop_sha256"]).encode()),  # of the rows' digests, in order
+        "tables": {
+            name: paths.sha256(target / name) for name in ("index.csv", "measures.csv", "problems.csv")
+        },
     }
     with paths.atomic(target / "store.json") as temporary:
         temporary.write_text(json.dumps(info, indent=1) + "\n")

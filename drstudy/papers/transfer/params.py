@@ -37,6 +37,7 @@ class DataAudit(Parameters):
     """
 
     notebook: ClassVar[str] = "01_data_audit"
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"data_root"})
     source: Literal["phantom", "eyepacs", "aptos", "idrid", "folder"] = "phantom"
     data_root: str = ""
     patient_pattern: str = ""
