@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from drstudy.core import paths, records
+from drstudy.core import paths, records, settings
 from drstudy.core.params import ParameterError, identity_pattern
 from drstudy.study import execute as snakemake
 from drstudy.study import plan
@@ -124,14 +124,16 @@ def run(
     ] = None,
 ) -> None:
     """Run one notebook of a profile, finished or not; the notebooks before it must be finished."""
-    import yaml
-
     overrides = {}
     for text in parameter or []:
         name, equals, value = text.partition("=")
         if not equals:
             raise ParameterError(f"--parameter takes NAME=VALUE, not {text!r}.")
-        overrides[name] = yaml.safe_load(value)
+        if name in ("PROFILE", "VARIANT"):
+            raise ParameterError(f"{name} is set by --{name.lower()}, not by --parameter.")
+        if name in overrides:
+            raise ParameterError(f"--parameter {name} is given more than once.")
+        overrides[name] = settings.parse(value, f"--parameter {name}")
     runner.run(plan.stage(notebook, profile, variant), overrides)
 
 

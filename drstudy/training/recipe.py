@@ -71,7 +71,7 @@ class Training(Computing):
     batch_size: Positive = 32
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     views: Annotated[int, Field(ge=0, le=1000)] = 2
     feature_store: bool = True

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from drstudy.core.params import Computing, Parameters, Positive, Share, Variant, identity_pattern
+from drstudy.core.params import Computing, Parameters, Positive, Share, Variant, each_once, identity_pattern
 from drstudy.training.recipe import Training
 
 
@@ -47,11 +47,11 @@ class DataAudit(Parameters):
     split_by: Literal["patient", "image"] = "patient"
     fractions: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
     near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] = 6
-    max_megapixels: Annotated[float, Field(gt=0)] = 120.0
-    workers: Annotated[int, Field(ge=0)] = 0
+    max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 120.0
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
     n_patients: Positive = 40
     phantom_size: Annotated[int, Field(ge=64, le=2048)] = 256
-    distribution: str = "mild"
+    distribution: Literal["mild", "eyepacs"] = "mild"
     difficulty: Share = 0.5
     label_noise: Share = 0.0
 
@@ -82,10 +82,13 @@ class Oversampling(Training):
     TRAINS: ClassVar[bool] = True
     SHOWS: ClassVar[frozenset[str]] = frozenset({"resamples"})
     UNTRAINED: ClassVar[frozenset[str]] = frozenset({"samplers", "leak_folds", "leak_epochs"})
-    samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
+    samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = Field(
+        default=("none", "sqrt", "inverse", "paper"), min_length=1
+    )
     leak_folds: Annotated[int, Field(ge=2, le=20)] = 3
     leak_epochs: Positive = 3
     resamples: Positive = 200
+    _samplers_once = field_validator("samplers")(each_once)
 
 
 class FineTuning(Training):
@@ -104,7 +107,7 @@ class FineTuning(Training):
     variant: Variant = "efficientnet_lite0-seed0"
     resamples: Positive = 200
     keep_features: bool = False
-    processes: Positive = 1
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class BackboneComparison(Parameters):
@@ -130,6 +133,7 @@ class BackboneComparison(Parameters):
     heatmaps: tuple[str, ...] = ()
     leaks: str = ""
     resamples: Positive = 200
+    _results_once = field_validator("runs", "ablations", "heatmaps")(each_once)
 
 
 class Reliability(Parameters):
@@ -155,6 +159,7 @@ class Reliability(Parameters):
     specificities: tuple[Share, ...] = Field(default=(0.9, 0.95), min_length=1)
     bins: Annotated[int, Field(ge=2, le=100)] = 15
     resamples: Positive = 200
+    _results_once = field_validator("runs")(each_once)
 
 
 class HeatmapAnalysis(Computing):
@@ -187,7 +192,7 @@ class HeatmapAnalysis(Computing):
     others: tuple[str, ...] = ()
     audit: str = "results/smoke/01_data_audit"
     subset: Literal["train", "validation", "test", "all"] = "test"
-    max_images: Annotated[int, Field(ge=0)] = 0
+    max_images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     layers: tuple[str, ...] = ()
     target: Literal["predicted", "grade"] = "predicted"
     tolerance: Annotated[float, Field(ge=0, le=2)] = 0.25
