@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -23,10 +24,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="A reproducible, interpretable study of deep learning for diabetic retinopathy. Research only, not for diagnosis.",
-    epilog="Start with `drstudy reproduce`: it runs the whole study on synthetic eyes, on two CPU cores, without network.",
+    epilog="Any command with --debug shows the traceback of an error. Start with `drstudy reproduce`: it runs the whole study on synthetic eyes, on two CPU cores, without network.",
 )
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare its images, before a study.")
 app.add_typer(data, name="data")
+
+ELSEWHERE = "Set DRSTUDY_DATA and DRSTUDY_RESULTS to folders on another disk"
+REMEDIES = {
+    errno.ENOSPC: f"Free some space and start it again, which goes on where it was. {ELSEWHERE} otherwise.",
+    errno.EDQUOT: f"Your quota is used up: free some space and start it again. {ELSEWHERE} otherwise.",
+    errno.EROFS: f"The disk is read-only. {ELSEWHERE}.",
+    errno.EACCES: f"You may not write or read there. Change the permission. {ELSEWHERE} otherwise.",
+    errno.EMFILE: "Too many files are open. Lower WORKERS, or raise the limit with `ulimit -n`.",
+}
+"""What to do about errors of the system, by their number."""
 
 SOURCES = "phantom, eyepacs, aptos, idrid or folder"
 ProfileOption = Annotated[
@@ -284,23 +295,30 @@ def data_prepare(
 
 def main() -> None:
     """Entry point: errors that tell the user what to do are printed without a traceback."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("DRSTUDY_TRACEBACK"))
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app()
-    except (
-        ParameterError,
-        KeyError,
-        records.RecordError,
-        runner.StageError,
-        FileNotFoundError,
-        ValueError,
-        OSError,
-    ) as error:
-        if os.environ.get("DRSTUDY_TRACEBACK"):
+    except Exception as error:
+        if debug:
             raise
-        typer.echo(
-            f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}", err=True
-        )
+        typer.echo(f"error: {in_one_sentence(error)}", err=True)
         sys.exit(1)
+
+
+def in_one_sentence(error: Exception) -> str:
+    """What an error means for a user: its own words where they are meant for users, else its kind, its first line and what to do."""
+    if isinstance(error, KeyError):
+        return str(error.args[0] if error.args else error)
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}. {REMEDIES[error.errno]}"
+    if isinstance(error, MemoryError):
+        return "There is not enough memory. Close other programs, or lower BATCH_SIZE, IMAGE_SIZE or WORKERS."
+    if isinstance(error, ValueError | OSError) or type(error).__module__.startswith("drstudy"):
+        return str(error)
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}. This was not foreseen; the same command with --debug shows where it happened."
 
 
 if __name__ == "__main__":

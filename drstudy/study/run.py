@@ -77,6 +77,7 @@ def _engine(name: str) -> str:
                 return start(cell, cell_index, **more)
 
             nb_man.cell_start = cell_start
+            kwargs["kernel_manager_class"] = _own_kernel()
             kwargs["extra_arguments"] = [
                 "--IPKernelApp.log_level=50"
             ]  # its start-up and shutdown chatter is not about the study
@@ -84,6 +85,20 @@ def _engine(name: str) -> str:
 
     papermill_engines.register("drstudy", Engine)
     return "drstudy"
+
+
+def _own_kernel() -> type:
+    """A kernel manager that starts the interpreter that runs now, whatever kernel named python3 is installed."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnKernel(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=argv, display_name="drstudy", language="python")
+
+    return OwnKernel
 
 
 def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record:

@@ -101,6 +101,10 @@ def build(
             except StoreError as error:
                 print(f"{error} It is written again.", file=sys.stderr)
                 (target / "store.json").unlink()
+        for stale in ("images.npy", STAMP):
+            (target / stale).unlink(
+                missing_ok=True
+            )  # of a store that was damaged or whose tables were not finished
         writing.fill(target, manifest, image_size, workers or os.cpu_count() or 1, max_megapixels)
     return open_store(target)
 
