@@ -7,6 +7,7 @@ annotated is not absent: its label stays unknown, and no loss and no score count
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,10 @@ MEASURED, ABSENT, NOT_ANNOTATED = "measured", "absent", "not annotated"
 
 class LabelError(ValueError):
     """Labels that cannot be read, or not for these photographs."""
+
+
+class LabelWarning(UserWarning):
+    """Rows of a table of labels that name no photograph."""
 
 
 def read(audit: records.Record, codes: Sequence[str], origin: str, least_area: float) -> pd.DataFrame:
@@ -182,7 +187,12 @@ def _from_csv(path: str, codes: Sequence[str], names: pd.Index) -> pd.DataFrame:
     file = paths.resolve(path)
     if not file.is_file():
         raise LabelError(f"LABELS is {path!r}: neither '{MASKS}' nor '{MANIFEST}' nor a CSV file.")
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:  # no text, no columns, lines of different lengths
+        raise LabelError(
+            f"{paths.show(file)} cannot be read as a table of UTF-8 text ({str(error).strip()})."
+        ) from None
     missing = [name for name in ("image_id", *codes) if name not in table]
     if missing:
         raise LabelError(
@@ -195,6 +205,7 @@ def _from_csv(path: str, codes: Sequence[str], names: pd.Index) -> pd.DataFrame:
                 f"{paths.show(file)}, column {code}: {strange[0]!r} is no label; write 1 (present), 0 (absent) or nothing "
                 "(not annotated)."
             )
+    table["image_id"] = [_without_suffix(name, names) for name in table["image_id"]]
     twice = table.loc[table["image_id"].duplicated(), "image_id"]
     if len(twice):
         raise LabelError(f"{paths.show(file)} names {twice.iloc[0]!r} more than once.")
@@ -203,7 +214,20 @@ def _from_csv(path: str, codes: Sequence[str], names: pd.Index) -> pd.DataFrame:
         raise LabelError(
             f"{paths.show(file)} names none of the {len(names)} photographs, such as {names[0]!r}."
         )
+    strangers = table.loc[~table["image_id"].isin(names), "image_id"]
+    if len(strangers):
+        warnings.warn(
+            f"{len(strangers)} of {len(table)} rows of {paths.show(file)} name no photograph of this split, such as {strangers.iloc[0]!r}.",
+            LabelWarning,
+            stacklevel=2,
+        )
     return found.apply(lambda column: pd.to_numeric(column.str.strip(), errors="coerce")).astype("Int64")
+
+
+def _without_suffix(name: str, names: pd.Index) -> str:
+    """The id that a table's name means: as it stands, or without the suffix of an image."""
+    stem, _, suffix = name.strip().rpartition(".")
+    return stem if name not in names and suffix and stem in names else name
 
 
 def as_array(labels: pd.DataFrame, codes: Sequence[str]) -> np.ndarray:

@@ -69,7 +69,14 @@ def build(rows: Iterable[dict] | pd.DataFrame) -> pd.DataFrame:
     frame["patient_id"] = frame["patient_id"].where(frame["patient_id"] != "", frame["image_id"])
     whole = [name for name in frame if name in WHOLE or name.startswith("lesion_")]
     for name in whole:
-        frame[name] = pd.to_numeric(frame[name].replace("", pd.NA)).astype("Int64")
+        numbers = pd.to_numeric(frame[name].replace("", pd.NA), errors="coerce")
+        odd = frame.loc[numbers.isna() & frame[name].notna() & (frame[name] != ""), name]
+        odd = pd.concat([odd, frame.loc[numbers.notna() & (numbers % 1 != 0), name]])
+        if len(odd):
+            raise ManifestError(
+                f"The manifest is not valid: column {name} has {len(odd)} value(s) that are no whole numbers, such as {odd.iloc[0]!r}."
+            )
+        frame[name] = numbers.astype("Int64")
     masks = sorted(name for name in frame if name.startswith("mask_"))
     lesions = sorted(name for name in frame if name.startswith("lesion_"))
     others = [name for name in frame if name not in (*COLUMNS, *masks, *lesions)]

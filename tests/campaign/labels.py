@@ -465,8 +465,40 @@ def _layouts() -> list[Case]:
         (folder / "copy.csv").write_text(PLAIN)
         return beside("none.txt", b"")(folder)
 
+    def phantom(text: str):
+        def run(folder: Path) -> tuple[str, str]:
+            touch(folder, *(f"images/{name}.jpg" for name in IDS))
+            (folder / "labels.csv").write_text(text)
+            return loaded("phantom", folder)
+
+        return run
+
+    columns = "image_id,patient_id,eye,grade,gradable\n"
+    rows_ = [f"{name},{name[0]},{name[2:]},{level}," for name, level in LEVELS.items()]
     group = "layouts"
     return [
+        Case(
+            group,
+            "a phantom without columns",
+            "refused",
+            phantom("image_id,grade\n0_left,1\n"),
+            ("patient_id",),
+        ),
+        Case(
+            group,
+            "a phantom with texts for numbers",
+            "refused",
+            phantom(columns + "\n".join(f"{row}yes" for row in rows_)),
+            ("gradable",),
+        ),
+        Case(
+            group,
+            "a phantom with half numbers",
+            "refused",
+            phantom(columns + "\n".join(f"{row}0.5" for row in rows_)),
+            ("gradable",),
+        ),
+        Case(group, "a phantom as it is", "used", phantom(columns + "\n".join(f"{row}1" for row in rows_))),
         Case(group, "a hidden table", "used", beside("._labels.csv", bytes(100))),
         Case(group, "an empty second table", "noted", beside("notes.csv", b""), ("notes.csv",)),
         Case(group, "a binary second table", "noted", beside("notes.csv", b"\xff\xfe\0\0\0"), ("notes.csv",)),

@@ -98,14 +98,25 @@ def test_labels_of_a_table(audit, tmp_path):
         ("image_id,MA,HE,EX\na,1,yes,0\n", "'yes' is no label"),
         ("image_id,MA,HE,EX\nz,1,1,0\n", "names none of the 4 photographs"),
         ("image_id,MA,HE,EX\na,1,1,0\na,0,1,0\n", "'a' more than once"),
+        ("image_id,MA,HE,EX\na,1,1,0\na.jpeg,0,1,0\n", "'a' more than once"),
+        ("", "cannot be read as a table"),
+        ("image_id,MA,HE,EX\na,1,1,0\nb,1,1,0,7,8,9\n", "cannot be read as a table"),
+        ("image_id,MA,HE,EX\na,1,1,0\n".encode("utf-16"), r"labels\.csv cannot be read"),
     ],
 )
 def test_a_table_that_cannot_be_meant_is_refused(audit, tmp_path, text, said):
-    (tmp_path / "labels.csv").write_text(text)
+    (tmp_path / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(labels.LabelError, match=said):
         labels.read(audit, CODES, str(tmp_path / "labels.csv"), 0.5)
     with pytest.raises(labels.LabelError, match="neither 'masks' nor 'manifest' nor a CSV"):
         labels.read(audit, CODES, "mask", 0.5)
+
+
+def test_a_table_with_suffixes_is_read_and_strangers_are_told(audit, tmp_path):
+    (tmp_path / "labels.csv").write_text("image_id,MA,HE,EX\na.jpeg,1,1,0\nb,0,0,0\nz,1,1,1\n")
+    with pytest.warns(labels.LabelWarning, match=r"1 of 3 rows .*'z'"):
+        found = labels.read(audit, CODES, str(tmp_path / "labels.csv"), 0.5)
+    assert listed(found["MA"]) == [1, 0, None, None]
 
 
 def test_counts_tell_absent_from_not_annotated(audit):
