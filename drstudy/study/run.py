@@ -148,8 +148,8 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     os.environ.update(told)
     try:
         papermill.execute_notebook(
-            paths.root() / "notebooks" / f"{stage.notebook}.ipynb",
-            checked.folder / "executed.ipynb",
+            _literal(paths.root() / "notebooks" / f"{stage.notebook}.ipynb"),
+            _literal(checked.folder / "executed.ipynb"),
             parameters=checked.upper(),
             engine_name=_engine(stage.name),
             kernel_name="python3",
@@ -169,6 +169,11 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     if record.data["run_id"] != run_id:
         raise StageError("its record is of another run")
     return record
+
+
+def _literal(path: Path) -> str:
+    """A path as papermill takes it, which would fill in parameters between braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _write_failure(stage: Stage, checked: params.Parameters, error: BaseException) -> str:
