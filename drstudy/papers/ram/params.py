@@ -29,7 +29,7 @@ class RamRecipe(Training):
     drops: tuple[Share, ...] = (0.6, 0.88)
     balance_ratio: Share = 0.975
     augmentation: Literal["paper", "fixed"] = "fixed"
-    colour_noise: Annotated[float, Field(ge=0)] = 0.5
+    colour_noise: Annotated[float, Field(ge=0, le=100)] = 0.5
     biases: Literal["untied", "tied"] = "untied"
     batch_norm: bool = True
 
@@ -72,14 +72,14 @@ class Ram(Computing):
     sizes: tuple[Literal[128, 256, 512], ...] = Field(default=(128, 256), min_length=1)
     sampler: Literal["annealed", "paper", "inverse", "sqrt", "none"] = "annealed"
     balance_ratio: Share = 0.975
-    net_epochs: tuple[Annotated[int, Field(ge=0)], ...] = (1, 1)
+    net_epochs: tuple[Annotated[int, Field(ge=0, le=100_000)], ...] = (1, 1)
     net_learning_rates: tuple[Annotated[float, Field(gt=0, le=10)], ...] = (1e-3, 1e-3)
     net_batch_size: Positive = 16
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 5e-4
     drops: tuple[Share, ...] = (0.6, 0.88)
     augmentation: Literal["paper", "fixed"] = "fixed"
-    colour_noise: Annotated[float, Field(ge=0)] = 0.5
+    colour_noise: Annotated[float, Field(ge=0, le=100)] = 0.5
     biases: Literal["untied", "tied"] = "untied"
     batch_norm: bool = True
     epochs: Positive = 3
@@ -88,10 +88,10 @@ class Ram(Computing):
     views: Positive = 1
     select_by: Literal["qwk", "loss", "last"] = "qwk"
     tta: bool = False
-    max_images: Annotated[int, Field(ge=0)] = 0
+    max_images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     timed_size: Literal[128, 256, 512] = 128
     timed_images: Positive = 8
-    timed_rounds: Annotated[int, Field(ge=0)] = 4
+    timed_rounds: Annotated[int, Field(ge=0, le=10_000)] = 4
     resamples: Positive = 200
 
     @model_validator(mode="after")
