@@ -17,16 +17,20 @@ from torch import Tensor
 
 from drstudy.evaluation import statistics
 from drstudy.explain.checks import faithfulness, sanity
-from drstudy.explain.measures import comparison
+from drstudy.explain.measures import comparison, lesion_maps
 from drstudy.explain.methods import finer, methods
 
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
+    from drstudy.core.records import Record
     from drstudy.models.nets import GradingNet
 
 REFERENCE = "grad_cam"
 
 RANDOM = "random"
+
+OF_LESIONS = "finer: lesion maps"
+"""Name of the maps of :func:`of_lesions`, among the finer ones."""
 
 SANITY_METHODS = (REFERENCE, "guided_backprop")
 """The map that the study shows, and the one that is known to survive randomised weights (Adebayo et al. 2018)."""
@@ -88,6 +92,23 @@ def several(
                 continue
             raw[f"finer: {way}"] = finer.finer(net, x, way, REFERENCE, found.target, batch_size=BATCH)
     return raw, found.target
+
+
+def of_lesions(record: Record, image_ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """The maps of single lesions that another notebook left, as one map of an eye: the greatest probability of any lesion.
+
+    Args:
+        record: Result with a file of :mod:`drstudy.explain.measures.lesion_maps`.
+        image_ids: N eyes.
+
+    Returns:
+        ``finer: lesion maps`` to (N, g, g) float32, 0..1.
+
+    Raises:
+        KeyError: If the file has no maps of an eye.
+    """
+    maps = lesion_maps.load(record.path(lesion_maps.FILE))
+    return {OF_LESIONS: np.stack([maps.of(image_id).max(0) for image_id in image_ids])}
 
 
 def _can_stride(net: GradingNet) -> bool:

@@ -39,15 +39,22 @@ def learning_curves(history: pd.DataFrame) -> Figure:
         history: ``training, epoch, val_loss, val_auc``.
     """
     figure, axes = figures.new_figure(1, 2, 9, 3.6)
-    colours = [*style.SERIES_COLOURS, *style.LAYER_COLOURS]
     for place, (name, rows) in enumerate(history.groupby("training", sort=False)):
-        look = {"color": colours[place % len(colours)], "marker": "."}
+        group, mark = divmod(
+            place, len(style.SERIES_COLOURS)
+        )  # colours come again with another mark and line
+        look = {
+            "color": style.SERIES_COLOURS[mark],
+            "marker": "o^"[group % 2],
+            "linestyle": "-:"[group % 2],
+            "markersize": 4,
+        }
         axes[0, 0].plot(rows["epoch"], rows["val_loss"], label=name, **look)
         axes[0, 1].plot(rows["epoch"], rows["val_auc"], **look)
     for axis in axes[0]:
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set(xlabel="epoch", ylabel="validation loss", yscale="log")
-    axes[0, 1].set(xlabel="epoch", ylabel="validation AUC, mean over labels and heads")
+    axes[0, 1].set(xlabel="epoch", ylabel="validation AUC, mean")
     axes[0, 1].axhline(0.5, color=style.NEUTRAL, linestyle=":")
     figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     return figure
@@ -72,8 +79,9 @@ def localisation(found: pd.DataFrame) -> Figure:
             if metric == "aupr" and len(chance):
                 axis.axvline(chance.iloc[0], color=style.CHANCE_COLOUR, linestyle=":", linewidth=1)
             axis.set_title(f"{tables.region_name(region)}: {title}", fontsize=8)
-    axes[0, 0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+    for axis in axes[:, 0]:
+        axis.set_yticks(range(len(names)), names, fontsize=8)
     return figure
 
 
@@ -132,7 +140,8 @@ def side_by_side(
     kept: LesionMaps,
     traced: Mapping[str, Sequence[Outline]],
 ) -> Figure:
-    """Photograph, map, outlines and truth, one row per case, enlarged around the largest true lesion.
+    """Photograph, map, outlines and truth, one row per case, enlarged around the largest true lesion. The colours of a lesion's maps
+    reach from 0 to their greatest value in all kept eyes.
 
     Args:
         cases: Result of :func:`choose`.
@@ -146,14 +155,15 @@ def side_by_side(
     for row, (line, case) in enumerate(zip(axes, cases.to_dict("records"))):
         image, masks = pictures[case["image_id"]]
         truth = true_lesion(masks, case["region"])
-        heat = kept.of(case["image_id"])[list(kept.codes).index(case["region"])]
+        place = list(kept.codes).index(case["region"])
+        heat, highest = kept.of(case["image_id"])[place], float(kept.probabilities[:, place].max())
         grey = np.repeat((image @ LUMINANCE)[..., None] / 255, 3, axis=2)
         size = len(image)
         for axis, title in zip(line, PANELS):
             heatmaps.show_picture(axis, image if title == "photograph" else grey, "" if row else title)
         line[1].images[0].remove()
         span = (-0.5, size - 0.5, size - 0.5, -0.5)
-        line[1].imshow(heat, cmap=style.HEAT_MAP, vmin=0, vmax=1, extent=span, interpolation="nearest")
+        line[1].imshow(heat, cmap=style.HEAT_MAP, vmin=0, vmax=highest, extent=span, interpolation="nearest")
         mine = [one for one in traced[case["image_id"]] if one.label == case["region"]]
         _lines(line[2], [ring for one in mine for ring in one.rings], case["region"])
         _lines(line[3], [r for _, rings in outlines.borders(truth) for r in rings], case["region"])

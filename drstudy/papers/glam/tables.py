@@ -180,6 +180,7 @@ def headline(found: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 def together(found: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """All lesions together: one row per map, one column per score with its interval."""
     rows = found[(found["region"] == TOGETHER) & found["metric"].isin(metrics)]
+    rows = rows.iloc[np.argsort(rows["metric"].map(list(metrics).index), kind="stable")]
     text = [intervals.text(*intervals.of(row, "value"), digits=3) for row in rows.to_dict("records")]
     return _wide(rows.assign(text=text, label=rows["metric"].map(aggregate.NAMES)), "label")
 

@@ -25,6 +25,7 @@ from drstudy.training import prediction
 if TYPE_CHECKING:
     from drstudy.core.devices import Compute
     from drstudy.data.dataset import Dataset
+    from drstudy.explain.measures.lesion_maps import LesionMaps
     from drstudy.models.nets import GradingNet
 
 TOGETHER = "all lesions"
@@ -39,7 +40,14 @@ DISEASE = "five grades, disease"
 CUTS = ("fixed", "otsu", "validation")
 """How a map is cut for its outline: at half of its maximum, where Otsu parts it, at the share that was best on validation eyes."""
 
+COARSE, FINE = "Grad-CAM", "lesion maps"
+"""Maps that are outlined: this notebook's, of a few cells a side, and those of a file (``LESION_MAPS``)."""
+
+BY_VALUE = "value"
+"""How maps of a file are cut: at the probability that the file names for each lesion, which was fixed on other eyes."""
+
 OUTLINED = [
+    "map",
     "cut",
     "label",
     "present",
@@ -202,7 +210,8 @@ def outline(
         masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
 
     Returns:
-        Cut to image_id to outlines; and rows of :func:`drstudy.explain.measures.outlines.agreement` with ``cut, image_id, probability``.
+        Cut to image_id to outlines; and rows of :func:`drstudy.explain.measures.outlines.agreement` with ``map, cut, image_id,
+        probability``.
     """
     traced: dict[str, dict[str, list[outlines.Outline]]] = {cut: {} for cut in CUTS}
     found, by_cut = [], dict(zip(CUTS, (scores.FIXED, "otsu", fractions)))
@@ -211,30 +220,86 @@ def outline(
         for cut, how in by_cut.items():
             regions = outlines.regions(maps.maps[eye], said, thresholds, masks["FOV"], how)
             traced[cut][image_id] = outlines.trace(regions, codes, said)
-            about = {"cut": cut, "image_id": image_id, "probability": said}
+            about = {"map": COARSE, "cut": cut, "image_id": image_id, "probability": said}
             found.append(outlines.agreement(regions, codes, masks).assign(**about))
     return traced, pd.concat(found, ignore_index=True)
+
+
+def outline_finer(
+    finer: LesionMaps,
+    maps: LabelMaps,
+    codes: Sequence[str],
+    thresholds: np.ndarray,
+    masks_of: Callable[[str], localisation.Masks],
+) -> tuple[dict[str, dict[str, list[outlines.Outline]]], pd.DataFrame]:
+    """As :func:`outline`, for maps of a file at their own cuts (:data:`BY_VALUE`).
+
+    Which lesions an eye has is still what the network of ``maps`` predicts, so that both differ only in where a lesion is drawn. Small
+    outlines are kept: most microaneurysms are smaller than what is dropped from coarse maps.
+
+    Args:
+        finer: Maps of the same eyes; more eyes and more lesions do no harm.
+        maps, codes, thresholds, masks_of: As of :func:`outline`.
+
+    Raises:
+        ValueError: If the file lacks a lesion or all of the eyes.
+    """
+    known = {str(code): number for number, code in enumerate(finer.codes)}
+    if missing := [code for code in codes if code not in known]:
+        raise ValueError(
+            f"LESION_MAPS has no maps of {', '.join(missing)}, only of {', '.join(known)}. Take these out of CODES, or set LESION_MAPS to "
+            "another result or to ''."
+        )
+    there = np.isin(maps.image_ids, finer.image_ids)
+    if not there.any():
+        raise ValueError(
+            f"LESION_MAPS has maps of {len(finer.image_ids)} eyes, and none of these {len(there)}, such as {maps.image_ids[0]}. Set it to a "
+            "result on the same photographs and SUBSET, or to ''."
+        )
+    chosen, traced, found = [known[code] for code in codes], {}, []
+    for image_id, said in zip(maps.image_ids[there].tolist(), maps.probabilities[there]):
+        masks = masks_of(image_id)
+        regions = outlines.regions(
+            finer.of(image_id)[chosen],
+            said,
+            thresholds,
+            masks["FOV"],
+            finer.cuts[chosen],
+            smallest=0,
+            by_value=True,
+        )
+        traced[image_id] = outlines.trace(regions, codes, said)
+        about = {"map": FINE, "cut": BY_VALUE, "image_id": image_id, "probability": said}
+        found.append(outlines.agreement(regions, codes, masks).assign(**about))
+    return {BY_VALUE: traced}, pd.concat(found, ignore_index=True)
 
 
 def outlined(
     agreements: pd.DataFrame, patients: Mapping[str, str], resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Outlines counted: one row per cut and lesion.
+    """Outlines counted: one row per map, cut and lesion.
 
     Args:
-        agreements: Result of :func:`outline`.
+        agreements: Results of :func:`outline` and :func:`outline_finer`.
         patients: image_id to patient_id.
         resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
 
     Returns:
-        ``cut, label, present`` and ``outlined`` (of these eyes), ``absent`` and ``false_alarms`` (of these), ``area`` (mean share of the
+        ``map, cut, label, present`` and ``outlined`` (of these eyes), ``absent`` and ``false_alarms`` (of these), ``area`` (mean share of the
         field of view of an outlined lesion's outlines), ``dice`` with ``_lo``, ``_hi``: the mean over eyes with the lesion, 0 where it has no
         outline; no interval below five patients.
     """
     rows = []
-    for (cut, label), part in agreements.dropna(subset="present").groupby(["cut", "label"], sort=False):
+    known = agreements.dropna(subset="present")
+    for (name, cut, label), part in known.groupby(["map", "cut", "label"], sort=False):
         there, drawn = part["present"].astype(bool), part["status"] == outlines.OUTLINED
-        row = {"cut": cut, "label": label, "present": there.sum(), "outlined": (there & drawn).sum()}
+        row = {
+            "map": name,
+            "cut": cut,
+            "label": label,
+            "present": there.sum(),
+            "outlined": (there & drawn).sum(),
+        }
         row |= {
             "absent": (~there).sum(),
             "false_alarms": (~there & drawn).sum(),

@@ -8,13 +8,16 @@ from drstudy.papers.base import Notebook, Paper, Profile, Section, Shown, Stage
 from drstudy.papers.lesions import params
 
 NAME = params.Lesions.notebook
+FINER = "14_glam"
+"""Notebook whose maps of single lesions are outlined beside this one's, where a profile runs it."""
 
 
 def stages(profile: Profile) -> list[Stage]:
     """One stage, which trains its networks, or takes those of the profile ``models_from``."""
     taken = f"results/{profile.models_from}/{NAME}" if profile.models_from else ""
-    own = {"AUDIT": profile.audit, "MODEL": profile.network, "TRAINED": taken}
-    needs = tuple(filter(None, (profile.audit, profile.network, taken)))
+    finer = f"results/{profile.name}/{FINER}" if profile.runs(FINER) else ""
+    own = {"AUDIT": profile.audit, "MODEL": profile.network, "TRAINED": taken, "LESION_MAPS": finer}
+    needs = tuple(filter(None, (profile.audit, profile.network, taken, finer)))
     return [Stage(params.Lesions, profile.name, overrides=own, needs=needs)]
 
 
@@ -62,7 +65,11 @@ SECTIONS = (
                 "attention",
                 "Whose mask does the map of a lesion lie on? Rows are maps, columns masks.",
             ),
-            ("table", "outlined", "Outlines by cut: how many lesions have one, false alarms, Dice."),
+            (
+                "table",
+                "outlined",
+                "Outlines by map and cut: how many lesions have one, false alarms, Dice. Lesion maps are those of notebook 14, where it ran.",
+            ),
             ("figure", "outlines", "Outlined eyes, right and wrong, chosen by a rule."),
         ),
     ),

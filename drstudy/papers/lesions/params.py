@@ -46,6 +46,8 @@ class Lesions(Computing):
         loss, heaviest, gamma, select_by: See :class:`LesionRecipe`.
         decision: How lesions make one decision: ``max`` or ``noisy_or``; both are shown, this one is recorded.
         specificity: Wanted of the decisions on validation. 94.4 % is what the paper prints.
+        lesion_maps: Result folder with finer maps of the same lesions and photographs (notebook 14), which are then outlined too; empty
+            is none.
         max_images: Eyes with maps, drawn evenly over the grades; 0 is all.
         resamples: Of the patient bootstrap.
     """
@@ -53,7 +55,7 @@ class Lesions(Computing):
     notebook: ClassVar[str] = "12_lesions"
     TRAINS: ClassVar[bool] = True
     SHOWS: ClassVar[frozenset[str]] = frozenset(
-        {"model", "subset", "decision", "specificity", "max_images", "resamples"}
+        {"model", "subset", "lesion_maps", "decision", "specificity", "max_images", "resamples"}
     )
     audit: str = "results/smoke/01_data_audit"
     model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
@@ -83,6 +85,7 @@ class Lesions(Computing):
     select_by: Literal["auc", "loss", "last"] = "loss"
     decision: Literal["max", "noisy_or"] = "max"
     specificity: Share = 0.944
+    lesion_maps: str = ""
     max_images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     resamples: Positive = 200
 

@@ -184,13 +184,26 @@ class HeatmapAnalysis(Computing):
         checked: Eyes on which several methods are compared; at most so many, with lesions, drawn evenly over the grades.
         checks: Backbones that also get the costly part: pixel-level and finer maps, faithfulness, sanity checks (a network is
             trained on shuffled labels).
+        lesion_maps: Result folder with maps of single lesions of the same photographs, which are then compared among the finer maps; empty
+            is none.
         resamples: Of the patient bootstrap.
     """
 
     notebook: ClassVar[str] = "05_heatmap_analysis"
     TRAINS: ClassVar[bool] = True
     SHOWS: ClassVar[frozenset[str]] = frozenset(
-        {"others", "audit", "subset", "max_images", "layers", "target", "tolerance", "checked", "resamples"}
+        {
+            "others",
+            "audit",
+            "subset",
+            "max_images",
+            "layers",
+            "target",
+            "tolerance",
+            "checked",
+            "lesion_maps",
+            "resamples",
+        }
     )
     FED_BY: ClassVar[tuple[str, ...]] = ("MODEL",)
     variant: Variant = "densenet121-seed0"
@@ -204,6 +217,7 @@ class HeatmapAnalysis(Computing):
     tolerance: Annotated[float, Field(ge=0, le=2)] = 0.25
     checked: Positive = 6
     checks: tuple[str, ...] = ("densenet121", "efficientnet_lite0")
+    lesion_maps: str = ""
     resamples: Positive = 200
 
 

@@ -53,15 +53,21 @@ def test_a_cell_belongs_to_one_lesion():
     assert torch.equal(evidence.exclusive(z, ((), (), ())), z)
 
 
-def test_small_lesions_take_the_finest_head_and_others_the_mean():
+def test_combined_is_the_weighted_mean_on_one_grid():
     fine = torch.arange(32.0).view(1, 2, 4, 4)
     coarse = torch.tensor([10.0, 20.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    found = evidence.combined({"fine": fine, "all": coarse}, ("MA", "NV"), "fine", 4)
+    found = evidence.combined([fine, coarse], [(1.0, 0.5), (0.0, 0.5)], 4)
     assert torch.equal(found[:, 0], fine[:, 0])
     assert torch.equal(found[:, 1], (fine[:, 1] + 20) / 2)
-    again = evidence.combined({"all": coarse, "fine": fine}, ("SE", "EX"), "fine", 4)
-    assert torch.equal(again[:, 0], (fine[:, 0] + 10) / 2), "the order of the heads does not matter"
-    assert torch.equal(again[:, 1], fine[:, 1])
+
+
+def test_small_lesions_take_the_finest_trusted_scale_and_others_their_mean():
+    areas = np.array([[0.95, 0.83, 0.95, 0.80], [0.99, 0.92, 0.99, 0.91], [0.97, 0.96, 0.99, 0.90]])
+    weights = np.array(evidence.scale_weights(areas, ("MA", "EX", "NV", "SE")))
+    np.testing.assert_allclose(weights[:, 0], [1, 0, 0])  # the finest is within 0.05 of the best
+    np.testing.assert_allclose(weights[:, 1], [0, 1, 0])  # the finest cannot predict the label
+    np.testing.assert_allclose(weights[:, 2], [1 / 3, 1 / 3, 1 / 3])
+    np.testing.assert_allclose(weights[:, 3], [0, 0.5, 0.5])
 
 
 def test_maps_on_other_grids():

@@ -28,8 +28,8 @@ def task_of(group, **changes) -> fundus_training.HeadsTask:
     if group == "masks":
         by_view = training.masks_by_view(feed, recipe, masks.__getitem__)
         return fundus_training.MaskTask(net, feed, recipe, CPU, by_view)
-    teachers = () if group == "saliency" else fundus_training.SALIENCY
-    return TASKS[group](net, feed, recipe, CPU, teachers=teachers)
+    rules = None if group == "saliency" else fundus_training.rules(net, feed, p.recipe("saliency"))
+    return TASKS[group](net, feed, recipe, CPU, rules)
 
 
 def everything(module) -> dict[str, bytes]:
@@ -205,11 +205,16 @@ def test_the_learning_rate_falls_along_a_cosine():
     assert rates == pytest.approx([0.02, 0.01, 0.02 * (1 + np.cos(5 * np.pi / 6)) / 2])
 
 
-def test_what_implies_what_comes_from_training_labels():
+def test_rules_come_from_labels_of_training_and_validation():
     task = task_of("saliency")
-    known = np.stack([task.feed.targets("train")[f"lesion_{code}"] for code in CODES], 1)
-    assert task.implied == evidence.implied_by(known) == ((1,), (), ())
-    assert task_of("saliency", exclusive=False).implied == ((), (), ())
+    known = fundus_training.known_labels(task.feed, CODES, "train")
+    rules = fundus_training.rules(task.net, task.feed, task.p)
+    assert rules.implied == evidence.implied_by(known) == ((1,), (), ())
+    weights = np.array(rules.weights)
+    assert weights.shape == (len(fundus_training.SALIENCY), len(CODES))
+    np.testing.assert_allclose(weights.sum(0), 1)
+    free = fundus_training.rules(task.net, task.feed, task.p.model_copy(update={"exclusive": False}))
+    assert free.implied == ((), (), ())
 
 
 def test_the_sparsity_term_is_the_mean_size_of_evidence_inside():

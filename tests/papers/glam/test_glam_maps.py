@@ -15,6 +15,7 @@ from drstudy.papers.glam import evidence, fundus_training, maps, training
 from drstudy.training import prediction
 
 IMPLIED = ((1,), (), ())
+RULES = evidence.Rules(IMPLIED, ((1.0, 0.25, 0.5), (0.0, 0.25, 0.5), (0.0, 0.5, 0.0)))
 OWN = (*maps.SCALES.values(), maps.MEAN, maps.GLOBAL, maps.LOCAL, maps.REFINED, maps.FUNDUS)
 OWN += (maps.COARSE, maps.BAG, maps.SUPERVISED)
 
@@ -29,7 +30,7 @@ def drawn(net):
 
 @pytest.fixture(scope="module")
 def trained():
-    return training.Trained(drawn(copy.deepcopy(built())), IMPLIED, {}, pd.DataFrame())
+    return training.Trained(drawn(copy.deepcopy(built())), RULES, {}, pd.DataFrame())
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,11 @@ def test_each_map_is_made_of_its_heads(trained, data):
     raw = {name: head(features) for name, head in trained.net.net.heads.items()}
     grown = {name: evidence.to_side(z, SIDE) for name, z in raw.items()}
     mean = (grown["fine"] + grown["middle"] + grown["all"]) / 3
-    whole = torch.cat([grown["fine"][:, :2], mean[:, 2:]], 1)  # MA and HE from the finest head, NV from all
+    weighted = [
+        grown[name] * torch.tensor(weight)[None, :, None, None]
+        for name, weight in zip(("fine", "middle", "all"), RULES.weights)
+    ]
+    whole = torch.stack(weighted).sum(0)
     expected = {maps.SCALES[name]: evidence.exclusive(grown[name], IMPLIED) for name in maps.SCALES}
     expected |= {
         maps.MEAN: evidence.exclusive(mean, IMPLIED),
@@ -190,10 +195,20 @@ def test_kinds_of_maps():
     }
 
 
-def test_for_one_label_of_the_grade_there_is_one_region(data):
+def test_one_label_of_the_grade_has_one_map_for_all_regions(data):
     p = params(codes=("REFERABLE",), labels="grade", mask_epochs=0)
     net = drawn(training.build(p, data, CPU))
-    read = maps.Reader(training.Trained(net, ((),), {}, pd.DataFrame()), p, data, CPU, data.part("test"))
+    read = maps.Reader(
+        training.Trained(net, evidence.Rules(((),), ((1.0,), (0.0,), (0.0,))), {}, pd.DataFrame()),
+        p,
+        data,
+        CPU,
+        data.part("test"),
+    )
     found = read(data.part("test")["image_id"][0])
     assert maps.SUPERVISED not in found
-    assert {one.shape for one in found.values()} == {(1, SIDE, SIDE)}
+    assert {one.shape for one in found.values()} == {(len(p.regions), SIDE, SIDE)}, (
+        "on each lesion, and on all"
+    )
+    for one in found.values():
+        assert (one == one[:1]).all()

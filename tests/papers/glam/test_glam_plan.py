@@ -59,7 +59,7 @@ def test_profiles_of_real_photographs():
             assert plan.profile(name).models_from == source
             assert plan.stage(Glam.notebook, name).parameters().regions == (*LESIONS, TOGETHER)
     planned = {n for n in plan.profiles() if any(s.notebook == Glam.notebook for s in plan.plan(n, "all"))}
-    assert planned == {"smoke", "demo", "real_mini"} | phantom | real
+    assert planned == {"smoke", "demo", "demo_fresh", "real_mini"} | phantom | real
 
 
 def test_the_one_map_of_a_grade_is_measured_on_every_lesion():

@@ -16,7 +16,7 @@ from squares import CODES, CPU, SIDE, SIZE, built, eyes, params
 from drstudy.core import records
 from drstudy.data.labels import LabelError
 from drstudy.papers.glam import maps, training
-from drstudy.papers.glam.params import REFERABLE, Glam
+from drstudy.papers.glam.params import LESIONS, REFERABLE, Glam
 from drstudy.training import features, loop
 
 # --- labels -------------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def test_labels_and_codes_go_together():
     ):
         with pytest.raises(ValidationError, match=r"go together|stands alone"):
             params(**wrong)
-    assert params(codes=(REFERABLE,), labels="grade").regions == ("lesion",)
+    assert params(codes=(REFERABLE,), labels="grade").regions == (*LESIONS, "lesion")
     assert params().regions == (*CODES, "lesion")
 
 
@@ -161,7 +161,7 @@ def test_all_groups_are_trained_one_after_the_other(whole):
     ]
     assert list(dict.fromkeys(trained.history["training"])) == groups + released
     assert trained.history["loss"].notna().all()
-    assert trained.implied == ((1,), (), ())
+    assert trained.rules.implied == ((1,), (), ())
     assert list(trained.released) == ["released sep", "released joint", "corrected sep", "corrected joint"]
     assert set(maps.RELEASED) == set(trained.released)
     assert set(trained.seconds) == {"features", *(f"{name}_per_epoch" for name in groups + released)}
@@ -183,7 +183,7 @@ def test_networks_are_found_again(whole, monkeypatch):
     p, trained, folder = whole
     monkeypatch.setattr(records.Record, "path", lambda self, name: self.folder / name)
     again = training.load(record_at(folder, **p.upper()), p, CPU)
-    assert again.implied == trained.implied
+    assert again.rules == trained.rules
     assert set(again.released) == set(trained.released)
     pairs = [
         (again.net, trained.net),

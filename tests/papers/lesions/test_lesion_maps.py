@@ -15,6 +15,7 @@ from drstudy.data import images, labels, sources, splits
 from drstudy.data.dataset import Dataset
 from drstudy.evaluation import metrics
 from drstudy.explain.measures import baselines, localisation
+from drstudy.explain.measures import lesion_maps as files
 from drstudy.explain.methods import cam
 from drstudy.models import nets
 from drstudy.papers.lesions import maps as lesion_maps
@@ -139,7 +140,9 @@ def test_outlines_are_counted_by_cut(eyes):
         maps, CODES, np.array([0.5, 0.5]), np.array([0.4, np.nan]), masks.__getitem__
     )
     patients = dict(zip(frame["image_id"], frame["patient_id"]))
-    found = lesion_maps.outlined(agreements, patients, 100, 0).set_index(["cut", "label"])
+    counted = lesion_maps.outlined(agreements, patients, 100, 0)
+    assert set(counted["map"]) == {lesion_maps.COARSE}
+    found = counted.set_index(["cut", "label"])
     for cut in ("fixed", "otsu"):
         row = found.loc[(cut, "EX")]
         assert (row["present"], row["outlined"], row["absent"], row["false_alarms"]) == (8, 4, 8, 4)
@@ -155,6 +158,57 @@ def test_outlines_are_counted_by_cut(eyes):
         agreements[agreements["image_id"].isin(frame["image_id"][:6])], patients, 100, 0
     )
     assert few["dice_lo"].isna().all(), "three patients are too few"
+
+
+def finer_maps(frame, masks, codes=("EX", "XX", "HE"), cuts=(0.5, 0.5, 0.5)) -> files.LesionMaps:
+    """Perfect maps of half the side, as a file has them; its lesions stand in another order, and it has the eyes backwards."""
+    names, none = frame["image_id"].to_numpy(str)[::-1], np.zeros((SIZE, SIZE))
+    every = np.array([[masks[name].get(code, none) for code in codes] for name in names], np.float16)
+    half = every.reshape(*every.shape[:2], SIZE // 2, 2, SIZE // 2, 2).mean((3, 5))
+    return files.LesionMaps(half, names, np.array(codes), np.array(cuts))
+
+
+def test_finer_maps_are_outlined_at_their_own_cuts(eyes):
+    """Predictions as above. Outlines of HE are those of the finer map, whose Dice is higher; where a map is 0 there is none."""
+    frame, masks, _ = eyes
+    raw = np.stack([small(masks, "HE"), small(masks, "HE") + small(masks, "EX")], axis=1)
+    logits = np.column_stack([np.full(EYES, 5.0), np.where(np.arange(EYES) < 8, 5.0, -5.0)])
+    maps = lesion_maps.LabelMaps(raw, logits.astype(np.float32), frame["image_id"].to_numpy(str))
+    given = (CODES, np.array([0.5, 0.5]))
+    _, coarse = lesion_maps.outline(maps, *given, np.array([0.4, 0.4]), masks.__getitem__)
+    traced, fine = lesion_maps.outline_finer(finer_maps(frame, masks), maps, *given, masks.__getitem__)
+    patients = dict(zip(frame["image_id"], frame["patient_id"]))
+    both = pd.concat([coarse, fine], ignore_index=True)
+    found = lesion_maps.outlined(both, patients, 100, 0).set_index(["map", "cut", "label"])
+    row = found.loc[(lesion_maps.FINE, lesion_maps.BY_VALUE, "EX")]
+    # where EX is predicted and absent, the finer map is 0
+    assert (row["present"], row["outlined"], row["absent"], row["false_alarms"]) == (8, 4, 8, 0)
+    finest = found.loc[(lesion_maps.FINE, lesion_maps.BY_VALUE, "HE"), "dice"]
+    assert finest > found.loc[(lesion_maps.COARSE, "validation", "HE"), "dice"]
+    assert set(traced) == {lesion_maps.BY_VALUE}
+    assert {one.label for one in traced[lesion_maps.BY_VALUE]["e12"]} <= {"HE"}
+    assert (fine["image_id"].to_numpy() == np.repeat(frame["image_id"], 2).to_numpy()).all()
+    assert set(fine["status"]) == {"outlined", "not predicted", "no heat"}
+
+
+def test_finer_maps_without_a_lesion_or_of_other_eyes_are_refused(eyes):
+    frame, masks, _ = eyes
+    maps = lesion_maps.LabelMaps(
+        np.zeros((EYES, 2, 4, 4)), np.zeros((EYES, 2), np.float32), frame["image_id"].to_numpy(str)
+    )
+    given = (maps, CODES, np.array([0.5, 0.5]), masks.__getitem__)
+    with pytest.raises(ValueError, match="LESION_MAPS has no maps of HE, only of EX, XX"):
+        lesion_maps.outline_finer(finer_maps(frame, masks, ("EX", "XX"), (0.5, 0.5)), *given)
+    others = finer_maps(frame, masks)
+    strange = files.LesionMaps(
+        others.probabilities, np.array([f"x{i}" for i in range(EYES)]), others.codes, others.cuts
+    )
+    with pytest.raises(ValueError, match="none of these 16, such as e00"):
+        lesion_maps.outline_finer(strange, *given)
+    some = files.LesionMaps(others.probabilities[:3], others.image_ids[:3], others.codes, others.cuts)
+    traced, found = lesion_maps.outline_finer(some, *given)
+    assert sorted(traced[lesion_maps.BY_VALUE]) == ["e13", "e14", "e15"]
+    assert len(found) == 6
 
 
 # --- the whole way ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from drstudy.study import plan
 
 COMPARISON, OVERSAMPLING = params.BackboneComparison.notebook, params.Oversampling.notebook
 HEATMAPS = params.HeatmapAnalysis.notebook
-LESIONS = "12_lesions"
+LESIONS, FINE_MAPS = "12_lesions", "14_glam"
 
 
 @pytest.fixture
@@ -59,11 +59,14 @@ def test_parameters_that_name_results_are_waited_for(name):
 
 
 def test_smoke_is_the_notebooks_own_defaults():
-    """What readers see committed is what the smoke profile runs: only names of networks and their weights are set."""
+    """What readers see committed is what the smoke profile runs: only names of networks and their weights are set, and results of other
+    notebooks with which a notebook compares where there are any."""
     for stage in plan.plan("smoke", "all"):
         default = registry.parameters(stage.notebook)().upper()
         changed = {name for name, value in stage.parameters().upper().items() if value != default[name]}
-        assert changed <= {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL"}, stage.name
+        assert changed <= {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL", "SCORE_MODEL", "LESION_MAPS"}, (
+            stage.name
+        )
         assert not stage.files
 
 
@@ -71,7 +74,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     """The study of the main paper is what `make reproduce` promises in its time; a profile that names its notebooks has those."""
     for name in ("smoke", "demo", "eyepacs_mini", "paper"):
         core, everything = ({s.notebook for s in plan.plan(name, study)} for study in ("core", "all"))
-        without = set() if "lesion_labels" in plan.profile(name).data else {LESIONS}
+        without = set() if "lesion_labels" in plan.profile(name).data else {LESIONS, FINE_MAPS}
         assert (
             everything - core
             == {n for n, one in registry.NOTEBOOKS.items() if one.study == "further"} - without
@@ -80,6 +83,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     assert {name for name in plan.profiles() if "lesion_labels" not in plan.profile(name).data} == {
         "eyepacs_mini",
         "paper",
+        "real_mini",
     }
     assert plan.plan("idrid_mini", "all") == plan.plan("idrid_mini")
     assert plan.stage("11", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
@@ -216,8 +220,6 @@ def test_a_paper_without_its_data_is_left_out(root):
 
 # --- further audits of a profile ---------------------------------------------------------------------------
 
-FINE_MAPS = "14_glam"
-
 
 def test_a_further_audit_runs_only_if_a_stage_needs_it():
     """The core study of demo has no fine maps, so that nobody renders photographs of 512 pixels for it."""
@@ -261,3 +263,22 @@ def test_an_auxiliary_stage_of_any_paper_waits_to_be_needed(monkeypatch):
     user = dataclasses.replace(plan.stage("02", "smoke"), variant="user", needs=(extra.folder,))
     found = planned(user)
     assert found.index(base.folder) < found.index(extra.folder) < found.index(user.folder)
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo"])
+def test_lesions_are_outlined_after_their_finer_maps(name):
+    """Notebook 12 waits for 14, which does not wait for 12; notebook 05, of the core study, waits for neither."""
+    found = [stage.notebook for stage in plan.plan(name, "all")]
+    assert found.index(FINE_MAPS) < found.index(LESIONS)
+    assert plan.stage("12", name).overrides["LESION_MAPS"] == f"results/{name}/{FINE_MAPS}"
+    assert not any(LESIONS in need for need in plan.stage("14", name).needs)
+    for stage in plan.plan(name, "core"):
+        assert "LESION_MAPS" not in stage.overrides
+
+
+def test_a_profile_without_finer_maps_outlines_its_own():
+    lesions = next(paper for paper in registry.PAPERS if paper.id == "lesions")
+    alone = plan.profile("demo").model_copy(update={"notebooks": (LESIONS,)})
+    (stage,) = lesions.stages(alone)
+    assert stage.overrides["LESION_MAPS"] == ""
+    assert not any(FINE_MAPS in need for need in stage.needs)
