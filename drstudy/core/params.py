@@ -80,6 +80,11 @@ class Parameters(BaseModel):
         """Names of all fields, as notebooks write them, that may name files outside the project."""
         return {name.upper() for kind in cls.__mro__ for name in vars(kind).get("OUTSIDE", ())}
 
+    def places(self, name: str) -> list[str]:
+        """The files and folders that a parameter of :meth:`outside` names; none where it is empty."""
+        value = getattr(self, name.lower())
+        return [value] if isinstance(value, str) and value else []
+
     @classmethod
     def check(cls, namespace: Mapping[str, Any]) -> Self:
         """Build the parameters from a notebook's ``globals()`` (or any mapping with UPPER_CASE names).

@@ -25,17 +25,19 @@ def of(parameters: params.Parameters) -> dict[str, dict[str, Any]]:
 
     Returns:
         Name of a parameter to ``path``, and for a file ``digest``; for a folder ``tables`` (path to digest) and ``folders`` (path to number of
-        files, their bytes, and a digest of names, sizes and times). Parameters that name nothing that is there are left out.
+        files, their bytes, and a digest of names, sizes and times). Parameters that name nothing that is there are left out. One that
+        names several folders has its name and a number for each.
     """
     found = {}
-    for name, value in parameters.upper().items():
-        if name not in parameters.outside() or not isinstance(value, str) or not value:
-            continue
-        place = paths.resolve(value)
-        if place.is_file():
-            found[name] = {"path": paths.show(place), "digest": _of_file(place)}
-        elif place.is_dir():
-            found[name] = {"path": paths.show(place), **_of_folder(place)}
+    for name in sorted(parameters.outside()):
+        places = parameters.places(name)
+        for number, value in enumerate(places, start=1):
+            place = paths.resolve(value)
+            key = name if len(places) == 1 else f"{name} {number}"
+            if place.is_file():
+                found[key] = {"path": paths.show(place), "digest": _of_file(place)}
+            elif value and place.is_dir():
+                found[key] = {"path": paths.show(place), **_of_folder(place)}
     return found
 
 

@@ -64,7 +64,7 @@ class Lesions(Computing):
     codes: tuple[Annotated[str, Field(pattern=r"^[A-Z]+$")], ...] = Field(
         default=("MA", "HE", "EX", "SE", "NV"), min_length=1, max_length=20
     )
-    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"labels"})
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"labels", "weights"})
     labels: str = "masks"
     least_area: Annotated[float, Field(gt=0, lt=1)] = 2e-5
     backbone: str = "efficientnet_lite0"

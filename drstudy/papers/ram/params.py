@@ -61,6 +61,7 @@ class Ram(Computing):
     SHOWS: ClassVar[frozenset[str]] = frozenset(
         {"model", "tta", "max_images", "timed_size", "timed_images", "timed_rounds", "resamples"}
     )
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"weights"})
     audit: str = "results/smoke/01_data_audit"
     model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
     networks: tuple[Literal["ram_net5", "baseline_net5", "ram_net4", "baseline_net4", "ram_visual5"], ...] = (

@@ -61,6 +61,15 @@ class DataAudit(Parameters):
     difficulty: Share = 0.5
     label_noise: Share = 0.0
 
+    def places(self, name: str) -> list[str]:
+        """As of every notebook; of pooled data the folder of each part."""
+        found = super().places(name)
+        if name != "DATA_ROOT" or self.source != "pooled":
+            return found
+        from drstudy.data.sources import pooled
+
+        return [place for value in found for place in pooled.folders(value)]
+
     @field_validator("patient_pattern")
     @classmethod
     def _has_a_patient(cls, value: str) -> str:
