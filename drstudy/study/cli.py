@@ -224,12 +224,20 @@ def reference(
 
 
 @app.command()
-def figures(profile: ProfileOption = "demo") -> None:
+def figures(
+    profile: ProfileOption = "demo",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", help="A notebook whose files are rewritten, such as 14_glam; may be given again."
+        ),
+    ] = None,
+) -> None:
     """Rewrite figures/ and the README's tables from finished records (for maintainers)."""
     from drstudy.study import figures as shown
 
     _check_results(profile)
-    for path in shown.update(profile):
+    for path in shown.update(profile, only or ()):
         typer.echo(paths.show(path))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -40,20 +41,30 @@ def blocks() -> dict[str, str]:
     return {name.removesuffix(".csv"): name for name in tables}
 
 
-def update(profile: str = "demo") -> list[Path]:
+def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
     """Write ``figures/`` with its manifest, and the tables of the README, from finished records of a profile.
+
+    Args:
+        profile: Name of the profile.
+        only: Names of notebooks; files, and claims, of all others stay as they were. Empty is all.
 
     Returns:
         The files written.
 
     Raises:
         records.RecordError: If a result is missing.
+        ValueError: If ``only`` names no notebook.
     """
     folder = paths.root() / "figures"
-    manifest = _of_results(profile, folder) | _of_audit(profile, folder) | _of_reference(profile, folder)
-    with paths.atomic(folder / CLAIMS) as temporary:
-        columns = ["claim", "place", "found", "verdict", "reason"]
-        claims.write(profile)[columns].to_csv(temporary, index=False, lineterminator="\n")
+    if unknown := sorted(set(only) - set(registry.NOTEBOOKS)):
+        raise ValueError(f"There is no notebook {unknown[0]!r}; there are {', '.join(registry.NOTEBOOKS)}.")
+    before = json.loads((folder / "manifest.json").read_text())
+    manifest = _of_results(profile, folder, before, only)
+    if only:
+        manifest |= {name: before[name] for name in (CONTACT_SHEET, *COMMITTED)}
+    else:
+        manifest |= _of_audit(profile, folder) | _of_reference(profile, folder)
+    _write_claims(profile, folder / CLAIMS, only)
     manifest[CLAIMS] = {"notebook": "", "run": "", "profile": profile, "file": "drstudy.study.claims.ledger"}
     for name, entry in manifest.items():
         entry["sha256"] = paths.sha256(folder / name)
@@ -65,14 +76,32 @@ def update(profile: str = "demo") -> list[Path]:
     return [*(folder / name for name in manifest), folder / "manifest.json", readme]
 
 
-def _of_results(profile: str, folder: Path) -> dict[str, dict]:
+def _write_claims(profile: str, file: Path, only: Sequence[str]) -> None:
+    """The ledger's rows; of claims that look up no notebook of ``only`` the rows that stand there already."""
+    columns = ["claim", "place", "found", "verdict", "reason"]
+    table = claims.write(profile)[columns]
+    if only:
+        fresh = {
+            claim.says for claim in claims.read() if {one.notebook for one in claim.evidence} & set(only)
+        }
+        old = pd.read_csv(file, dtype=str, keep_default_na=False).set_index(["claim", "place"])
+        rows = [
+            row if row["claim"] in fresh else {**row, **old.loc[(row["claim"], row["place"])].to_dict()}
+            for row in table.to_dict("records")
+        ]
+        table = pd.DataFrame(rows, columns=columns)
+    with paths.atomic(file) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _of_results(profile: str, folder: Path, before: dict[str, dict], only: Sequence[str]) -> dict[str, dict]:
     """Copy what the papers show; a file of a further notebook that was not run stays as it was."""
-    before = json.loads((folder / "manifest.json").read_text())
     manifest = {}
     for name, one in shown().items():
         place = paths.results() / profile / one.notebook / one.variant
         further = registry.NOTEBOOKS[one.notebook].study != "core"
-        if name in before and further and not (place / "run.json").is_file():
+        kept = one.notebook not in only if only else further and not (place / "run.json").is_file()
+        if name in before and kept:
             manifest[name] = before[name]
             continue
         record = records.load(place)

@@ -126,6 +126,13 @@ def to_side(maps: Tensor, side: int) -> Tensor:
     return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
 
 
+def reduced(maps: Tensor, grid: int) -> Tensor:
+    """Maps (B, L, h, w) with at most ``grid`` cells a side: finer ones are averaged."""
+    if maps.shape[-1] <= grid:
+        return maps
+    return F.adaptive_avg_pool2d(maps, grid)
+
+
 def inside(lit: Tensor, side: int) -> Tensor:
     """The field of view (B, 1, h, w) bool on a coarser grid: cells of which at least half is inside."""
     if lit.shape[-1] == side:

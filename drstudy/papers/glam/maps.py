@@ -191,19 +191,12 @@ class Reader:
 
     def _finished(self, maps: Tensor) -> np.ndarray:
         """Maps (B, L, h, w) on the grid, one for each of ``p.regions``."""
-        maps, regions = reduced(maps, self.p.grid), len(self.p.regions)
+        maps, regions = evidence.reduced(maps, self.p.grid), len(self.p.regions)
         if maps.shape[1] == 1:
             maps = maps.expand(-1, regions, -1, -1)
         elif regions > maps.shape[1]:
             maps = torch.cat([maps, maps.amax(1, keepdim=True)], 1)
         return maps.cpu().numpy()
-
-
-def reduced(maps: Tensor, grid: int) -> Tensor:
-    """Maps (B, L, h, w) with at most ``grid`` cells a side: finer ones are averaged."""
-    if maps.shape[-1] <= grid:
-        return maps
-    return torch.nn.functional.adaptive_avg_pool2d(maps, grid)
 
 
 def _one_draw(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

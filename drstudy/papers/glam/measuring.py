@@ -88,7 +88,7 @@ class Bench:
 
 def reduced(heat: np.ndarray, side: int) -> np.ndarray:
     """Maps (N, h, w) with at most ``side`` cells a side."""
-    return maps.reduced(torch.from_numpy(np.asarray(heat, np.float32))[:, None], side)[:, 0].numpy()
+    return evidence.reduced(torch.from_numpy(np.asarray(heat, np.float32))[:, None], side)[:, 0].numpy()
 
 
 # --- scores of labels ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from drstudy.core.names import FIELD
 from drstudy.explain.measures import grid as grids
 from drstudy.explain.measures import scores
 from drstudy.explain.measures.localisation import Masks
-from drstudy.papers.glam.maps import reduced
+from drstudy.papers.glam.evidence import reduced
 
 
 class ByMasks:

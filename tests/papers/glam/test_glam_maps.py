@@ -178,9 +178,9 @@ def test_maps_of_others_and_blind_ones_stand_beside(trained, data):
 
 def test_fine_maps_are_averaged_on_the_grid_and_coarse_ones_stay():
     z = torch.arange(16.0).view(1, 1, 4, 4)
-    assert maps.reduced(z, 2)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
-    assert maps.reduced(z, 4) is z
-    assert maps.reduced(z, 8) is z
+    assert evidence.reduced(z, 2)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+    assert evidence.reduced(z, 4) is z
+    assert evidence.reduced(z, 8) is z
 
 
 def test_kinds_of_maps():
