@@ -11,8 +11,11 @@ from drstudy.core import paths
 from drstudy.papers import registry
 from drstudy.study import digests, plan
 
-profile = config.get("profile", "demo")
-RESULTS = str(paths.results())
+profile = str(config.get("profile", "demo"))
+plan.profile_file(profile)  # refuses a name that no profile can have
+workdir: str(paths.results())  # targets are relative to it, so that no path becomes part of a pattern
+
+
 os.environ["DRSTUDY_PYTHON"] = sys.executable  # by name, so that another interpreter's path is no reason to run again
 RUN = '"$DRSTUDY_PYTHON" -m drstudy.study.cli run {params.stage} 2>&1'
 
@@ -21,9 +24,14 @@ def stage(wildcards):
     return plan.stage(wildcards.notebook, wildcards.profile, getattr(wildcards, "variant", ""))
 
 
+def target(folder):
+    """The record of a result folder, relative to the folder of results."""
+    return f"{folder.removeprefix('results/')}/run.json"
+
+
 def needs(wildcards):
     """Records of the stages before it."""
-    return [str(paths.resolve(folder) / "run.json") for folder in stage(wildcards).needs]
+    return [target(folder) for folder in stage(wildcards).needs]
 
 
 def command(wildcards):
@@ -52,14 +60,14 @@ wildcard_constraints:
 
 rule all:
     input:
-        f"{RESULTS}/{profile}/report/index.html",
+        f"{profile}/report/index.html",
 
 
 rule stage:
     input:
         needs,
     output:
-        RESULTS + "/{profile}/{notebook}/run.json",
+        "{profile}/{notebook}/run.json",
     params:
         stage=command,
         values=values,
@@ -72,7 +80,7 @@ rule stage_of_variant:
     input:
         needs,
     output:
-        RESULTS + "/{profile}/{notebook}/{variant}/run.json",
+        "{profile}/{notebook}/{variant}/run.json",
     params:
         stage=command,
         values=values,
@@ -83,9 +91,9 @@ rule stage_of_variant:
 
 rule report:
     input:
-        [str(one.record) for one in plan.plan(profile, config.get("study", "core"))],
+        [target(one.folder) for one in plan.plan(profile, config.get("study", "core"))],
     output:
-        f"{RESULTS}/{profile}/report/index.html",
+        f"{profile}/report/index.html",
     params:
         values=json.dumps(digests.of_report(profile)),
     shell:

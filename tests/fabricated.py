@@ -96,3 +96,10 @@ def four_runs(images: pd.DataFrame) -> list[tables.ComparedRun]:
             fine_tuning(graded(images, 2, 6), "efficientnet_lite0", "bundled", seed=1),
         ]
     )
+
+
+def sealed(record: records.Record) -> records.Record:
+    """The same result after a test has changed files in it, as if its run had written them so."""
+    data = {name: value for name, value in record.data.items() if name != "digest"}
+    records.write_json(data | {"outputs": {}}, record.folder / "run.json")
+    return records.load(record.folder)

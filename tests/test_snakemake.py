@@ -122,7 +122,8 @@ def decided(copy: Copy, command: list[str]) -> set[str]:
     done = copy.python(*loud[1:])
     assert done.returncode == 0, done.stdout + done.stderr
     outputs = re.findall(r"^ +output: (.+)$", done.stdout + done.stderr, re.MULTILINE)
-    return {os.path.relpath(os.path.dirname(output), copy.results) for output in outputs}
+    folder = copy.results.parent  # targets are relative to it
+    return {os.path.relpath(folder / os.path.dirname(output), copy.results) for output in outputs}
 
 
 def asked(copy: Copy) -> tuple[dict[str, str], set[str], set[str]]:

@@ -9,17 +9,18 @@ are in ``drstudy/papers/<paper>/params.py``, and the recipe that several of them
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from drstudy.core import paths
+from drstudy.core import paths, settings
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=100_000)]
+"""A number of epochs, images, resamples, ...; more of them would never end, or not fit into memory."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Settings = dict[str, Any]
 Checked = TypeVar("Checked", bound="Parameters")
@@ -48,9 +49,21 @@ class Parameters(BaseModel):
     FED_BY: ClassVar[tuple[str, ...]] = ("AUDIT",)
     """Parameters that name the result folders from which trainings take their photographs or recipe."""
 
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset()
+    """Fields of this class that may name a file or folder outside the project, of which the result depends; subclasses name their own beside
+    them."""
+
     profile: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] = "smoke"
     variant: Variant = ""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_types(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic would turn into the type of a field although it is not meant so."""
+        if wrong := _mistaken(value, cls.model_fields[info.field_name].annotation):
+            raise ValueError(wrong)
+        return value
 
     @classmethod
     def names(cls) -> list[str]:
@@ -61,6 +74,16 @@ class Parameters(BaseModel):
     def shows(cls) -> set[str]:
         """Names of all fields, as notebooks write them, of which another value trains nothing anew."""
         return {name.upper() for kind in cls.__mro__ for name in vars(kind).get("SHOWS", ())}
+
+    @classmethod
+    def outside(cls) -> set[str]:
+        """Names of all fields, as notebooks write them, that may name files outside the project."""
+        return {name.upper() for kind in cls.__mro__ for name in vars(kind).get("OUTSIDE", ())}
+
+    def places(self, name: str) -> list[str]:
+        """The files and folders that a parameter of :meth:`outside` names; none where it is empty."""
+        value = getattr(self, name.lower())
+        return [value] if isinstance(value, str) and value else []
 
     @classmethod
     def check(cls, namespace: Mapping[str, Any]) -> Self:
@@ -106,7 +129,34 @@ class Computing(Parameters):
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+
+
+def _mistaken(value: Any, kind: Any) -> str:
+    """Why a value must not be taken for a type, although it could be turned into it; empty if it may."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _mistaken(value, inner[0])
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return f"should be a list, not {value!r}"
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        return next((wrong for one, of in zip(value, kinds) if (wrong := _mistaken(one, of))), "")
+    if origin is Literal and isinstance(value, bool) and not any(isinstance(one, bool) for one in inner):
+        return f"should be one of {', '.join(map(str, inner))}, not {value}"
+    if kind is bool and not isinstance(value, bool):
+        return f"should be true or false, not {value!r}"
+    if kind in (int, float):
+        what = "a whole number" if kind is int else "a number"
+        if isinstance(value, bool):
+            return f"should be {what}, not {value}"
+        if isinstance(value, str | bytes) and not (
+            isinstance(value, str) and settings.DECIMAL.fullmatch(value.strip())
+        ):
+            return f"should be {what}, not the text {value!r}"
+    if kind is str and isinstance(value, bytes):
+        return "should be a text, not bytes"
+    return ""
 
 
 def from_files(cls: type[Checked], files: list[Path], overrides: Mapping[str, Any] | None = None) -> Checked:
@@ -124,21 +174,55 @@ def from_files(cls: type[Checked], files: list[Path], overrides: Mapping[str, An
     merged: dict[str, Any] = {}
     mappings = {name.upper() for name, field in cls.model_fields.items() if field.annotation == Settings}
     for file in files:
-        content = yaml.safe_load(file.read_text()) or {}
+        try:
+            content = settings.read(file)
+        except settings.SettingsError as error:
+            raise ParameterError(str(error)) from None
+        content = {} if content is None else content
         if not isinstance(content, dict) or any(
             isinstance(value, dict) and name not in mappings for name, value in content.items()
         ):
             but = f"; only {', '.join(sorted(mappings))} holds settings itself" if mappings else ""
             raise ParameterError(f"{paths.show(file)} must be a flat mapping of NAME: value{but}.")
         _upper_case(content, paths.show(file))
+        if hidden := [str(name) for name in content if str(name).startswith("_")]:
+            raise ParameterError(f"{paths.show(file)}: {unknown(hidden[0], cls.names())}")
         merged.update(content)
     _upper_case(overrides or {}, "Parameters given directly")
     merged.update(overrides or {})
     return cls.check(merged)
 
 
+def each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    """A list without repetitions, unchanged.
+
+    Raises:
+        ValueError: If an entry stands twice.
+    """
+    twice = next((one for place, one in enumerate(value) if one in value[:place]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is named more than once")
+    return value
+
+
+def identity_pattern(value: str) -> str:
+    """A regular expression that says whose eye a photograph shows; see :mod:`drstudy.data.sources.identity`.
+
+    Raises:
+        ValueError: If it is no regular expression, or has no group ``patient``.
+    """
+    try:
+        groups = re.compile(value).groupindex
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression ({error})") from None
+    if value and "patient" not in groups:
+        raise ValueError(f"{value!r} has no group (?P<patient>...)")
+    return value
+
+
 def _upper_case(names: Iterable[Any], where: str) -> None:
     lower = [str(name) for name in names if not str(name).isupper()]
+    lower = [name for name in lower if not name.startswith("_")] or lower
     if lower:
         raise ParameterError(f"{where}: names are written in UPPER CASE, not {', '.join(lower)}.")
 

@@ -6,13 +6,16 @@ Two environment variables move the large folders: ``DRSTUDY_DATA`` (default ``<r
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import platform
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -79,7 +82,10 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    sweep(path.parent, f".{path.stem}-")
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.stem}-{_host()}-{os.getpid()}-", suffix=path.suffix, dir=path.parent
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -96,6 +102,59 @@ def write_csv(frame: DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a table atomically, without its index, with the same line ends on all systems."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _host() -> str:
+    """A short digest of this machine's name, so that a process of another one is not taken for dead."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def sweep(folder: Path, prefix: str = ".") -> None:
+    """Remove temporary files of :func:`atomic` that a process of this machine left when it was killed.
+
+    Args:
+        folder: Where they lie, not below it.
+        prefix: Beginning of their names.
+    """
+    left = re.compile(rf"{re.escape(prefix)}(?:.*-)?{_host()}-(\d+)-[^-]*")
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if (match := left.fullmatch(entry.name)) and not lives(int(match[1])):
+                os.unlink(entry.path)
+
+
+def lives(process: int) -> bool:
+    """Whether a process of this machine is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user
+    return True
+
+
+def read_csv(path: str | os.PathLike[str], text: Iterable[str] = (), **dtypes: Any) -> DataFrame:
+    """Read a table that :func:`write_csv` wrote.
+
+    Args:
+        path: File.
+        text: Columns of texts, which are kept as they stand: ``NA`` may be the name of a patient. Those that the table lacks are passed over.
+        dtypes: Types of other columns. An empty cell of these is missing.
+
+    Raises:
+        ValueError: If the file is empty or no table, naming it.
+    """
+    import pandas as pd
+
+    kept = tuple(text)
+    try:
+        names = pd.read_csv(path, nrows=0).columns
+        missing = {name: [] if name in kept else ["", "NA", "NaN", "nan", "<NA>"] for name in names}
+        types = {**{name: str for name in kept}, **dtypes}
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{show(path)} cannot be read as a table ({str(error).strip()}).") from None
 
 
 @contextmanager

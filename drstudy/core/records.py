@@ -6,6 +6,7 @@ was seen to call cells completed after their kernel was killed. The record is wr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -32,6 +33,8 @@ notebook and of the code that made the result."""
 SHORT, FULL = "without_pretraining", "full"
 """The metric ``recipe`` of a record: whether the settings of ``WITHOUT_PRETRAINING`` held."""
 
+NEEDED = ("status", "notebook", "profile", "variant", "params", "metrics")
+"""What every record must hold."""
 NOT_OUTPUTS = ("run.json", "executed.ipynb", "failure.json")
 NOT_OUTPUT_FOLDERS = ("checkpoints", "tensorboard")
 
@@ -160,7 +163,8 @@ class Run:
             "seconds": round(time.perf_counter() - self._began, 3),
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
-        write_json(record, self.folder / "run.json")
+        record = _plain(record)
+        write_json(record | {"digest": _signature(record)}, self.folder / "run.json")
         shutil.rmtree(
             self.folder / "checkpoints", ignore_errors=True
         )  # else another run would start where this one ended
@@ -221,17 +225,42 @@ class Record:
         return "/".join(part for part in (self.data["notebook"], self.data["variant"]) if part)
 
     def path(self, name: str) -> Path:
-        """A file of this result.
+        """A file of this result, compared with the digest that its run wrote.
 
         Raises:
-            RecordError: If it is not there.
+            RecordError: If it is not there, or is another one.
         """
         path = self.folder / name
         if not path.exists():
             raise RecordError(
                 f"{paths.show(path)} is missing although its run.json says finished. Delete {paths.show(self.folder)} and run it again."
             )
+        known = self.data.get("outputs", {}).get(name)
+        if known and known != _digest(path):
+            raise RecordError(
+                f"{paths.show(path)} is not what its run wrote: it was edited or damaged since. {how_to_make(self.folder)}"
+            )
         return path
+
+    def damage(self) -> tuple[list[str], list[str]]:
+        """Names of the files of this result that are missing, and of those that are not what its run wrote."""
+        outputs = self.data.get("outputs", {})
+        missing = [name for name in outputs if not (self.folder / name).exists()]
+        there = {name: known for name, known in outputs.items() if name not in missing}
+        return missing, [name for name, known in there.items() if known != _digest(self.folder / name)]
+
+    def check(self) -> None:
+        """Refuse a result of which a file is missing or changed.
+
+        Raises:
+            RecordError: Naming the files.
+        """
+        for names, what in zip(self.damage(), ("missing", "not what the run wrote")):
+            if names:
+                raise RecordError(
+                    f"{paths.show(self.folder)}: {', '.join(names[:3])}{' and more' if len(names) > 3 else ''} "
+                    f"{'is' if len(names) == 1 else 'are'} {what}. {how_to_make(self.folder)}"
+                )
 
     def parameters(self, cls: type[Checked]) -> Checked:
         """The parameters of that run as the class of its notebook.
@@ -240,6 +269,24 @@ class Record:
             drstudy.core.params.ParameterError: If they are no valid parameters of that class.
         """
         return cls.check(self.params)
+
+
+_DIGESTS: dict[tuple[str, int, int], str] = {}
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, computed once for each size and time that this process sees."""
+    status = path.stat()
+    key = (str(path), status.st_size, status.st_mtime_ns)
+    if key not in _DIGESTS:
+        _DIGESTS[key] = paths.sha256(path)
+    return _DIGESTS[key]
+
+
+def _signature(record: Mapping[str, Any]) -> str:
+    """Digest of a record without its own digest."""
+    rest = {name: value for name, value in record.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def load(folder: str | os.PathLike[str]) -> Record:
@@ -251,15 +298,24 @@ def load(folder: str | os.PathLike[str]) -> Record:
     folder = paths.resolve(folder)
     file = folder / "run.json"
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(file.read_text(encoding="utf-8"))
         status = data["status"]
     except FileNotFoundError:
         raise RecordError(f"{paths.show(folder)} has no finished run. {how_to_make(folder)}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise RecordError(f"{paths.show(file)} cannot be read ({error}). {how_to_make(folder)}") from None
     if status != "finished":
         raise RecordError(f"{paths.show(folder)} is {status!r}, not finished. {how_to_make(folder)}")
-    return Record(folder, data)
+    if missing := [name for name in NEEDED if name not in data]:
+        raise RecordError(f"{paths.show(file)} lacks {', '.join(missing)}. {how_to_make(folder)}")
+    if "digest" in data and data["digest"] != _signature(data):
+        raise RecordError(f"{paths.show(file)} was edited or damaged after its run. {how_to_make(folder)}")
+    record = Record(folder, data)
+    if folder.is_relative_to(paths.results()):
+        stands, says = folder.relative_to(paths.results()).as_posix(), f"{data['profile']}/{record.name}"
+        if stands != says:
+            raise RecordError(f"{paths.show(file)} is the record of results/{says}. {how_to_make(folder)}")
+    return record
 
 
 def upstream(folder: str | os.PathLike[str], run: Run | None = None) -> Record:

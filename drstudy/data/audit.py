@@ -45,8 +45,15 @@ def usable(manifest: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
 
 def quarantine(source: sources.Source, store: ImageStore) -> pd.DataFrame:
     """All problems, those of labels and files first, then those of decoding: columns file, problem,
-    action."""
-    return pd.concat([source.problems, store.problems], ignore_index=True)
+    action.
+
+    Raises:
+        sources.SourceError: If more was left out than the data set may lose (``MOST_LOST``).
+    """
+    problems = pd.concat([source.problems, store.problems], ignore_index=True)
+    used = len(source.manifest) - int((store.problems["action"] == EXCLUDED).sum())
+    sources.check_losses(problems, used, source.most_lost, paths.show(source.root))
+    return problems
 
 
 def problem_counts(problems: pd.DataFrame) -> pd.DataFrame:
@@ -211,7 +218,7 @@ def metrics(
         "n_noted": int((problems["action"] != EXCLUDED).sum()),
         "n_flagged": int((audit["flags"] != "").sum()),
         "n_exact_duplicates": int((pairs["kind"] == "exact").sum()),
-        "n_near_duplicates": int((pairs["kind"] == "near").sum()),
+        "n_near_duplicates": int((pairs["kind"] != "exact").sum()),
         "n_duplicates_across_patients": int((~pairs["same_patient"]).sum()),
         "n_duplicates_across_splits": int((~pairs["same_split"]).sum()),
         **_across_sources(manifest, pairs),

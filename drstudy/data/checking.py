@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,6 +55,9 @@ def check(
     max_megapixels: float = 120.0,
     image_size: int = 224,
     listed: int = 5,
+    pattern: str = "",
+    ignored: Sequence[str] = (),
+    most_lost: float = sources.MOST_LOST,
 ) -> Report:
     """Look at a data set before anything is computed: layout, labels, files, and a sample of the pictures.
 
@@ -65,12 +69,15 @@ def check(
         max_megapixels: Larger pictures would be left out.
         image_size: Side of the crops of the store whose size is reported, pixels.
         listed: Number of examples that the text gives of each problem.
+        pattern, ignored: See :func:`drstudy.data.sources.load`.
+        most_lost: Share of the rows and files that may be left out. Of pictures that were not opened as many are taken to be lost as of those
+            that were.
 
     Returns:
         What was found. A folder that is not such a data set is an error in the report, not an exception.
     """
     try:
-        read = sources.load(source, root)
+        read = sources.load(source, root, pattern, ignored)
     except (sources.SourceError, manifests.ManifestError) as error:
         return Report(
             None, manifests.problems(), 0, (str(error),), (f"{source} in {root}", f"ERROR: {error}")
@@ -80,14 +87,39 @@ def check(
     if decode and decode < len(manifest):
         places = np.unique(np.linspace(0, len(manifest) - 1, decode).round().astype(int))
     found, sizes, unreadable = _examine(manifest.iloc[places], max_megapixels)
-    empty = [path for path in manifest["path"].drop(places) if not paths.resolve(path).stat().st_size]
+    empty = [path for path in manifest["path"].drop(places) if _is_empty(path)]
     found_empty = manifests.problems((path, "empty file", EXCLUDED) for path in empty)
     problems = pd.concat([read.problems, found, found_empty], ignore_index=True)
     errors = _errors(manifest, len(places), unreadable)
+    errors += _losses(problems, manifest, (len(places), unreadable, len(empty)), most_lost, str(root))
     lines = _describe(read, manifest, image_size, len(places), sizes)
     lines += _list(problems, listed)
     lines += [f"ERROR: {error}" for error in errors] or ["Usable."]
     return Report(read, problems, len(places), tuple(errors), tuple(lines))
+
+
+def _losses(
+    problems: pd.DataFrame, manifest: pd.DataFrame, opened: tuple[int, int, int], most_lost: float, where: str
+) -> list[str]:
+    """Whether too much was left out; of pictures that were not opened as many are taken to be lost as of those that were."""
+    examined, unreadable, empty = opened
+    unopened = round((len(manifest) - examined) * unreadable / max(1, examined))
+    guess = manifests.problems([("", "not opened, as likely damaged", EXCLUDED)] * unopened)
+    if manifest.empty:
+        return []
+    try:
+        used = len(manifest) - unreadable - unopened - empty
+        sources.check_losses(pd.concat([problems, guess]), used, most_lost, where)
+    except sources.SourceError as error:
+        return [str(error)]
+    return []
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return not paths.resolve(path).stat().st_size
+    except OSError:
+        return True
 
 
 def _examine(rows: pd.DataFrame, max_megapixels: float) -> tuple[pd.DataFrame, Counter, int]:

@@ -108,14 +108,17 @@ def load(audit: records.Record) -> Dataset:
         raise records.RecordError(
             f"The image store {made['store']} is gone. Delete {paths.show(audit.folder)} and run notebook 01 again."
         )
-    store = images.open_store(folder)
-    split = pd.read_csv(audit.path("split.csv"), dtype={"image_id": str, "patient_id": str, "grade": "Int64"})
+    try:
+        store = images.open_store(folder)
+    except images.StoreError as error:
+        raise records.RecordError(f"{error} `drstudy reproduce` does so.") from None
+    split = splits.read(audit.path("split.csv"))
     rows = pd.Series(store.index["row"].to_numpy(), index=store.index["image_id"].astype(str))
     absent = split.loc[~split["image_id"].isin(rows.index), "image_id"]
     if len(absent):
         raise records.RecordError(
             f"{len(absent)} images of the split are not in the store {made['store']} (first: {absent.iloc[0]}). Run notebook 01 again."
         )
-    pairs = pd.read_csv(audit.path("duplicates.csv"), dtype={"image_id_a": str, "image_id_b": str})
+    pairs = paths.read_csv(audit.path("duplicates.csv"), text=("image_id_a", "image_id_b", "kind"))
     splits.check(split, pairs)
     return Dataset(store.images, split.assign(row=rows.loc[split["image_id"]].to_numpy()), folder.name)

@@ -21,6 +21,11 @@ different eyes the greatest correlation was 0.91 (two with the same glare). Copi
 more compressed had 0.88 to 1."""
 HASH_BLOCK = 512
 """Hashes that are compared with all others at a time."""
+ANGLES, RINGS = 96, (3, 30)
+"""Directions, and range of rings (of 32 from the centre to the rim), in which a crop is described whatever its rotation."""
+TURNED_LIKENESS = 0.95
+"""Cosine of two such descriptions from which a turned copy is looked for. Copies that were turned by 90 or 180 degrees or mirrored and saved again had
+0.985 to 1, and by other angles about 0.97; of 45,000 pairs of real photographs of different eyes 99.9 % were below 0.92."""
 
 COLUMNS = ("image_id_a", "image_id_b", "distance", "correlation", "kind")
 
@@ -31,15 +36,15 @@ def find(store: ImageStore, bits: int) -> pd.DataFrame:
     Exact: the same stored pixels (so also the same file). Near: perceptual hashes (64-bit DCT) at most
     ``bits`` apart, *and* fine detail that correlates at :data:`NEAR_CORRELATION` or more; the hash alone
     collides often, as all fundus photographs look alike. Hashes are compared all with all, in blocks of
-    packed bits (35,000 images: 6e8 comparisons). A copy that is turned, mirrored or cut differently is not
-    found.
+    packed bits (35,000 images: 6e8 comparisons). Turned: mirrored, or turned by any angle, with fine detail that correlates as much when it is
+    turned back. A copy whose field of view is cut differently, as when a field with a flat edge is turned by 120 degrees, may be missed.
 
     Args:
         store: The image store.
         bits: Greatest Hamming distance, 0 to 64.
 
     Returns:
-        ``image_id_a, image_id_b, distance, correlation, kind`` (``exact`` or ``near``), one row per
+        ``image_id_a, image_id_b, distance, correlation, kind`` (``exact``, ``near`` or ``turned``), one row per
         pair. Of equal images each is paired with the first one, and only the first one is compared with the others.
     """
     ids = store.index["image_id"].to_numpy()
@@ -57,6 +62,11 @@ def find(store: ImageStore, bits: int) -> pd.DataFrame:
         correlation = float(np.dot(details[a].astype(np.float32), details[b].astype(np.float32)))
         if correlation >= NEAR_CORRELATION:
             rows.append((a, b, distance, round(correlation, 4), "near"))
+    near = {(a, b) for a, b, *_ in rows}
+    for one, other, correlation in _turned_pairs(store, first):
+        a, b = int(first[one]), int(first[other])
+        if (a, b) not in near:
+            rows.append((a, b, int(np.bitwise_count(hashes[a] ^ hashes[b])), round(correlation, 4), "turned"))
     rows.sort(key=lambda row: (row[4], row[0], row[1]))
     return pd.DataFrame([(ids[a], ids[b], *rest) for a, b, *rest in rows], columns=list(COLUMNS))
 
@@ -74,6 +84,54 @@ def _close_pairs(hashes: np.ndarray, bits: int) -> Iterator[tuple[int, int, int]
         for a, b in np.argwhere(distances <= bits):
             if b > a:
                 yield int(start + a), int(start + b), int(distances[a, b])
+
+
+def _turned_pairs(store: ImageStore, places: np.ndarray) -> Iterator[tuple[int, int, float]]:
+    """Pairs (a < b, correlation) of which one is a turned or mirrored copy of the other.
+
+    The size of the Fourier coefficients along circles around the centre does not depend on rotation or reflection, so it finds candidates. Their
+    angle is where the circles correlate most, and the crop that is turned back by it must be like the other one.
+    """
+    if not len(places):
+        return
+    polar = np.stack([_polar(detail(np.asarray(store.images[place]))) for place in places])
+    sizes = np.abs(np.fft.rfft(polar, axis=1))[:, 1 : ANGLES // 3 + 1].reshape(len(places), -1)
+    sizes = (sizes / np.maximum(1e-9, np.linalg.norm(sizes, axis=1, keepdims=True))).astype(np.float32)
+    for start in range(0, len(places), HASH_BLOCK):
+        likeness = sizes[start : start + HASH_BLOCK] @ sizes[start:].T
+        for row, column in np.argwhere(likeness >= TURNED_LIKENESS):
+            a, b = start + int(row), start + int(column)
+            if b <= a:
+                continue
+            crop, other = (np.asarray(store.images[places[place]]) for place in (a, b))
+            correlation = max(
+                _turned_back(crop, other, polar[a], polar[b], mirror) for mirror in (False, True)
+            )
+            if correlation >= NEAR_CORRELATION:
+                yield a, b, correlation
+
+
+def _polar(fine: np.ndarray) -> np.ndarray:
+    """Fine detail along circles around the centre, (:data:`ANGLES`, rings) float32; each point weighs as the area that it stands for."""
+    middle = (DETAIL_SIDE - 1) / 2
+    square = fine.astype(np.float32).reshape(DETAIL_SIDE, DETAIL_SIDE)
+    size = (DETAIL_SIDE // 2, ANGLES)
+    circles = cv2.warpPolar(square, size, (middle, middle), DETAIL_SIDE / 2, cv2.INTER_LINEAR)
+    return circles[:, slice(*RINGS)] * np.sqrt(np.arange(*RINGS, dtype=np.float32))
+
+
+def _turned_back(
+    crop: np.ndarray, other: np.ndarray, circles: np.ndarray, others: np.ndarray, mirror: bool
+) -> float:
+    """Correlation of the fine detail of a crop with that of another one, which is mirrored if asked and turned to fit best."""
+    if mirror:
+        other, others = other[:, ::-1], _polar(detail(np.ascontiguousarray(other[:, ::-1])))
+    product = (np.fft.rfft(circles, axis=0) * np.fft.rfft(others, axis=0).conj()).sum(axis=1)
+    shift = int(np.fft.irfft(product, n=ANGLES).argmax())
+    side = len(crop)
+    turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), -360.0 * shift / ANGLES, 1)
+    turned = cv2.warpAffine(np.ascontiguousarray(other), turn, (side, side))
+    return float(np.dot(detail(crop).astype(np.float32), detail(turned).astype(np.float32)))
 
 
 def detail(crop: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ annotated is not absent: its label stays unknown, and no loss and no score count
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,10 @@ class LabelError(ValueError):
     """Labels that cannot be read, or not for these photographs."""
 
 
+class LabelWarning(UserWarning):
+    """Rows of a table of labels that name no photograph."""
+
+
 def read(audit: records.Record, codes: Sequence[str], origin: str, least_area: float) -> pd.DataFrame:
     """The labels of every photograph of the split.
 
@@ -45,7 +50,7 @@ def read(audit: records.Record, codes: Sequence[str], origin: str, least_area: f
     Raises:
         LabelError: If the CSV is missing, lacks a column, has another value or names none of the photographs.
     """
-    names = pd.read_csv(audit.path("split.csv"), dtype=str)["image_id"]
+    names = pd.read_csv(audit.path("split.csv"), dtype=str, keep_default_na=False)["image_id"]
     table = manifest.read(audit.path("manifest.csv")).set_index("image_id").loc[names]
     if origin == MASKS:
         found = from_areas(areas(audit, names, codes), codes, least_area)
@@ -108,8 +113,8 @@ def status(whole: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
 
     - ``measured``: there is a mask file.
     - ``absent``: there is no file, and the manifest says that the structure is absent (``lesion_<CODE>`` is 0). If the
-      manifest says nothing, the structure is absent where other photographs of the same source have such files,
-      because a data set ships no file for a lesion that an eye does not have.
+      manifest says nothing of it in any photograph of the source, the structure is absent where other photographs of the same
+      source have such files, because a data set ships no file for a lesion that an eye does not have.
     - ``not annotated``: all others. Nothing is known, so no loss and no score may count the structure as absent.
 
     Args:
@@ -125,7 +130,8 @@ def status(whole: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
         there = table.get(f"mask_{code}", pd.Series("", table.index)) != ""
         elsewhere = there.groupby(table["source"]).transform("any").astype(bool)
         said = table.get(f"lesion_{code}", pd.Series(pd.NA, table.index)).astype("Int64")
-        absent = elsewhere.where(said.isna(), (said == 0).fillna(False).astype(bool))
+        stated = said.notna().groupby(table["source"]).transform("any").astype(bool)
+        absent = elsewhere.where(~stated, (said == 0).fillna(False).astype(bool))
         found[code] = np.select([there, absent], [MEASURED, ABSENT], NOT_ANNOTATED)
     return pd.DataFrame(found, index=table.index, columns=list(codes))
 
@@ -181,7 +187,12 @@ def _from_csv(path: str, codes: Sequence[str], names: pd.Index) -> pd.DataFrame:
     file = paths.resolve(path)
     if not file.is_file():
         raise LabelError(f"LABELS is {path!r}: neither '{MASKS}' nor '{MANIFEST}' nor a CSV file.")
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:  # no text, no columns, lines of different lengths
+        raise LabelError(
+            f"{paths.show(file)} cannot be read as a table of UTF-8 text ({str(error).strip()})."
+        ) from None
     missing = [name for name in ("image_id", *codes) if name not in table]
     if missing:
         raise LabelError(
@@ -194,6 +205,7 @@ def _from_csv(path: str, codes: Sequence[str], names: pd.Index) -> pd.DataFrame:
                 f"{paths.show(file)}, column {code}: {strange[0]!r} is no label; write 1 (present), 0 (absent) or nothing "
                 "(not annotated)."
             )
+    table["image_id"] = [_without_suffix(name, names) for name in table["image_id"]]
     twice = table.loc[table["image_id"].duplicated(), "image_id"]
     if len(twice):
         raise LabelError(f"{paths.show(file)} names {twice.iloc[0]!r} more than once.")
@@ -202,7 +214,20 @@ def _from_csv(path: str, codes: Sequence[str], names: pd.Index) -> pd.DataFrame:
         raise LabelError(
             f"{paths.show(file)} names none of the {len(names)} photographs, such as {names[0]!r}."
         )
+    strangers = table.loc[~table["image_id"].isin(names), "image_id"]
+    if len(strangers):
+        warnings.warn(
+            f"{len(strangers)} of {len(table)} rows of {paths.show(file)} name no photograph of this split, such as {strangers.iloc[0]!r}.",
+            LabelWarning,
+            stacklevel=2,
+        )
     return found.apply(lambda column: pd.to_numeric(column.str.strip(), errors="coerce")).astype("Int64")
+
+
+def _without_suffix(name: str, names: pd.Index) -> str:
+    """The id that a table's name means: as it stands, or without the suffix of an image."""
+    stem, _, suffix = name.strip().rpartition(".")
+    return stem if name not in names and suffix and stem in names else name
 
 
 def as_array(labels: pd.DataFrame, codes: Sequence[str]) -> np.ndarray:

@@ -15,7 +15,8 @@ COLUMNS = ("image_id", "path", "patient_id", "eye", "grade", "source")
 WHOLE = ("grade", "true_grade", "gradable", "mask_values")
 """Columns of whole numbers. Only a phantom has the second and the third: the grade before label noise, and whether it can
 be graded. ``mask_values`` is the value (1 to 255) from which on a pixel of the row's mask files belongs to the mask; only a
-source whose files have several values has it, and elsewhere every pixel above 0 belongs to it."""
+source whose files have several values has it. Where it is missing, the file itself says what it covers
+(:func:`drstudy.data.masks.judge`)."""
 MASK = "mask_[A-Z]+"
 """Columns with the path of a mask, ``mask_<CODE>``."""
 PROBLEM_COLUMNS = ("file", "problem", "action")
@@ -39,7 +40,7 @@ SCHEMA = pa.DataFrameSchema(
         rf"^{MASK}$": pa.Column(str, regex=True, required=False),
         "true_grade": pa.Column("Int64", [pa.Check.isin(GRADES)], required=False),
         "gradable": pa.Column("Int64", [pa.Check.isin([0, 1])], required=False),
-        "mask_values": pa.Column("Int64", [pa.Check.in_range(1, 255)], required=False),
+        "mask_values": pa.Column("Int64", [pa.Check.in_range(1, 255)], required=False, nullable=True),
         r"^lesion_[A-Z]+$": pa.Column(
             "Int64", [pa.Check.isin([0, 1])], regex=True, required=False, nullable=True
         ),
@@ -75,7 +76,14 @@ def build(rows: Iterable[dict] | pd.DataFrame) -> pd.DataFrame:
     frame["patient_id"] = frame["patient_id"].where(frame["patient_id"] != "", frame["image_id"])
     whole = [name for name in frame if name in WHOLE or name.startswith("lesion_")]
     for name in whole:
-        frame[name] = pd.to_numeric(frame[name].replace("", pd.NA)).astype("Int64")
+        numbers = pd.to_numeric(frame[name].replace("", pd.NA), errors="coerce")
+        odd = frame.loc[numbers.isna() & frame[name].notna() & (frame[name] != ""), name]
+        odd = pd.concat([odd, frame.loc[numbers.notna() & (numbers % 1 != 0), name]])
+        if len(odd):
+            raise ManifestError(
+                f"The manifest is not valid: column {name} has {len(odd)} value(s) that are no whole numbers, such as {odd.iloc[0]!r}."
+            )
+        frame[name] = numbers.astype("Int64")
     lesions = sorted(name for name in frame if name.startswith("lesion_"))
     others = [name for name in frame if name not in (*COLUMNS, *masks, *lesions)]
     frame = frame[[*COLUMNS, *masks, *lesions, *others]]

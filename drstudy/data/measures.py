@@ -15,7 +15,15 @@ BACKGROUND_SHARE = 0.08
 of JPEG in black), and at least 8 % of the way to the bright parts (glow and scanner haze around a bright
 field)."""
 BACKGROUND_HIGHEST = 30.0
-"""Corners brighter than this are retina, not background: then the whole picture is the field."""
+"""Corners brighter than this are retina, or a bright background, which is flat."""
+FLAT = 8
+"""Levels by which the pixels of a flat corner may differ from the background's colour."""
+SURROUND_CONTRAST = 16
+"""Levels by which a pixel of the field must differ from a bright background in one channel."""
+FILLED = (0.70, 0.97)
+"""Share of its bounding box that a field on a bright background covers: a disc 0.79, a disc cut above and below more, a page all."""
+SOLID = 0.9
+"""Share of its convex hull that such a field covers."""
 SMALLEST_FIELD = 0.02
 """A field of less than this share of the picture is not one."""
 
@@ -37,6 +45,7 @@ class Field:
         x1, y1: Right and lower edge (exclusive).
         mask: (h, w) uint8, 1 inside: the field in a shrunk copy of the whole picture (256 px on its longer side).
         brightest: Highest value of any channel in that copy, 0 to 255.
+        remark: (problem, action) if the surroundings are not dark; else empty.
     """
 
     x0: float
@@ -45,6 +54,7 @@ class Field:
     y1: float
     mask: np.ndarray
     brightest: int
+    remark: tuple[str, str] | None = None
 
     @property
     def share(self) -> float:
@@ -62,7 +72,8 @@ def find_field(pixels: np.ndarray) -> Field | None:
 
     The threshold follows the corners and the bright parts of each picture, the largest connected region is
     opened (thin marks at the rim fall away) and its convex hull is the field, so shadows inside it do not
-    count as background.
+    count as background. On a bright flat background (grey or white) the field is what differs from it, if that has the shape of a
+    disc; otherwise the field is in doubt, and is the whole picture.
 
     Args:
         pixels: (h, w, 3) uint8 RGB.
@@ -71,14 +82,20 @@ def find_field(pixels: np.ndarray) -> Field | None:
         ``None`` if nothing in the picture is brighter than its background.
     """
     height, width = pixels.shape[:2]
-    value = _shrunk_brightness(pixels)
-    mask = _field_mask(value)
+    value, colours = _shrunk(pixels)
+    mask, remark = _field_mask(value, colours)
     if mask is None:
         return None
     scale_x, scale_y = width / mask.shape[1], height / mask.shape[0]
     x, y, w, h = cv2.boundingRect(mask)
     return Field(
-        x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y, mask, int(value.max(initial=0))
+        x * scale_x,
+        y * scale_y,
+        (x + w) * scale_x,
+        (y + h) * scale_y,
+        mask,
+        int(value.max(initial=0)),
+        remark,
     )
 
 
@@ -91,14 +108,14 @@ def fov_mask(image: np.ndarray) -> np.ndarray:
     Returns:
         (S, S) bool; all true where no border can be told from the field.
     """
-    mask = _field_mask(_shrunk_brightness(image))
+    mask, _ = _field_mask(*_shrunk(image))
     if mask is None:
         return np.ones(image.shape[:2], dtype=bool)
     return cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
-def _shrunk_brightness(pixels: np.ndarray) -> np.ndarray:
-    """The largest of the three channels, (h, w) uint8, of a copy of at most :data:`SEARCH_SIDE`, without noise."""
+def _shrunk(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A copy of at most :data:`SEARCH_SIDE`: the largest of the three channels, (h, w) uint8, without noise; and its colours, (h, w, 3)."""
     height, width = pixels.shape[:2]
     factor = SEARCH_SIDE / max(height, width)
     if factor < 1:
@@ -106,15 +123,60 @@ def _shrunk_brightness(pixels: np.ndarray) -> np.ndarray:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
     red, green, blue = cv2.split(pixels)
     value = cv2.max(cv2.max(red, green), blue)
-    return cv2.medianBlur(value, 5) if min(value.shape) >= 5 else value
+    return (cv2.medianBlur(value, 5) if min(value.shape) >= 5 else value), pixels
 
 
-def _field_mask(value: np.ndarray) -> np.ndarray | None:
+def _field_mask(value: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray | None, tuple[str, str] | None]:
+    """The field, ``None`` if there is none, and a remark on surroundings that are not dark."""
     k = max(1, round(0.04 * min(value.shape)))
     corners = (value[:k, :k], value[:k, -k:], value[-k:, :k], value[-k:, -k:])
     background = min(float(np.median(corner)) for corner in corners)
     if background > BACKGROUND_HIGHEST:
-        return np.ones(value.shape, np.uint8)
+        return _on_bright(colours, k)
+    return _on_dark(value, background), None
+
+
+def _on_bright(colours: np.ndarray, k: int) -> tuple[np.ndarray, tuple[str, str] | None]:
+    """The field in a picture with bright corners: the disc on a flat background; the whole picture where there is no such disc."""
+    whole = np.ones(colours.shape[:2], np.uint8)
+    corners = [colours[:k, :k], colours[:k, -k:], colours[-k:, :k], colours[-k:, -k:]]
+    flat = np.concatenate([corner.reshape(-1, 3) for corner in corners]).astype(int)
+    colour = np.median(flat, axis=0)
+    if (np.abs(flat - colour).max(axis=1) <= FLAT).mean() < SOLID:
+        return whole, None  # retina reaches the corners
+    level = round(float(colour.max()))
+    differs = (np.abs(colours.astype(int) - colour).max(axis=2) > SURROUND_CONTRAST).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(differs)
+    if count > 1:
+        region = (labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
+        mask = _hull(region)
+        _, _, w, h = cv2.boundingRect(mask)
+        filled = mask.sum() / (w * h)
+        if (
+            mask.mean() >= SMALLEST_FIELD
+            and FILLED[0] <= filled <= FILLED[1]
+            and region.sum() >= SOLID * mask.sum()
+        ):
+            return mask, (
+                f"the surroundings are bright (level {level}), not black",
+                "used: field of view found by its shape",
+            )
+    return whole, (
+        f"the corners are bright and flat (level {level}), but no disc is told from them",
+        "used: whole picture, field of view in doubt",
+    )
+
+
+def _hull(region: np.ndarray) -> np.ndarray:
+    """The convex hull of a region, uint8, 1 inside."""
+    mask = np.zeros_like(region)
+    outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.concatenate(outlines)), 1)
+    return mask
+
+
+def _on_dark(value: np.ndarray, background: float) -> np.ndarray | None:
+    """The field in a picture with dark corners of this level."""
     counts = cv2.calcHist([value], [0], None, [256], [0, 256]).ravel()
     bright = float(np.searchsorted(np.cumsum(counts), 0.95 * value.size))  # 95th percentile
     level = background + max(BACKGROUND_MARGIN, BACKGROUND_SHARE * (bright - background))
@@ -130,10 +192,7 @@ def _field_mask(value: np.ndarray) -> np.ndarray | None:
         region = opened
     if region.mean() < SMALLEST_FIELD:
         return None
-    mask = np.zeros_like(region)
-    outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    cv2.fillConvexPoly(mask, cv2.convexHull(np.concatenate(outlines)), 1)
-    return mask
+    return _hull(region)
 
 
 def quality(crop: np.ndarray, field: np.ndarray) -> dict[str, float]:

@@ -3,6 +3,7 @@ would leak."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
+from drstudy.core import paths
 from drstudy.core.names import GRADES, SPLITS
 
 FINEST = 40
@@ -22,6 +24,10 @@ TRIED_GROUPS = 5000
 """Of a small data set several shuffles are made and the one whose grades come nearest to the wanted shares is
 kept: at most 20, and fewer the more groups there are (5000 groups and more: one, which is near enough
 then)."""
+
+
+UNGRADED = "ungraded"
+"""Where images without a grade stand, if others have one: in no part, so that no network learns or is tested on them."""
 
 
 class LeakError(ValueError):
@@ -43,7 +49,9 @@ def make(
     by: str = "patient",
     duplicates: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Split the graded images; ungraded ones are all ``test``.
+    """Split the graded images. Ungraded ones are in no part (:data:`UNGRADED`), or all ``test`` if no image has a grade.
+
+    Graded images of a patient who has an ungraded one are all ``test``, since the ungraded one may be looked at like a test image.
 
     First test, then validation is taken out of what remains, each by scikit-learn's ``StratifiedGroupKFold``.
 
@@ -85,9 +93,32 @@ def make(
         validation = _take(result.loc[rest], groups[rest], share, seed + 1)
         result.loc[test, "split"] = "test"
         result.loc[validation, "split"] = "validation"
+        result.loc[result["grade"].isna(), "split"] = UNGRADED
     for line in gaps(result, fractions):
         warnings.warn(line, SplitWarning, stacklevel=2)
     return result
+
+
+def read(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read ``split.csv`` back: ``image_id, patient_id, grade, split``.
+
+    Raises:
+        SplitError: If it is no split: a column is missing, an image stands twice, or a grade or part is unknown.
+    """
+    split = paths.read_csv(path, text=("image_id", "patient_id", "split"), grade="Int64")
+    where = paths.show(path)
+    if missing := {"image_id", "patient_id", "grade", "split"} - set(split):
+        raise SplitError(f"{where} has no column {', '.join(sorted(missing))}.")
+    if split["image_id"].duplicated().any():
+        twice = split.loc[split["image_id"].duplicated(), "image_id"].iloc[0]
+        raise SplitError(f"{where} has {twice!r} more than once.")
+    if odd := set(split["grade"].dropna()) - set(GRADES):
+        raise SplitError(f"{where} has the grade {min(odd)}, outside {GRADES[0]} to {GRADES[-1]}.")
+    if odd := set(split["split"]) - {*SPLITS, UNGRADED}:
+        raise SplitError(
+            f"{where} has the part {sorted(odd)[0]!r}; there are {', '.join(SPLITS)} and {UNGRADED}."
+        )
+    return split
 
 
 def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd.Index:
@@ -95,6 +126,8 @@ def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd
     from sklearn.model_selection import StratifiedGroupKFold
 
     n_groups = groups.nunique()
+    if not n_groups:
+        return frame.index
     fraction = Fraction(share).limit_denominator(min(FINEST, n_groups))
     if share > 0 and fraction == 0:
         fraction = Fraction(1, n_groups)
@@ -181,6 +214,7 @@ def check(split: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> None:
     Raises:
         LeakError: Naming how many patients or duplicate pairs stand on two sides, and the first of them.
     """
+    split = split.assign(split=split["split"].replace(UNGRADED, "test"))
     sides = split.groupby("patient_id")["split"].nunique()
     torn = sides.index[sides > 1]
     if len(torn):

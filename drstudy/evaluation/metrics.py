@@ -20,6 +20,7 @@ from os import PathLike
 import numpy as np
 import pandas as pd
 
+from drstudy.core import paths
 from drstudy.core.names import GRADES, PROBABILITIES
 
 CUTS = (1, 2, 3, 4)
@@ -38,7 +39,7 @@ def read_predictions(path: str | PathLike[str], split: str = "test") -> pd.DataF
     Raises:
         PredictionError: As in :func:`check_predictions`; also if the file has no such split, naming its own.
     """
-    frame = pd.read_csv(path, dtype={"image_id": str, "patient_id": str})
+    frame = paths.read_csv(path, text=("image_id", "patient_id", "split"))
     if "split" not in frame:
         raise PredictionError(
             f"{path}: there is no column split; a predictions.csv names the split of every row."

@@ -107,8 +107,10 @@ def _read(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(file)
+            return _checked(load_file(file), file)
         state = torch.load(file, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except Exception as error:
         raise WeightsError(
             f"{file} could not be read as weights ({error}). It must be a state dict in .pth or .safetensors."
@@ -116,6 +118,26 @@ def _read(file: Path) -> dict[str, Tensor]:
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     if not state or not all(isinstance(name, str) for name in state):
         raise WeightsError(f"{file} holds no named tensors. It must be a state dict in .pth or .safetensors.")
+    return _checked(state, file)
+
+
+def _checked(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The same tensors, if they can be weights.
+
+    Raises:
+        WeightsError: If something is no tensor, is of whole numbers, or has values that are not finite.
+    """
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(
+                f"{file}: {name} is a {type(value).__name__}, not a tensor. It must be a plain state dict."
+            )
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not value.is_floating_point():
+            raise WeightsError(f"{file}: {name} has whole numbers ({value.dtype}), which are no weights.")
+        if not value.isfinite().all():
+            raise WeightsError(f"{file}: {name} has values that are not finite (NaN or infinite).")
     return state
 
 
@@ -149,7 +171,8 @@ def load_into(net: nn.Module, state: dict[str, Tensor], backbone: str, weights: 
     try:
         missing, unexpected = net.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise WeightsError(f"The weights {weights!r} do not fit {backbone}: {error}") from error
+        problem = " ".join(str(error).split())[:300]
+        raise WeightsError(f"The weights {weights!r} do not fit {backbone}: {problem}") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise WeightsError(

@@ -84,7 +84,7 @@ class Profile(BaseModel):
     description: str
     notebooks: tuple[str, ...] = ()
     backbones: tuple[str, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31, strict=True)], ...] = Field(default=(0,), min_length=1)
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     explained: tuple[str, ...] = ()
     data: tuple[str, ...] = ("lesion_labels",)
@@ -96,6 +96,13 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _explains_what_it_trains(self) -> Profile:
+        for name, values in (
+            ("backbones", self.backbones),
+            ("seeds", self.seeds),
+            ("notebooks", self.notebooks),
+        ):
+            if twice := [one for place, one in enumerate(values) if one in values[:place]]:
+                raise ValueError(f"{name} names {twice[0]} more than once")
         if other := set(self.explained) - set(self.backbones):
             raise ValueError(f"explained names {', '.join(sorted(other))}, not among the backbones")
         return self

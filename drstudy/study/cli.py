@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -12,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from drstudy.core import paths, records
-from drstudy.core.params import ParameterError
+from drstudy.core import paths, records, settings
+from drstudy.core.params import ParameterError, identity_pattern
 from drstudy.study import execute as snakemake
 from drstudy.study import plan
 from drstudy.study import run as runner
@@ -23,15 +24,48 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="A reproducible, interpretable study of deep learning for diabetic retinopathy. Research only, not for diagnosis.",
-    epilog="Start with `drstudy reproduce`: it runs the whole study on synthetic eyes, on two CPU cores, without network.",
+    epilog="Any command with --debug shows the traceback of an error. Start with `drstudy reproduce`: it runs the whole study on synthetic eyes, on two CPU cores, without network.",
 )
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare its images, before a study.")
 app.add_typer(data, name="data")
+
+ELSEWHERE = "Set DRSTUDY_DATA and DRSTUDY_RESULTS to folders on another disk"
+REMEDIES = {
+    errno.ENOSPC: f"Free some space and start it again, which goes on where it was. {ELSEWHERE} otherwise.",
+    errno.EDQUOT: f"Your quota is used up: free some space and start it again. {ELSEWHERE} otherwise.",
+    errno.EROFS: f"The disk is read-only. {ELSEWHERE}.",
+    errno.EACCES: f"You may not write or read there. Change the permission. {ELSEWHERE} otherwise.",
+    errno.EMFILE: "Too many files are open. Lower WORKERS, or raise the limit with `ulimit -n`.",
+}
+"""What to do about errors of the system, by their number."""
 
 SOURCES = "phantom, eyepacs, aptos, idrid, diaretdb1, folder or pooled"
 ProfileOption = Annotated[
     str, typer.Option(help="A folder of params/: demo, eyepacs_mini, idrid_mini, paper, smoke, or your own.")
 ]
+PatternOption = Annotated[
+    str,
+    typer.Option(
+        help="Regular expression with (?P<patient>...) for names of images, where they are unusual."
+    ),
+]
+IgnoreOption = Annotated[
+    list[str] | None, typer.Option(help="A file or folder of the data set to leave out; may be repeated.")
+]
+LostOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the rows and files that may be left out.")
+]
+
+
+def _from_here(root: Path) -> Path:
+    """A folder given on the command line: relative to the caller's folder, or as parameters write it if it is not there."""
+    return root.resolve() if root.exists() else root
+
+
+def _check_results(profile: str) -> None:
+    """Refuse to speak of results that are not what their runs wrote."""
+    for record in records.find(profile):
+        record.check()
 
 
 @app.command()
@@ -101,14 +135,16 @@ def run(
     ] = None,
 ) -> None:
     """Run one notebook of a profile, finished or not; the notebooks before it must be finished."""
-    import yaml
-
     overrides = {}
     for text in parameter or []:
         name, equals, value = text.partition("=")
         if not equals:
             raise ParameterError(f"--parameter takes NAME=VALUE, not {text!r}.")
-        overrides[name] = yaml.safe_load(value)
+        if name in ("PROFILE", "VARIANT"):
+            raise ParameterError(f"{name} is set by --{name.lower()}, not by --parameter.")
+        if name in overrides:
+            raise ParameterError(f"--parameter {name} is given more than once.")
+        overrides[name] = settings.parse(value, f"--parameter {name}")
     runner.run(plan.stage(notebook, profile, variant), overrides)
 
 
@@ -117,6 +153,7 @@ def report(profile: ProfileOption = "demo") -> None:
     """Write results/PROFILE/report/index.html and summary.json from the finished records; nothing is computed anew."""
     from drstudy.study import report as reports
 
+    _check_results(profile)
     typer.echo(f"report: {paths.show(reports.write(profile))}")
 
 
@@ -127,18 +164,31 @@ def verify(
         Path | None,
         typer.Option(help="Folder results/PROFILE of another run; default: the committed results."),
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Only compare every file of the results and every stored pixel with the digests of their run.",
+        ),
+    ] = False,
 ) -> None:
     """Compare the results with the committed ones: every number, every verdict, time and memory.
 
     Exits with 1 if a number is outside its tolerance and its interval, or a verdict differs. results/PROFILE/verify.csv lists every number
     that is not identical.
     """
+    from drstudy.study import integrity
     from drstudy.study import verify as comparison
 
+    if deep:
+        lines = integrity.compare(profile)
+        typer.echo("\n".join(lines) or "every file and every stored pixel is what its run wrote")
+        raise typer.Exit(1 if lines else 0)
     if against is not None and not against.is_dir():
         raise FileNotFoundError(
             f"--against {against}: there is no such folder. It must be a results/PROFILE of another run."
         )
+    _check_results(profile)
     found = comparison.write(profile, against)
     for line in found.lines():
         typer.echo(line)
@@ -169,6 +219,7 @@ def reference(
             if not equals or not Path(where).is_dir():
                 raise ValueError(f"{option} takes NAME=FOLDER with a folder that exists, not {text!r}.")
             runs[option][name] = Path(where)
+    _check_results(profile)
     typer.echo(paths.show(committed.write(profile, runs["--other"], runs["--held-out"])))
 
 
@@ -185,6 +236,7 @@ def figures(
     """Rewrite figures/ and the README's tables from finished records (for maintainers)."""
     from drstudy.study import figures as shown
 
+    _check_results(profile)
     for path in shown.update(profile, only or ()):
         typer.echo(paths.show(path))
 
@@ -206,11 +258,22 @@ def data_check(
     decode: Annotated[
         int, typer.Option(min=0, help="Images to decode in full, spread over the set; 0 is all of them.")
     ] = 200,
+    patient_pattern: PatternOption = "",
+    ignore: IgnoreOption = None,
+    most_lost: LostOption = 0.2,
 ) -> None:
     """Say what is there and what is wrong, before anything is computed. Exits with 1 if no study can be run on it."""
     from drstudy.data import checking
 
-    found = checking.check(source, root, decode=decode)
+    pattern = identity_pattern(patient_pattern)
+    found = checking.check(
+        source,
+        _from_here(root),
+        decode=decode,
+        pattern=pattern,
+        ignored=ignore or [],
+        most_lost=most_lost,
+    )
     typer.echo(found.text)
     raise typer.Exit(0 if found.ok else 1)
 
@@ -222,12 +285,17 @@ def data_prepare(
     image_size: Annotated[
         int, typer.Option(min=32, max=2048, help="Side of the field-of-view crops, pixels.")
     ] = 512,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0 is one a core.")] = 0,
+    patient_pattern: PatternOption = "",
+    ignore: IgnoreOption = None,
+    most_lost: LostOption = 0.2,
 ) -> None:
     """Write the image store that notebook 01 would write; after a kill it goes on where it was."""
-    from drstudy.data import images, sources
+    from drstudy.data import audit, images, sources
 
-    store = images.build(sources.load(source, root).manifest, image_size, workers)
+    read = sources.load(source, _from_here(root), identity_pattern(patient_pattern), ignore or [], most_lost)
+    store = images.build(read.manifest, image_size, workers)
+    audit.quarantine(read, store)
     typer.echo(
         f"{len(store.index)} images of {image_size} px in {paths.show(store.folder)}; {len(store.problems)} remarks in its problems.csv"
     )
@@ -235,23 +303,30 @@ def data_prepare(
 
 def main() -> None:
     """Entry point: errors that tell the user what to do are printed without a traceback."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("DRSTUDY_TRACEBACK"))
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app()
-    except (
-        ParameterError,
-        KeyError,
-        records.RecordError,
-        runner.StageError,
-        FileNotFoundError,
-        ValueError,
-        OSError,
-    ) as error:
-        if os.environ.get("DRSTUDY_TRACEBACK"):
+    except Exception as error:
+        if debug:
             raise
-        typer.echo(
-            f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}", err=True
-        )
+        typer.echo(f"error: {in_one_sentence(error)}", err=True)
         sys.exit(1)
+
+
+def in_one_sentence(error: Exception) -> str:
+    """What an error means for a user: its own words where they are meant for users, else its kind, its first line and what to do."""
+    if isinstance(error, KeyError):
+        return str(error.args[0] if error.args else error)
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}. {REMEDIES[error.errno]}"
+    if isinstance(error, MemoryError):
+        return "There is not enough memory. Close other programs, or lower BATCH_SIZE, IMAGE_SIZE or WORKERS."
+    if isinstance(error, ValueError | OSError) or type(error).__module__.startswith("drstudy"):
+        return str(error)
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}. This was not foreseen; the same command with --debug shows where it happened."
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from drstudy.core import code, paths
+from drstudy.core import code, params, paths
 from drstudy.papers import registry
 from drstudy.papers.base import Stage
+from drstudy.study import outside
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -37,18 +38,23 @@ def library(notebook: str) -> dict[str, str]:
     return code.digests(code.closure(code.imported(text)))
 
 
-def made_by(stage: Stage) -> dict[str, Any]:
+def made_by(stage: Stage, parameters: params.Parameters | None = None) -> dict[str, Any]:
     """What makes the result of a stage, as its record keeps it.
+
+    Args:
+        stage: The stage.
+        parameters: Its parameters, where they are not those of the profile.
 
     Returns:
         ``notebook``, a digest; ``library``, path of a module to its digest; ``needs``, result folder of each finished stage that it needs
-        to the digest of its record.
+        to the digest of its record; ``outside``, see :func:`drstudy.study.outside.of`.
     """
     records = {folder: paths.resolve(folder) / "run.json" for folder in stage.needs}
     return {
         "notebook": of_notebook(stage.notebook),
         "library": library(stage.notebook),
         "needs": {folder: paths.sha256(file) for folder, file in records.items() if file.is_file()},
+        "outside": outside.of(parameters or stage.parameters()),
     }
 
 

@@ -83,20 +83,25 @@ def command(
     """
     chosen = _chosen(profile, until, study)
     found = reasons.find(chosen) if found is None else found
-    forced = [str(plan.stage_of(folder).record) for folder, why in found.items() if why]
-    report = paths.results() / profile / "report" / "index.html"
+    forced = [target(plan.stage_of(folder)) for folder, why in found.items() if why]
+    report = f"{profile}/report/index.html"
     if not until and reasons.of_report(profile, chosen):
-        forced.append(str(report))
+        forced.append(report)
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")),
-        *("--directory", str(paths.results() / profile), "--nolock"),
+        *("--directory", str(paths.results()), "--nolock"),
         *("--quiet", "rules", "progress", "host"),
         *("--rerun-triggers", "mtime"),
-        *("--config", f"profile={profile}", f"study={study}", "--cores", str(cores)),
+        *("--config", f'profile="{profile}"', f"study={study}", "--cores", str(cores)),
         *(["--forcerun", *forced] if forced else []),
         *options,
-        *(["--", *(str(s.record) for s in chosen)] if until else []),
+        *(["--", *(target(s) for s in chosen)] if until else []),
     ]
+
+
+def target(stage: Stage) -> str:
+    """The record of a stage as Snakemake names it: relative to the folder of results, whose own path may hold any letters."""
+    return f"{stage.folder.removeprefix('results/')}/run.json"
 
 
 def _settle(found: dict[str, list[str]]) -> None:

@@ -6,15 +6,17 @@ run.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
-from drstudy.core import params, paths, records
+from drstudy.core import params, paths, records, settings
 from drstudy.papers import registry
 from drstudy.papers.base import Profile, Stage
 
+COMMON = frozenset({"densenet121", "resnet101", "vgg16", "efficientnet_lite0"})
+"""Backbones that are known without loading torch."""
 STUDIES = {
     "core": tuple(name for name, notebook in registry.NOTEBOOKS.items() if notebook.study == "core"),
     "all": tuple(registry.NOTEBOOKS),
@@ -28,7 +30,15 @@ def profiles() -> list[str]:
 
 
 def profile_file(name: str) -> Path:
-    """The file of a profile, whether it exists or not."""
+    """The file of a profile, whether it exists or not.
+
+    Raises:
+        drstudy.core.params.ParameterError: If no profile can have this name.
+    """
+    try:
+        settings.check_name(name, "The profile name")
+    except settings.SettingsError as error:
+        raise params.ParameterError(str(error)) from None
     return paths.root() / "params" / name / "profile.yaml"
 
 
@@ -45,9 +55,61 @@ def profile(name: str) -> Profile:
             f"There is no profile {name!r}; there are {', '.join(profiles())}. A profile is a folder params/<name> with a profile.yaml."
         )
     try:
-        return Profile(name=name, **(yaml.safe_load(file.read_text()) or {}))
-    except (ValidationError, TypeError) as error:
-        raise params.ParameterError(f"{paths.show(file)} is not a valid profile: {error}") from error
+        content = settings.read(file)
+        if not isinstance(content, dict) or "name" in content:
+            raise ValueError("it must be a mapping of settings, without a name")
+        made = Profile(name=name, **{str(key): value for key, value in content.items()})
+        _check(made, file)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        )
+        raise params.ParameterError(f"{paths.show(file)} is not a valid profile: {problems}") from None
+    except settings.SettingsError as error:
+        raise params.ParameterError(str(error)) from None
+    except ValueError as error:
+        raise params.ParameterError(f"{paths.show(file)} is not a valid profile: {error}") from None
+    return made
+
+
+def _check(made: Profile, file: Path) -> None:
+    """Refuse names in a profile that would fail later, or be passed over.
+
+    Raises:
+        ValueError: Naming the first one.
+    """
+    for name in made.notebooks:
+        if name not in registry.NOTEBOOKS:
+            raise ValueError(f"notebooks: {params.unknown(name, list(registry.NOTEBOOKS))}")
+    for backbone in (*made.backbones, *([made.ablation.backbone] if made.ablation else [])):
+        settings.check_name(backbone, "The backbone", settings.BACKBONE)
+        if backbone not in COMMON:
+            from drstudy.models import nets  # only here: it loads torch
+
+            if backbone not in nets.names():
+                near = difflib.get_close_matches(backbone, nets.names(), n=1)
+                raise ValueError(
+                    f"there is no backbone {backbone!r}" + (f"; did you mean {near[0]}?" if near else "")
+                )
+    if other := sorted(set(made.overrides) - set(made.backbones)):
+        raise ValueError(f"overrides names {other[0]!r}, which is not among the backbones")
+    if made.models_from and not profile_file(made.models_from).is_file():
+        raise ValueError(
+            f"models_from: there is no profile {made.models_from!r}; there are {', '.join(profiles())}"
+        )
+    for other in file.parent.iterdir():
+        known = ("profile.yaml", "common.yaml", *(f"{name}.yaml" for name in registry.NOTEBOOKS))
+        if (
+            other.suffix.lower() in (".yaml", ".yml")
+            and other.name not in known
+            and not other.name.startswith(".")
+        ):
+            near = difflib.get_close_matches(other.name, known, n=1)
+            raise ValueError(
+                f"{other.name} beside it is read by no notebook"
+                + (f"; did you mean {near[0]}?" if near else "")
+            )
 
 
 def plan(name: str, study: str = "core") -> list[Stage]:

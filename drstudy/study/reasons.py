@@ -13,7 +13,7 @@ from typing import Any
 
 from drstudy.core import paths, records
 from drstudy.papers.base import Stage
-from drstudy.study import digests, plan, trains
+from drstudy.study import digests, outside, plan, trains
 
 MOST = 3
 """Names that one reason lists; it counts the others."""
@@ -60,14 +60,19 @@ def own(stage: Stage, running: Collection[str] = ()) -> list[str]:
     """
     try:
         record = records.load(stage.folder)
-    except records.RecordError:
-        return [UNFINISHED]
+    except records.RecordError as error:
+        return [f"{UNFINISHED} ({_why_not(error)})" if stage.record.is_file() else UNFINISHED]
     return [
         *_parameters(record.data.get("params", {}), stage.parameters().upper()),
         *_code(record.data.get("made_by"), stage),
         *_inputs(record, [folder for folder in stage.needs if folder not in running]),
         *_artefacts(record),
     ]
+
+
+def _why_not(error: records.RecordError) -> str:
+    """What is wrong with a record, without the command that makes it again."""
+    return str(error).partition(" Make it with")[0].rstrip(".")
 
 
 def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -84,13 +89,16 @@ def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _code(before: Mapping[str, Any] | None, stage: Stage) -> list[str]:
-    """Whether the notebook or a module that it imports is another one now."""
+    """Whether the notebook, a module that it imports, or a file outside the project is another one now."""
     if not before:
         return ["its record does not say which code made it (run it by `drstudy run`, not by hand)"]
     now = digests.made_by(stage)
     found = ["notebook text changed"] if before["notebook"] != now["notebook"] else []
     changed = digests.changes(before["library"], now["library"])
-    return found + ([f"{some(changed)} changed"] if changed else [])
+    found += [f"{some(changed)} changed"] if changed else []
+    if "outside" not in before and now["outside"]:
+        return [*found, f"its record does not say which files of {some([*now['outside']])} it was made from"]
+    return [*found, *outside.changes(before.get("outside", {}), now["outside"])]
 
 
 def _inputs(record: records.Record, needed: Iterable[str]) -> list[str]:
@@ -106,9 +114,20 @@ def _inputs(record: records.Record, needed: Iterable[str]) -> list[str]:
 
 
 def _artefacts(record: records.Record) -> list[str]:
-    """Whether a file of the result is missing."""
-    missing = [name for name in record.data.get("outputs", {}) if not (record.folder / name).exists()]
-    return [f"{some(missing)} {'is' if len(missing) == 1 else 'are'} missing"] if missing else []
+    """Whether a file of the result, or the image store that it wrote, is missing or another one than was written."""
+    found = []
+    for names, what in zip(record.damage(), ("missing", "not what its run wrote")):
+        if names:
+            found.append(f"{some(names)} {'is' if len(names) == 1 else 'are'} {what}")
+    where = record.folder / "images.json"
+    if not found and where.is_file():
+        from drstudy.data import images  # only here: it loads much
+
+        try:
+            images.open_store(json.loads(where.read_text())["store"])
+        except images.StoreError as error:
+            found.append(f"its image store cannot be used ({error})")
+    return found
 
 
 def of_report(profile: str, stages: Iterable[Stage]) -> list[str]:

@@ -77,6 +77,7 @@ def _engine(name: str) -> str:
                 return start(cell, cell_index, **more)
 
             nb_man.cell_start = cell_start
+            kwargs["kernel_manager_class"] = _own_kernel()
             kwargs["extra_arguments"] = [
                 "--IPKernelApp.log_level=50"
             ]  # its start-up and shutdown chatter is not about the study
@@ -84,6 +85,20 @@ def _engine(name: str) -> str:
 
     papermill_engines.register("drstudy", Engine)
     return "drstudy"
+
+
+def _own_kernel() -> type:
+    """A kernel manager that starts the interpreter that runs now, whatever kernel named python3 is installed."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnKernel(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=argv, display_name="drstudy", language="python")
+
+    return OwnKernel
 
 
 def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record:
@@ -125,7 +140,7 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     import papermill
 
     run_id = uuid.uuid4().hex
-    told = {records.RUN_ID: run_id, records.MADE_BY: json.dumps(digests.made_by(stage))}
+    told = {records.RUN_ID: run_id, records.MADE_BY: json.dumps(digests.made_by(stage, checked))}
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("PYTHONHASHSEED", "0")
     if getattr(checked, "threads", 0):
@@ -133,8 +148,8 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     os.environ.update(told)
     try:
         papermill.execute_notebook(
-            paths.root() / "notebooks" / f"{stage.notebook}.ipynb",
-            checked.folder / "executed.ipynb",
+            _literal(paths.root() / "notebooks" / f"{stage.notebook}.ipynb"),
+            _literal(checked.folder / "executed.ipynb"),
             parameters=checked.upper(),
             engine_name=_engine(stage.name),
             kernel_name="python3",
@@ -154,6 +169,11 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     if record.data["run_id"] != run_id:
         raise StageError("its record is of another run")
     return record
+
+
+def _literal(path: Path) -> str:
+    """A path as papermill takes it, which would fill in parameters between braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _write_failure(stage: Stage, checked: params.Parameters, error: BaseException) -> str:

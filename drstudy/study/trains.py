@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from drstudy.core import code, devices, paths, records
 from drstudy.papers.base import Stage
-from drstudy.study import digests, plan
+from drstudy.study import digests, outside, plan
 
 DATA = "drstudy/data/"
 """Code by which a stage may hand other photographs, labels or splits to the next one."""
@@ -91,8 +91,10 @@ def _other_data(folder: str, running: Mapping[str, list[str]]) -> bool:
         return True
     library = (record.data.get("made_by") or {}).get("library", {})
     changed = digests.changes(library, digests.library(stage.notebook))
+    before = (record.data.get("made_by") or {}).get("outside", {})
     return bool(
         not library
+        or outside.changes(before, outside.of(stage.parameters()))
         or _parameters(record, stage)
         or any(name.startswith(DATA) for name in changed)
         or why(stage, running)

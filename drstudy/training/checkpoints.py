@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from drstudy.core import paths
@@ -58,19 +57,29 @@ class Checkpointer:
         if path is None or not path.is_file():
             return None
         try:
-            about = files.read_facts(path)
+            about, tensors = files.read_facts(path), files.read_tensors(path)
         except (files.BrokenFileError, OSError) as error:
             print(f"{paths.show(path)} cannot be read ({error}); training starts afresh.")
             return None
-        if about is None or about["key"] != self.key:
+        if about is None or about.get("key") != self.key:
             print(f"{paths.show(path)} belongs to another recipe or other data; training starts afresh.")
             return None
-        return about, load_file(path)
+        return about, tensors
 
     @staticmethod
     def learned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a file that :meth:`drstudy.training.task.Task.put` takes."""
         return {key.removeprefix("module/"): t for key, t in tensors.items() if key.startswith("module/")}
+
+    def forget(self, error: Exception) -> RuntimeError:
+        """Remove files that cannot be taken up although they are of this training; returns the error to raise, since the task is half restored."""
+        for name in ("last", "best"):
+            if self.folder:
+                (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
+        return RuntimeError(
+            f"The checkpoints in {paths.show(self.folder or Path())} are damaged ({type(error).__name__}: {error}) and were removed. Run it again: training "
+            "starts afresh."
+        )
 
     def restore(self, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Restore the task from a file that was saved with ``moments``."""

@@ -278,6 +278,8 @@ class Stored(Features):
         super().__init__(net, data, p, compute)
         self._live: Live | None = None
         self.folder = paths.data() / "features" / self._key()
+        for folder in self.folder.parent.glob("*/"):
+            paths.sweep(folder)
         self._parts: dict[str, np.ndarray] = {}
 
     def prepare(self) -> None:
@@ -289,15 +291,35 @@ class Stored(Features):
         if name not in self._parts:
             self.folder.mkdir(parents=True, exist_ok=True)
             with paths.locked(self.folder.with_name(f".{self.folder.name}.lock")):
-                if not (self.folder / f"{name}.json").is_file():
+                if self._opened(name) is None:
                     self._write(name)
-            about = json.loads((self.folder / f"{name}.json").read_text())
+                about, part = self._opened(name)
             self.seconds += about["seconds"]
             self.seconds_prepare += about["seconds_prepare"]
-            self._parts[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+            self._parts[name] = part
             if len(self._parts) == len(PARTS):
                 self._live = None  # the copy of the trunk that wrote them is not needed any more
         return self._parts[name]
+
+    def _opened(self, name: str) -> tuple[dict[str, float], np.ndarray] | None:
+        """Facts and values of a part as it lies on disk; ``None`` if it is missing or, which is printed, damaged."""
+        file = self.folder / f"{name}.json"
+        if not file.is_file():
+            return None
+        try:
+            about = json.loads(file.read_text())
+            part = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+            views = self.p.views if name == "train" else 1
+            count = views * len(self.train if name == "train" else self.clean)
+            if len(part) != count or part.nbytes != about["bytes"]:
+                raise ValueError(f"it has {len(part)} of {count} views")
+            return {key: float(about[key]) for key in ("seconds", "seconds_prepare")}, part
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            print(
+                f"feature store: {paths.show(self.folder)}, {name}, is damaged ({error}); it is made again",
+                flush=True,
+            )
+            return None
 
     def _key(self) -> str:
         trainable = {name for name, tensor in self.net.named_parameters() if tensor.requires_grad}

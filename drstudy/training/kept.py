@@ -11,8 +11,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from drstudy.core import paths
@@ -34,8 +32,8 @@ def find(identity: Identity) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     if not path.is_file():
         return None
     try:
-        return tensors.read_facts(path)["facts"], load_file(path)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        return tensors.read_facts(path)["facts"], tensors.read_tensors(path)
+    except (OSError, KeyError, TypeError, ValueError) as error:
         print(
             f"{paths.show(path)} cannot be read ({error}); it is removed, and the network is trained again."
         )

@@ -227,10 +227,13 @@ class _Keeper:
         if last is None or best is None:
             return 0
         about, tensors = last
-        self.files.restore(about, tensors)
-        self.rows, self.seconds = about["history"], about["seconds"]
-        self.best = self.files.learned(best[1])
-        self.best_epoch, self.best_score = about["best_epoch"], tuple(about["best_score"])
+        try:
+            self.files.restore(about, tensors)
+            self.rows, self.seconds = about["history"], about["seconds"]
+            self.best = self.files.learned(best[1])
+            self.best_epoch, self.best_score = about["best_epoch"], tuple(about["best_score"])
+        except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+            raise self.files.forget(error) from error
         print(f"resumed after epoch {about['epoch']} of {self.task.p.epochs}", flush=True)
         return about["epoch"]
 

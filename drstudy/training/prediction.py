@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from drstudy.core import paths, records
@@ -162,8 +161,16 @@ def load(
         raise ValueError(
             f"{paths.show(path)} does not say which backbone it is; only files that this study wrote do."
         )
-    net = rebuild(about)
-    net.load_state_dict(load_file(path), assign=True)
-    net.weights_used, net.input_size = about["weights_used"], about["input_size"]
-    net.freeze(about["frozen_bn"])
+    try:
+        net = rebuild(about)
+        net.load_state_dict(tensors.read_tensors(path), assign=True)
+        net.weights_used, net.input_size = about["weights_used"], about["input_size"]
+        net.freeze(about["frozen_bn"])
+    except tensors.BrokenFileError as error:
+        raise ValueError(f"{error} Run the notebook that wrote it again.") from error
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        problem = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{paths.show(path)} is not the network that it says it is ({type(error).__name__}: {problem}). Run the notebook that wrote it again."
+        ) from error
     return net.eval()

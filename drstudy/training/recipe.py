@@ -59,6 +59,8 @@ class Training(Computing):
     """Fields that are not part of a training's recipe. Data, starting weights, device and precision enter the identity of a training by
     their content. Subclasses name their own fields in addition. All other fields except :attr:`SHOWS` decide what is learnt."""
 
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"weights"})
+
     audit: str = "results/smoke/01_data_audit"
     backbone: str = "efficientnet_lite0"
     weights: str = "bundled"
@@ -69,7 +71,7 @@ class Training(Computing):
     batch_size: Positive = 32
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     views: Annotated[int, Field(ge=0, le=1000)] = 2
     feature_store: bool = True

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from drstudy.core import paths
@@ -44,6 +44,32 @@ def read_facts(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(FACTS)
-        return None if text is None else json.loads(text)
+        facts = None if text is None else json.loads(text)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise BrokenFileError(f"{paths.show(path)} is not a whole safetensors file ({error}).") from error
+    if facts is not None and not isinstance(facts, dict):
+        raise BrokenFileError(f"{paths.show(path)} has no facts in its metadata, but {str(facts)[:50]!r}.")
+    return facts
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        BrokenFileError: If it is not a whole safetensors file, or a number in it is not finite.
+    """
+    try:
+        found = load_file(path)
+    except SafetensorError as error:
+        raise BrokenFileError(f"{paths.show(path)} is not a whole safetensors file ({error}).") from error
+    if bad := not_finite(found):
+        raise BrokenFileError(
+            f"{paths.show(path)} has numbers that are not finite, in {len(bad)} of {len(found)} tensors ({bad[0]})."
+        )
+    return found
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors with NaN or infinite values."""
+    return [name for name, one in tensors.items() if one.is_floating_point() and not one.isfinite().all()]

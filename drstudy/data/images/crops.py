@@ -13,6 +13,7 @@ import pandas as pd
 
 from drstudy.core import paths
 from drstudy.data import decoding, measures
+from drstudy.data import masks as masking
 from drstudy.data.decoding import BadImage
 from drstudy.data.measures import MEASURE_SIDE
 
@@ -95,20 +96,34 @@ def prepare(
         BadImage: If the file cannot be used.
     """
     head = decoding.header(content, suffix, max_megapixels)
+    decoding.check_shape(head)
+    try:
+        return _prepare(content, head, image_size)
+    except BadImage:
+        raise
+    except (cv2.error, MemoryError) as error:
+        raise BadImage(
+            f"cannot be cut to its field of view ({str(error).strip().splitlines()[0] if str(error) else 'no memory'})"
+        ) from None
+
+
+def _prepare(content: bytes, head: decoding.Header, image_size: int) -> tuple[np.ndarray, dict[str, Any]]:
     need = max(image_size, MEASURE_SIDE)
     reduce = decoding.reduction(head, need)
+    notes = list(head.notes)
     while True:
-        pixels = decoding.pixels(content, head, reduce)
+        pixels = decoding.pixels(content, head, reduce, notes)
         field = measures.find_field(pixels)
         if (field is None or field.brightest <= BLACK) and pixels.max() <= BLACK:
             raise BadImage("all black")
         if field is None or field.side >= need or reduce == 1:
             break
         reduce //= 2
-    notes = list(head.notes)
     if field is None:
         notes.append(("no field of view can be told from the background", "used: whole picture"))
         field = measures.Field(0, 0, pixels.shape[1], pixels.shape[0], np.ones((8, 8), np.uint8), 255)
+    elif field.remark:
+        notes.append(field.remark)
     side = max(1, round(field.side)) * reduce
     x0 = round((field.x0 + field.x1) / 2 * reduce - side / 2)
     y0 = round((field.y0 + field.y1) / 2 * reduce - side / 2)
@@ -162,7 +177,8 @@ def load_masks(
     """Lesion and anatomy masks of an image, in the geometry of its stored crop.
 
     Args:
-        row: Row of the manifest. Its ``mask_values``, where it has one, is the value from which on a pixel belongs to a mask.
+        row: Row of the manifest. Its ``mask_values``, where it has one, is the value from which on a pixel belongs to a mask; else the mask
+            is judged as :func:`drstudy.data.masks.judge` does.
         crop: Result of :meth:`ImageStore.crop`.
         codes: Codes such as ``["MA", "EX"]``; those without a mask file are left out of the result.
         image_size: Side of the store's crops.
@@ -175,7 +191,8 @@ def load_masks(
     Raises:
         BadImage: If a mask cannot be read or does not have the proportions of its picture.
     """
-    masks, least = {}, row.get("mask_values", 1)
+    masks, least = {}, row.get("mask_values")
+    least = None if pd.isna(least) else int(least)
     for code in codes:
         path = row.get(f"mask_{code}", "")
         if not path:
@@ -187,7 +204,7 @@ def load_masks(
                 f"mask {path} is {head.width}x{head.height}, not of the proportions of its image "
                 f"({crop.width}x{crop.height})"
             )
-        mask = (decoding.pixels(content, head).max(axis=2) >= least).astype(np.float32)
+        mask = masking.inside(content, head, least).astype(np.float32)
         share = crop.cut(mask, image_size)
         masks[code] = share if coverage else share > 0
     return masks

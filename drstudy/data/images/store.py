@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import paths
+from drstudy.data import decoding
 from drstudy.data.images import writing
 from drstudy.data.images.crops import Crop
 from drstudy.data.images.writing import StoreError
+
+STAMP = "compared.json"
+"""File of a store with size and time of the pixels when they were last compared with their digests."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,17 @@ def build(
     target = (Path(folder) if folder else paths.data() / "images") / key
     target.mkdir(parents=True, exist_ok=True)
     with paths.locked(target / "lock"):
-        if not (target / "store.json").is_file():
-            writing.fill(target, manifest, image_size, workers or os.cpu_count() or 1, max_megapixels)
+        if (target / "store.json").is_file():
+            try:
+                return open_store(target)
+            except StoreError as error:
+                print(f"{error} It is written again.", file=sys.stderr)
+                (target / "store.json").unlink()
+        for stale in ("images.npy", STAMP):
+            (target / stale).unlink(
+                missing_ok=True
+            )  # of a store that was damaged or whose tables were not finished
+        writing.fill(target, manifest, image_size, workers or os.cpu_count() or 1, max_megapixels)
     return open_store(target)
 
 
@@ -109,11 +123,18 @@ def store_key(manifest: pd.DataFrame, image_size: int, max_megapixels: float) ->
     return digest.hexdigest()[:16]
 
 
-def open_store(path: str | os.PathLike[str]) -> ImageStore:
-    """Open a finished store.
+def open_store(path: str | os.PathLike[str], deep: bool = False) -> ImageStore:
+    """Open a finished store, and check that it is what was written.
+
+    The tables are compared with their digests. The pixels are compared, row by row, if size or time of their file is not that which was noted
+    when they were last compared.
+
+    Args:
+        path: Folder of the store.
+        deep: Compare the pixels in any case.
 
     Raises:
-        StoreError: If it is missing or unfinished.
+        StoreError: If it is missing, unfinished, or was changed or damaged since it was written.
     """
     folder = paths.resolve(path)
     file = folder / "store.json"
@@ -121,9 +142,72 @@ def open_store(path: str | os.PathLike[str]) -> ImageStore:
         raise StoreError(
             f"{paths.show(folder)} is not a finished image store. Run notebook 01 for this data set again."
         )
-    info = json.loads(file.read_text())
+    try:
+        info = json.loads(file.read_text())
+        tables, count, size = info.get("tables", {}), info["images"], info["image_size"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{paths.show(file)} cannot be read ({error}). Run notebook 01 again.") from None
+    for name, known in tables.items():
+        if not (folder / name).is_file() or paths.sha256(folder / name) != known:
+            raise StoreError(
+                f"{paths.show(folder / name)} is not what was written with the store. Run notebook 01 again."
+            )
     text = {"image_id": str, "path": str, "phash": str}
     index = pd.read_csv(folder / "index.csv", dtype=text, keep_default_na=False)
     measured = pd.read_csv(folder / "measures.csv", dtype=text, keep_default_na=False)
     problems = pd.read_csv(folder / "problems.csv", dtype=str, keep_default_na=False)
-    return ImageStore(folder, np.load(folder / "images.npy", mmap_mode="r"), index, measured, problems, info)
+    pixels = folder / "images.npy"
+    try:
+        images = np.load(pixels, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise StoreError(f"{paths.show(pixels)} cannot be opened ({error}). Run notebook 01 again.") from None
+    if images.dtype != np.uint8 or images.shape != (count, size, size, 3) or len(index) != count:
+        raise StoreError(
+            f"{paths.show(pixels)} is {images.dtype} {images.shape}, not {count} crops of {size} pixels. Run notebook 01 again."
+        )
+    store = ImageStore(folder, images, index, measured, problems, info)
+    if deep or _stamp(pixels) != _noted(folder):
+        _compare(store)
+        note_stamp(folder)
+    return store
+
+
+def note_stamp(folder: Path) -> None:
+    """Note size and time of a store's pixels, which have just been written or compared with their digests; without effect where the store cannot
+    be written."""
+    try:
+        with paths.atomic(folder / STAMP) as temporary:
+            temporary.write_text(json.dumps(_stamp(folder / "images.npy")))
+    except OSError:
+        pass  # a store on a read-only disk is compared each time
+
+
+def _stamp(pixels: Path) -> list[int]:
+    status = pixels.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _noted(folder: Path) -> list[int] | None:
+    try:
+        return json.loads((folder / STAMP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _compare(store: ImageStore) -> None:
+    """Compare each crop with the digest that was noted when it was made.
+
+    Raises:
+        StoreError: Naming how many differ, and the first.
+    """
+    known = store.measures["crop_sha256"]
+    differ = [
+        row
+        for row in range(len(known))
+        if decoding.sha256(np.ascontiguousarray(store.images[row])) != known[row]
+    ]
+    if differ:
+        raise StoreError(
+            f"{len(differ)} of {len(known)} crops in {paths.show(store.folder / 'images.npy')} are not what was written, the first "
+            f"{store.index['image_id'][differ[0]]!r}. Run notebook 01 again."
+        )

@@ -7,11 +7,13 @@ the disk does not hold (after a power cut) is done again.
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -29,12 +31,14 @@ from drstudy.data import manifest as manifests
 from drstudy.data.decoding import BadImage
 from drstudy.data.images.crops import prepare
 
-VERSION = 3
+VERSION = 4
 """Version of the pixels and measurements, part of a store's key; raised with any change of either."""
 BLOCK = 32
 """Images that a process does in one go."""
 SPARE_BYTES = 64 * 2**20
 """Bytes of the disk that a store leaves free."""
+WATCH_SECONDS = 1.0
+"""Time between two looks of a worker at the process that it works for."""
 REPORT_SECONDS = 15.0
 """Time between two lines on the progress."""
 
@@ -80,6 +84,7 @@ def fill(target: Path, manifest: pd.DataFrame, image_size: int, workers: int, ma
     """
     shape = (len(manifest), image_size, image_size, 3)
     array, journal = target / "images.part.npy", target / "rows.jsonl"
+    paths.sweep(target)
     _reserve(array, journal, shape)
     _drop_torn_line(journal)
     done = _written(array, journal)
@@ -92,7 +97,7 @@ def fill(target: Path, manifest: pd.DataFrame, image_size: int, workers: int, ma
     report = _Progress(len(manifest), len(done))
     with open(journal, "ab") as file:
         for records in _run(blocks, array, image_size, max_megapixels, workers):
-            file.write(b"".join(json.dumps(record).encode() + b"\n" for record in records))
+            file.write(b"".join(_line(record) for record in records))
             file.flush()
             report.add(len(records))
     _finish(target, array, journal, shape)
@@ -112,7 +117,9 @@ def _run(
     context.set_forkserver_preload([__name__])
     waiting, running = iter(blocks), set[Future]()
     try:
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
+        ) as pool:
             for block in waiting:
                 running.add(pool.submit(_do_block, array, block, image_size, max_megapixels))
                 if len(running) >= 2 * workers:
@@ -126,6 +133,18 @@ def _run(
             "A process that decodes images was killed, probably for want of memory. What was done is kept: "
             "run it again, with fewer WORKERS or a smaller MAX_MEGAPIXELS."
         ) from None
+
+
+def _end_with(main: int) -> None:
+    """Let a worker end when the process that it works for ends, however that is killed; else it would wait for work for ever."""
+    server = os.getppid()
+
+    def watch() -> None:
+        while paths.lives(main) and os.getppid() == server:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _reserve(array: Path, journal: Path, shape: tuple[int, ...]) -> None:
@@ -163,7 +182,7 @@ def _allocate(array: Path, shape: tuple[int, ...]) -> np.memmap:
 def _has_shape(array: Path, shape: tuple[int, ...]) -> bool:
     try:
         return np.load(array, mmap_mode="r").shape == shape
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return False
 
 
@@ -184,10 +203,22 @@ def _written(array: Path, journal: Path) -> set[int]:
     }
 
 
+def _line(record: dict[str, Any]) -> bytes:
+    """A line of the journal: the record and, before it, its digest."""
+    text = json.dumps(record).encode()
+    return decoding.sha256(text)[:16].encode() + b" " + text + b"\n"
+
+
 def _records(journal: Path) -> dict[int, dict[str, Any]]:
-    """By row, in their order; of a row that was done twice, the later record."""
+    """By row, in their order; of a row that was done twice, the later record. Lines that are not what was written (a power cut may leave anything) count
+    as not written."""
+    found: dict[int, dict[str, Any]] = {}
     with open(journal, "rb") as file:
-        found = {record["row"]: record for record in map(json.loads, file)}
+        for line in file:
+            digest, _, text = line.rstrip(b"\n").partition(b" ")
+            if decoding.sha256(text)[:16].encode() == digest:
+                record = json.loads(text)
+                found[record["row"]] = record
     return dict(sorted(found.items()))
 
 
@@ -204,9 +235,7 @@ def _finish(target: Path, array: Path, journal: Path, shape: tuple[int, ...]) ->
             f"None of the {len(records)} images can be used; the first: {problems[0][0]}: {problems[0][1]}."
         )
     if len(usable) < len(records):
-        _compact(array, [record["row"] for record in usable], target / "images.npy")
-    else:
-        os.replace(array, target / "images.npy")
+        _compact(array, [record["row"] for record in usable])
     frame = pd.DataFrame(usable).drop(columns="notes")
     frame["row"] = np.arange(len(frame))
     paths.write_csv(frame[["row", "image_id", "path", *GEOMETRY]], target / "index.csv")
@@ -218,21 +247,38 @@ def _finish(target: Path, array: Path, journal: Path, shape: tuple[int, ...]) ->
         "image_size": shape[1],
         "version": VERSION,
         "sha256": decoding.sha256("".join(frame["crop_sha256"]).encode()),  # of the rows' digests, in order
+        "tables": {
+            name: paths.sha256(target / name) for name in ("index.csv", "measures.csv", "problems.csv")
+        },
     }
+    os.replace(array, target / "images.npy")
     with paths.atomic(target / "store.json") as temporary:
         temporary.write_text(json.dumps(info, indent=1) + "\n")
-    array.unlink(missing_ok=True)
     journal.unlink(missing_ok=True)
 
 
-def _compact(array: Path, rows: list[int], target: Path) -> None:
-    """Copy the usable rows, block by block, into an array without gaps."""
-    source = np.load(array, mmap_mode="r")
-    with paths.atomic(target) as temporary:
-        packed = _allocate(temporary, (len(rows), *source.shape[1:]))
-        for start in range(0, len(rows), BLOCK):
-            packed[start : start + BLOCK] = source[rows[start : start + BLOCK]]
-        packed.flush()
+def _compact(array: Path, rows: list[int]) -> None:
+    """Move the usable rows together within the file, which takes no further room, and cut off the rest.
+
+    A kill in between leaves rows that do not have their noted digests, or a file of another shape, which the next run makes again.
+    """
+    packed = np.load(array, mmap_mode="r+")
+    for place, row in enumerate(rows):
+        if place != row:
+            packed[place] = packed[row]
+    packed.flush()
+    shape, offset = (len(rows), *packed.shape[1:]), packed.offset
+    del packed
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header,
+        {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape},
+    )
+    if header.tell() != offset:
+        raise StoreError(f"{paths.show(array)} has an unknown header. Delete its folder and start again.")
+    with open(array, "r+b") as file:
+        file.write(header.getvalue())
+        file.truncate(offset + int(np.prod(shape)))
 
 
 class _Progress:

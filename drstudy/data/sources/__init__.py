@@ -5,8 +5,18 @@ Each layout has a module. Nothing is decoded here; the pictures themselves are j
 (:mod:`drstudy.data.images`).
 """
 
-from drstudy.data.sources.base import Source, SourceError, read_grade
+from drstudy.data.sources.base import MOST_LOST, Source, SourceError, check_losses, read_grade
 from drstudy.data.sources.load import LAYOUTS, load, of
 from drstudy.data.sources.phantom import prepare_phantom
 
-__all__ = ["LAYOUTS", "Source", "SourceError", "load", "of", "prepare_phantom", "read_grade"]
+__all__ = [
+    "LAYOUTS",
+    "MOST_LOST",
+    "Source",
+    "SourceError",
+    "check_losses",
+    "load",
+    "of",
+    "prepare_phantom",
+    "read_grade",
+]

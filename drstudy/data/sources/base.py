@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ import pandas as pd
 
 from drstudy.core.names import GRADES
 from drstudy.data import manifest as manifests
+from drstudy.data.sources.identity import SIDES, normal, of_name
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".gif")
-NAME_WITH_EYE = re.compile(r"^(?P<patient>.+)_(?P<eye>left|right)$", re.IGNORECASE)
-
-EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right", "": ""}
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf", re.ASCII)
+"""What a grade may look like; Python would also read ``0_2``."""
+MOST_LOST = 0.2
+"""Default of the share of rows and files of a data set that may be left out."""
+SKIPPED_FOLDERS = ("__MACOSX",)
+"""Folders that an archive program leaves beside the data."""
 
 
 class SourceError(ValueError):
@@ -34,6 +39,7 @@ class Source:
         manifest: See :mod:`drstudy.data.manifest`; rows whose file exists and whose label can be used.
         problems: Columns file, problem, action: what was left out or noticed, one row each.
         notes: Sentences about the whole set that a reader must know.
+        most_lost: Share of the rows and files that may be left out; see :func:`losses`.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Source:
     manifest: pd.DataFrame
     problems: pd.DataFrame
     notes: tuple[str, ...] = ()
+    most_lost: float = 1.0
 
 
 @dataclass
@@ -56,16 +63,22 @@ class Reading:
         rows: One row per usable label, as :func:`drstudy.data.manifest.build` takes them.
         problems: Tuples (file, problem, action).
         notes: Sentences about the whole set.
+        pattern: Regular expression for patient and eye in the name of an image; empty means the known schemes.
+        ignored: Names directly below the root that are left out by wish.
+        unknown: Paths of images whose patient is not known.
     """
 
     name: str
     root: Path
     prefix: str
     layout: str
+    pattern: str = ""
+    ignored: tuple[str, ...] = ()
     votes: int = 3
     rows: list[dict[str, Any]] = field(default_factory=list)
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
 
     def exclude(self, file: str, problem: str) -> None:
         """Record a file or a line of a table that cannot be used."""
@@ -78,51 +91,119 @@ class Reading:
 
 @dataclass
 class Files:
-    """Image files below a folder, by stem and by path relative to it (lower case); ``used`` grows as labels
-    claim them."""
+    """Image files below a folder, by their names in the normal form; ``used`` grows as labels claim them.
+
+    Attributes:
+        folder: The folder, relative to the data set.
+        root: Name of the data set's own folder, which labels may write before a path.
+        by_stem: Name without suffix to paths, relative to the data set.
+        by_name: Name with suffix to paths.
+        used: Paths that labels have claimed.
+    """
 
     folder: str
+    root: str
     by_stem: dict[str, list[str]]
     by_name: dict[str, list[str]]
     used: set[str] = field(default_factory=set)
 
     def find(self, name: str) -> list[str]:
-        """Files (relative to the data set) that a label's name may mean: the name as it stands, else without
-        its suffix."""
-        name = name.removeprefix("./")
-        base = name.rpartition("/")[2]
-        exact = [
-            path
-            for path in self.by_name.get(base.lower(), [])
-            if path.lower().endswith(f"/{name}".lower()) or path.lower() == name.lower()
-        ]
-        stem = base.rpartition(".")[0] if base.lower().endswith(IMAGE_SUFFIXES) else base
-        return exact or self.by_stem.get(stem, [])
+        """Files (relative to the data set) that a label's name means.
+
+        A name with a folder means a file in that folder only. A name without a suffix means any file of that stem; a name
+        with a suffix that no file has means the file with another suffix, which the caller must tell.
+        """
+        wanted = normal(name).removeprefix("./")
+        base = wanted.rpartition("/")[2]
+        stem = base.rpartition(".")[0] if base.endswith(IMAGE_SUFFIXES) else base
+        named = [path for path in self.by_name.get(base, []) if self._is_in(path, wanted)]
+        exact = [path for path in named if path == name or path.endswith(f"/{name}")]
+        if named:
+            return exact if len(exact) == 1 else named
+        folder = wanted[: len(wanted) - len(base)]
+        alike = [path for path in self.by_stem.get(stem, []) if self._is_in(path, folder + _base(path))]
+        exact = [path for path in alike if Path(path).stem == name.rpartition("/")[2]]
+        return exact if len(exact) == 1 else alike
+
+    def _is_in(self, path: str, wanted: str) -> bool:
+        whole = f"/{self.root}/{normal(path)}"
+        return "/../" not in f"/{wanted}" and whole.endswith(wanted if wanted[:1] == "/" else f"/{wanted}")
+
+
+def _base(path: str) -> str:
+    return normal(path).rpartition("/")[2]
+
+
+def entry(root: Path, relative: str) -> Path:
+    """A file or folder below a root, found in any case and any form of its letters; the plain path if there is none."""
+    found = root
+    for part in Path(relative).parts:
+        exact = found / part
+        if not exact.exists() and found.is_dir():
+            alike = [name for name in os.listdir(found) if normal(name) == normal(part)]
+            exact = found / alike[0] if len(alike) == 1 else exact
+        found = exact
+    return found
+
+
+def walk(reading: Reading, folder: str) -> Iterator[str]:
+    """Image files below a folder of the data set, relative to its root, in order.
+
+    Hidden files are skipped. Links to folders are followed, each folder once. A name that is no UTF-8 text cannot be written into a table:
+    the file is left out and named.
+    """
+    seen: set[tuple[int, int]] = set()
+    base = entry(reading.root, folder)
+    for directory, subfolders, names in os.walk(base, followlinks=True):
+        status = os.stat(directory)
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        top = Path(directory) == reading.root
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".")
+            and name not in SKIPPED_FOLDERS
+            and not (top and name in reading.ignored)
+        )
+        for name in sorted(names):
+            if name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES):
+                continue
+            relative = Path(directory, name).relative_to(reading.root).as_posix()
+            if _writable(relative):
+                yield relative
+            else:
+                shown = relative.encode("utf-8", "backslashreplace").decode()
+                reading.exclude(reading.show(shown), "its name is no UTF-8 text: rename the file")
+
+
+def _writable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def scan(reading: Reading, folder: str) -> Files:
-    """List the image files below a folder of the data set, as they stream from the directory; hidden files
-    are skipped.
+    """List the image files below a folder of the data set; see :func:`walk`.
 
     Raises:
         SourceError: If the folder is missing.
     """
-    base = reading.root / folder
-    if not base.is_dir():
+    if not entry(reading.root, folder).is_dir():
         packed = [path.name for path in sorted(reading.root.glob("*.zip*"))]
         hint = f" {', '.join(packed[:3])} must be unpacked first." if packed else ""
         raise SourceError(f"{reading.show(folder)} is missing.{hint} {reading.layout}")
     by_stem: dict[str, list[str]] = defaultdict(list)
     by_name: dict[str, list[str]] = defaultdict(list)
-    for directory, subfolders, names in os.walk(base):
-        subfolders.sort()
-        for name in sorted(names):
-            if name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES):
-                continue
-            relative = Path(directory, name).relative_to(reading.root).as_posix()
-            by_stem[name.rpartition(".")[0]].append(relative)
-            by_name[name.lower()].append(relative)
-    return Files(folder, dict(by_stem), dict(by_name))
+    for relative in walk(reading, folder):
+        name = _base(relative)
+        by_stem[name.rpartition(".")[0]].append(relative)
+        by_name[name].append(relative)
+    return Files(folder, normal(reading.root.name), dict(by_stem), dict(by_name))
 
 
 def add(
@@ -138,7 +219,7 @@ def add(
     """Take one label: find its file and read its grade, or say why not. ``grade`` None means that the source
     has none."""
     name = name.strip()
-    found = files.find(name)
+    found = files.find(name) if name else []
     files.used.update(found)
     if not name:
         return reading.exclude("(no name)", f"a label ({grade!r}) without an image name")
@@ -154,12 +235,22 @@ def add(
     value, problem = (None, "") if grade is None else read_grade(grade)
     if problem:
         return reading.exclude(reading.show(found[0]), problem)
-    side = EYES.get(eye.strip().lower())
+    if (wanted := normal(name).rpartition("/")[2]).endswith(IMAGE_SUFFIXES) and wanted != _base(found[0]):
+        reading.problems.append(
+            (
+                reading.show(found[0]),
+                f"the label names {name!r}, which is not there",
+                "used: the file of this name with another suffix",
+            )
+        )
+    side = SIDES.get(eye.strip().lower(), None if eye.strip() else "")
     if side is None:
         reading.problems.append(
             (reading.show(found[0]), f"eye {eye!r} is neither left nor right", "used: eye left blank")
         )
     image_id = image_id or Path(found[0]).stem
+    if not patient.strip():
+        reading.unknown.add(reading.show(found[0]))
     reading.rows.append(
         {
             "image_id": image_id,
@@ -179,10 +270,9 @@ def read_grade(text: str) -> tuple[int | None, str]:
     text = text.strip()
     if text.lower() in ("", "nan", "na", "n/a", "none", "null"):
         return None, "label missing"
-    try:
-        number = float(text)
-    except ValueError:
+    if not NUMBER.fullmatch(text):
         return None, f"label {text!r} is not a number"
+    number = float(text)
     if not number.is_integer():
         return None, f"label {text} is not a whole number"
     if int(number) not in GRADES:
@@ -198,7 +288,40 @@ def name_unlabelled(reading: Reading, files: Files) -> None:
                 reading.exclude(reading.show(path), "no label: there is an image but no row for it")
 
 
-def patient_and_eye(stem: str) -> dict[str, str]:
+def losses(problems: pd.DataFrame, used: int) -> tuple[int, int]:
+    """How many rows and files were left out, and of how many.
+
+    Args:
+        problems: Columns file, problem, action.
+        used: Number of images that are used.
+    """
+    lost = int((problems["action"] == manifests.EXCLUDED).sum())
+    return lost, lost + used
+
+
+def check_losses(problems: pd.DataFrame, used: int, most_lost: float, where: str) -> None:
+    """Refuse a data set of which too much was left out.
+
+    Raises:
+        SourceError: With the number of rows and files lost, the commonest reasons, and what to do.
+    """
+    lost, total = losses(problems, used)
+    if lost <= most_lost * total:
+        return
+    kinds = manifests.problem_kinds(problems.loc[problems["action"] == manifests.EXCLUDED, "problem"])
+    reasons = "; ".join(f"{kind} ({count})" for kind, count in kinds.value_counts().head(3).items())
+    raise SourceError(
+        f"{lost} of {total} rows and files of {where} were left out, more than {most_lost:.0%}: {reasons}. Mend the data, or "
+        "set MOST_LOST (--most-lost) to the share that you accept."
+    )
+
+
+def stem(name: str) -> str:
+    """A label's name of an image without folders and without the suffix of an image."""
+    base = name.strip().replace("\\", "/").rpartition("/")[2]
+    return base.rpartition(".")[0] if base.lower().endswith(IMAGE_SUFFIXES) else base
+
+
+def patient_and_eye(reading: Reading, stem: str) -> dict[str, str]:
     """``patient`` and ``eye`` of a file name like ``12_left``; both empty for any other name."""
-    match = NAME_WITH_EYE.match(stem)
-    return {"patient": match["patient"], "eye": match["eye"].lower()} if match else {"patient": "", "eye": ""}
+    return of_name(stem, reading.pattern)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from drstudy.data.sources.base import IMAGE_SUFFIXES, Reading, add, name_unlabelled, patient_and_eye, scan
+from drstudy.data.sources.base import Reading, add, name_unlabelled, patient_and_eye, scan, stem
 from drstudy.data.sources.tables import need_columns, needed, read_csv
 
 LAYOUT = (
@@ -19,6 +17,6 @@ def read(reading: Reading) -> None:
     need_columns(reading, table, "trainLabels.csv", "image", "level")
     files = scan(reading, "train")
     for row in table.to_dict("records"):
-        name = Path(row["image"]).stem if row["image"].lower().endswith(IMAGE_SUFFIXES) else row["image"]
-        add(reading, files, name, row["level"], **patient_and_eye(name))
+        name = stem(row["image"])
+        add(reading, files, row["image"], row["level"], **patient_and_eye(reading, name))
     name_unlabelled(reading, files)

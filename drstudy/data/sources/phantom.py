@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drstudy.core import paths
+from drstudy.data import masks as masks_of
 from drstudy.data.sources.base import Reading, add, name_unlabelled, scan
-from drstudy.data.sources.tables import needed, read_csv
+from drstudy.data.sources.tables import need_columns, needed, read_csv
 
 if TYPE_CHECKING:
     from drstudy.core.params import DataAudit
@@ -21,6 +22,7 @@ LAYOUT = "A phantom has labels.csv, images/ and masks/; leave DATA_ROOT empty to
 def read(reading: Reading) -> None:
     """Read ``labels.csv``, with the masks that each image has."""
     table = read_csv(needed(reading, "labels.csv"), reading)
+    need_columns(reading, table, "labels.csv", "image_id", "patient_id", "eye", "grade")
     files = scan(reading, "images")
     masks = {path.stem: path for path in sorted((reading.root / "masks").glob("*.png"))}
     codes = sorted({stem.rpartition("_")[2] for stem in masks})
@@ -33,6 +35,8 @@ def read(reading: Reading) -> None:
             if f"{name}_{code}" in masks
         }
         extra |= {column: row[column] for column in (*lesions, "true_grade", "gradable") if column in row}
+        if image := files.find(name):
+            reading.problems += masks_of.examine(extra, reading.root / image[0])
         add(reading, files, name, row["grade"], patient=row["patient_id"], eye=row["eye"], **extra)
     name_unlabelled(reading, files)
 

@@ -70,15 +70,21 @@ def parts(data_root: str | os.PathLike[str], known: Sequence[str]) -> dict[str, 
     return found
 
 
-def pool(read: Mapping[str, Source]) -> Source:
+def folders(data_root: str) -> list[str]:
+    """The folders of the parts that a ``DATA_ROOT`` names, in the order given; not checked."""
+    return [part.partition(":")[2].strip() for part in data_root.split(BETWEEN)]
+
+
+def pool(read: Mapping[str, Source], most_lost: float = 1.0) -> Source:
     """One data set from several.
 
     Args:
         read: Name of each part to the part as its own source reads it.
+        most_lost: Share of the rows and files of the pool that may be left out.
 
     Returns:
-        All rows, with ids, patients and ``source`` by part. A lesion that only some parts annotate is unknown in the others. Every
-        note begins with the name of its part.
+        All rows, with ids, patients and ``source`` by part. A lesion that only some parts annotate is unknown in the others, and so is
+        the level of their masks (``mask_values``). Every note begins with the name of its part.
 
     Raises:
         SourceError: If only some parts have a column of :data:`UNDIVIDED`, or two parts share a file.
@@ -91,8 +97,6 @@ def pool(read: Mapping[str, Source]) -> Source:
                 f"Only {', '.join(having)} has the column {column}: a phantom can be pooled with phantoms only."
             )
     whole = pd.concat(frames, ignore_index=True)
-    if "mask_values" in whole:  # elsewhere every pixel above 0 belongs to a mask
-        whole["mask_values"] = whole["mask_values"].fillna(1)
     resolved = whole["path"].map(lambda path: str(paths.resolve(path).resolve()))
     if resolved.duplicated().any():
         raise SourceError(
@@ -104,7 +108,7 @@ def pool(read: Mapping[str, Source]) -> Source:
         f"{name}: {len(part.manifest)} images. {' '.join(part.notes)}".strip() for name, part in read.items()
     ]
     root = Path(os.path.commonpath([part.root for part in read.values()]))
-    return Source(NAME, root, manifests.build(whole), problems, tuple(notes))
+    return Source(NAME, root, manifests.build(whole), problems, tuple(notes), most_lost)
 
 
 def _named(name: str, manifest: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,9 @@ TOGETHER = "lesion"
 BAG_STRIDES = (8,)
 """Strides of the evidence in the manner of Sparse BagNet: a cell of EfficientNet-Lite0 sees 67 pixels at stride 8."""
 
+Epochs = Annotated[int, Field(ge=0, le=100_000)]
+"""Epochs of a training that may be left out."""
+
 
 class Glam(Computing):
     """Notebook 14.
@@ -60,6 +63,7 @@ class Glam(Computing):
     SHOWS: ClassVar[frozenset[str]] = frozenset(
         {"model", "score_model", "subset", "grid", "checked", "resamples"}
     )
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"labels", "weights"})
     audit: str = "results/smoke/01_data_audit"
     model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
     score_model: str = ""
@@ -79,13 +83,13 @@ class Glam(Computing):
     fine_share: Part = 0.005
     middle_share: Part = 0.01
     all_share: Part = 0.01
-    sparsity: Annotated[float, Field(ge=0)] = 0.01
+    sparsity: Annotated[float, Field(ge=0, le=1000)] = 0.01
     epochs: Positive = 2
-    local_epochs: Annotated[int, Field(ge=0)] = 1
-    refined_epochs: Annotated[int, Field(ge=0)] = 1
-    mask_epochs: Annotated[int, Field(ge=0)] = 1
+    local_epochs: Epochs = 1
+    refined_epochs: Epochs = 1
+    mask_epochs: Epochs = 1
     learning_rate: Rate = 4e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 1e-4
     patches: Positive = 4
     patch_share: Part = 0.25
     local_share: Part = 0.1
@@ -97,7 +101,7 @@ class Glam(Computing):
     released_epochs: Positive = 1
     released_rate: Rate = 1e-3
     grid: Positive = 32
-    checked: Annotated[int, Field(ge=0)] = 0
+    checked: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     resamples: Positive = 200
 
     @field_validator("codes")

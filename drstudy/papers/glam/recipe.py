@@ -119,8 +119,8 @@ class GlamRecipe(Training):
     patches: Annotated[int, Field(ge=1, le=100)] = 1
     crop_share: Part = 0.25
     local_share: Part = 0.3
-    beta: Annotated[float, Field(ge=0)] = 1e-4
-    beta_local: Annotated[float, Field(ge=0)] = 1e-4
+    beta: Annotated[float, Field(ge=0, le=1000)] = 1e-4
+    beta_local: Annotated[float, Field(ge=0, le=1000)] = 1e-4
     l1: Literal["mean", "sum"] = "mean"
     upsampling: Literal["nearest", "bilinear"] = "nearest"
     closing: Literal["last", "all"] = "last"
@@ -189,7 +189,7 @@ class HeadSpec(BaseModel):
     strides: tuple[Stride, ...] = Field(min_length=1)
     share: Part = 0.01
     kind: Literal["pointwise", "local", "decoder"] = "pointwise"
-    sparsity: Annotated[float, Field(ge=0)] = 0.0
+    sparsity: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
 
 class FundusRecipe(Training):
@@ -220,7 +220,7 @@ class FundusRecipe(Training):
     group: Literal["saliency", "local", "refined", "masks"]
     heads: tuple[str, ...]
     specs: dict[str, HeadSpec]
-    heaviest: Annotated[float, Field(ge=1)] = 10.0
+    heaviest: Annotated[float, Field(ge=1, le=1e6)] = 10.0
     least_area: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patches: Positive = 4
     patch_share: Part = 0.25

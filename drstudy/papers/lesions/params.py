@@ -23,8 +23,8 @@ class LesionRecipe(Training):
     notebook: ClassVar[str] = "12_lesions"
     codes: tuple[str, ...]
     loss: Literal["bce", "focal", "asymmetric"] = "bce"
-    heaviest: Annotated[float, Field(ge=1)] = 10.0
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    heaviest: Annotated[float, Field(ge=1, le=1e6)] = 10.0
+    gamma: Annotated[float, Field(ge=0, le=100)] = 2.0
     select_by: Literal["auc", "loss", "last"] = "loss"
 
 
@@ -64,6 +64,7 @@ class Lesions(Computing):
     codes: tuple[Annotated[str, Field(pattern=r"^[A-Z]+$")], ...] = Field(
         default=("MA", "HE", "EX", "SE", "NV"), min_length=1, max_length=20
     )
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"labels", "weights"})
     labels: str = "masks"
     least_area: Annotated[float, Field(gt=0, lt=1)] = 2e-5
     backbone: str = "efficientnet_lite0"
@@ -79,13 +80,13 @@ class Lesions(Computing):
     net_batch_size: Positive = 16
     net_learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     loss: Literal["bce", "focal", "asymmetric"] = "bce"
-    heaviest: Annotated[float, Field(ge=1)] = 10.0
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    heaviest: Annotated[float, Field(ge=1, le=1e6)] = 10.0
+    gamma: Annotated[float, Field(ge=0, le=100)] = 2.0
     select_by: Literal["auc", "loss", "last"] = "loss"
     decision: Literal["max", "noisy_or"] = "max"
     specificity: Share = 0.944
     lesion_maps: str = ""
-    max_images: Annotated[int, Field(ge=0)] = 0
+    max_images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     resamples: Positive = 200
 
     @field_validator("codes")

@@ -29,7 +29,7 @@ class RamRecipe(Training):
     drops: tuple[Share, ...] = (0.6, 0.88)
     balance_ratio: Share = 0.975
     augmentation: Literal["paper", "fixed"] = "fixed"
-    colour_noise: Annotated[float, Field(ge=0)] = 0.5
+    colour_noise: Annotated[float, Field(ge=0, le=100)] = 0.5
     biases: Literal["untied", "tied"] = "untied"
     batch_norm: bool = True
 
@@ -61,6 +61,7 @@ class Ram(Computing):
     SHOWS: ClassVar[frozenset[str]] = frozenset(
         {"model", "tta", "max_images", "timed_size", "timed_images", "timed_rounds", "resamples"}
     )
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"weights"})
     audit: str = "results/smoke/01_data_audit"
     model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
     networks: tuple[Literal["ram_net5", "baseline_net5", "ram_net4", "baseline_net4", "ram_visual5"], ...] = (
@@ -72,14 +73,14 @@ class Ram(Computing):
     sizes: tuple[Literal[128, 256, 512], ...] = Field(default=(128, 256), min_length=1)
     sampler: Literal["annealed", "paper", "inverse", "sqrt", "none"] = "annealed"
     balance_ratio: Share = 0.975
-    net_epochs: tuple[Annotated[int, Field(ge=0)], ...] = (1, 1)
+    net_epochs: tuple[Annotated[int, Field(ge=0, le=100_000)], ...] = (1, 1)
     net_learning_rates: tuple[Annotated[float, Field(gt=0, le=10)], ...] = (1e-3, 1e-3)
     net_batch_size: Positive = 16
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 5e-4
     drops: tuple[Share, ...] = (0.6, 0.88)
     augmentation: Literal["paper", "fixed"] = "fixed"
-    colour_noise: Annotated[float, Field(ge=0)] = 0.5
+    colour_noise: Annotated[float, Field(ge=0, le=100)] = 0.5
     biases: Literal["untied", "tied"] = "untied"
     batch_norm: bool = True
     epochs: Positive = 3
@@ -88,10 +89,10 @@ class Ram(Computing):
     views: Positive = 1
     select_by: Literal["qwk", "loss", "last"] = "qwk"
     tta: bool = False
-    max_images: Annotated[int, Field(ge=0)] = 0
+    max_images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     timed_size: Literal[128, 256, 512] = 128
     timed_images: Positive = 8
-    timed_rounds: Annotated[int, Field(ge=0)] = 4
+    timed_rounds: Annotated[int, Field(ge=0, le=10_000)] = 4
     resamples: Positive = 200
 
     @model_validator(mode="after")

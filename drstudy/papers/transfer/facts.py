@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from drstudy.core import records
+from drstudy.data import splits
 from drstudy.evaluation import metrics
 from drstudy.papers.base import AUDIT, NOT_REPORTED, TRAINING, is_ablation
 from drstudy.papers.transfer import params
@@ -57,9 +58,7 @@ class Results:
         """The split of the photographs; None without an audit."""
         if self.audit is None:
             return None
-        return pd.read_csv(
-            self.audit.path("split.csv"), dtype={"image_id": str, "patient_id": str, "grade": "Int64"}
-        )
+        return splits.read(self.audit.path("split.csv"))
 
 
 def _audited(metric: str) -> Callable[[Results], Any]:
@@ -101,7 +100,10 @@ def _by_split(count: Callable[[pd.DataFrame], Any]) -> Callable[[Results], str |
 
 def _torn(r: Results) -> int | None:
     split = r.split()
-    return None if split is None else int((split.groupby("patient_id")["split"].nunique() > 1).sum())
+    if split is None:
+        return None
+    graded = split[split["split"] != splits.UNGRADED]
+    return int((graded.groupby("patient_id")["split"].nunique() > 1).sum())
 
 
 def _recipe(r: Results) -> str:

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from drstudy.core import paths
 from drstudy.core.records import Record, RecordError, load
+from drstudy.data import splits
 from drstudy.evaluation import metrics, statistics
 from drstudy.explain.measures import baselines
 from drstudy.papers.transfer import params
@@ -186,13 +188,11 @@ def _split(record: Record) -> pd.DataFrame:
 
 def _layers(record: Record, resamples: int, seed: int) -> pd.DataFrame:
     """How much of the heat lies on lesions at each other layer than the first; no rows if there is one layer."""
-    eyes = pd.read_csv(record.path("tables/heat_by_eye.csv"), dtype={"image_id": str})
+    eyes = paths.read_csv(record.path("tables/heat_by_eye.csv"), text=("image_id", "kind", "region", "layer"))
     eyes = eyes[(eyes["kind"] == "part") & (eyes["region"] == "lesion")]
     eyes = eyes[~eyes["layer"].map(baselines.is_label)]
     layers = list(dict.fromkeys(eyes["layer"]))
-    split = pd.read_csv(
-        load(record.params["AUDIT"]).path("split.csv"), dtype={"image_id": str, "patient_id": str}
-    )
+    split = splits.read(load(record.params["AUDIT"]).path("split.csv"))
     patients = split.set_index("image_id")["patient_id"]
     heat = eyes.pivot(index="image_id", columns="layer", values="heat")
     area = eyes.drop_duplicates("image_id").set_index("image_id")["area"].reindex(heat.index)

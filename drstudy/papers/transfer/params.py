@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from drstudy.core.params import Computing, Parameters, Positive, Share, Variant
+from drstudy.core.params import Computing, Parameters, Positive, Share, Variant, each_once, identity_pattern
 from drstudy.training.recipe import Training
 
 
@@ -25,6 +25,10 @@ class DataAudit(Parameters):
         data_root: Folder of the data set; for the phantom, empty means a folder under ``data/`` named by what makes it; for pooled, the parts
             as ``source:folder + source:folder``.
         votes: Number of experts, of four, who must have marked a pixel for it to belong to a lesion; diaretdb1 only.
+        patient_pattern: Regular expression for the name of an image without its suffix, with a group ``patient`` and perhaps
+            ``eye``; empty means the known schemes, such as ``12_left``.
+        ignore: Files and folders directly below ``data_root`` that are left out.
+        most_lost: Greatest share of the rows and files that may be left out; above it the audit refuses the data.
         image_size: Side of the square field-of-view crops in the image store, pixels.
         split_by: ``patient`` keeps both eyes on one side; ``image`` is the paper's and leaks (only to measure that).
         fractions: Shares of train, validation and test.
@@ -37,21 +41,39 @@ class DataAudit(Parameters):
     """
 
     notebook: ClassVar[str] = "01_data_audit"
+    OUTSIDE: ClassVar[frozenset[str]] = frozenset({"data_root"})
     source: Literal["phantom", "eyepacs", "aptos", "idrid", "diaretdb1", "folder", "pooled"] = "phantom"
     data_root: str = ""
     votes: Annotated[int, Field(ge=1, le=4)] = 3
+    patient_pattern: str = ""
+    ignore: tuple[str, ...] = ()
+    most_lost: Share = 0.2
     image_size: Annotated[int, Field(ge=32, le=2048)] = 128
     split_by: Literal["patient", "image"] = "patient"
     fractions: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
     split_from: str = ""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] = 6
-    max_megapixels: Annotated[float, Field(gt=0)] = 120.0
-    workers: Annotated[int, Field(ge=0)] = 0
+    max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 120.0
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
     n_patients: Positive = 40
     phantom_size: Annotated[int, Field(ge=64, le=2048)] = 256
-    distribution: str = "mild"
+    distribution: Literal["mild", "eyepacs"] = "mild"
     difficulty: Share = 0.5
     label_noise: Share = 0.0
+
+    def places(self, name: str) -> list[str]:
+        """As of every notebook; of pooled data the folder of each part."""
+        found = super().places(name)
+        if name != "DATA_ROOT" or self.source != "pooled":
+            return found
+        from drstudy.data.sources import pooled
+
+        return [place for value in found for place in pooled.folders(value)]
+
+    @field_validator("patient_pattern")
+    @classmethod
+    def _has_a_patient(cls, value: str) -> str:
+        return identity_pattern(value)
 
     @field_validator("fractions")
     @classmethod
@@ -75,10 +97,13 @@ class Oversampling(Training):
     TRAINS: ClassVar[bool] = True
     SHOWS: ClassVar[frozenset[str]] = frozenset({"resamples"})
     UNTRAINED: ClassVar[frozenset[str]] = frozenset({"samplers", "leak_folds", "leak_epochs"})
-    samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = ("none", "sqrt", "inverse", "paper")
+    samplers: tuple[Literal["paper", "inverse", "sqrt", "none"], ...] = Field(
+        default=("none", "sqrt", "inverse", "paper"), min_length=1
+    )
     leak_folds: Annotated[int, Field(ge=2, le=20)] = 3
     leak_epochs: Positive = 3
     resamples: Positive = 200
+    _samplers_once = field_validator("samplers")(each_once)
 
 
 class FineTuning(Training):
@@ -97,7 +122,7 @@ class FineTuning(Training):
     variant: Variant = "efficientnet_lite0-seed0"
     resamples: Positive = 200
     keep_features: bool = False
-    processes: Positive = 1
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class BackboneComparison(Parameters):
@@ -123,6 +148,7 @@ class BackboneComparison(Parameters):
     heatmaps: tuple[str, ...] = ()
     leaks: str = ""
     resamples: Positive = 200
+    _results_once = field_validator("runs", "ablations", "heatmaps")(each_once)
 
 
 class Reliability(Parameters):
@@ -148,6 +174,7 @@ class Reliability(Parameters):
     specificities: tuple[Share, ...] = Field(default=(0.9, 0.95), min_length=1)
     bins: Annotated[int, Field(ge=2, le=100)] = 15
     resamples: Positive = 200
+    _results_once = field_validator("runs")(each_once)
 
 
 class HeatmapAnalysis(Computing):
@@ -193,7 +220,7 @@ class HeatmapAnalysis(Computing):
     others: tuple[str, ...] = ()
     audit: str = "results/smoke/01_data_audit"
     subset: Literal["train", "validation", "test", "all"] = "test"
-    max_images: Annotated[int, Field(ge=0)] = 0
+    max_images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     layers: tuple[str, ...] = ()
     target: Literal["predicted", "grade"] = "predicted"
     tolerance: Annotated[float, Field(ge=0, le=2)] = 0.25

@@ -88,7 +88,7 @@ def deal(
         images; each image once, except for ``row``, where rare grades come several times and common ones not always.
 
     Raises:
-        ValueError: If the way is unknown.
+        ValueError: If the way is unknown, or there are too few images for so many folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -106,7 +106,14 @@ def deal(
     dealt = images[["image_id", "patient_id", "grade"]].iloc[rows].reset_index(drop=True)
     dealt.insert(0, "image", rows)
     dealt["fold"] = 0
-    for fold, (_, held) in enumerate(folder.split(rows, grades[rows], groups)):
+    try:
+        parts = list(folder.split(rows, grades[rows], groups))
+    except ValueError:
+        patients = images["patient_id"].nunique()
+        raise ValueError(
+            f"{len(images)} images of {patients} patients cannot be dealt into {folds} folds: lower LEAK_FOLDS, or use more images."
+        ) from None
+    for fold, (_, held) in enumerate(parts):
         dealt.loc[held, "fold"] = fold
     return dealt
 

@@ -233,3 +233,14 @@ def test_shuffled_labels_are_the_training_split_s_only(coloured_eyes):
     assert shuffled.table["grade"].dtype == data.table["grade"].dtype
     pd.testing.assert_frame_equal(shuffled.table, training.shuffle_labels(data, 3).table)
     assert not shuffled.table.equals(training.shuffle_labels(data, 4).table)
+
+
+@pytest.mark.parametrize("way", training.WAYS)
+def test_too_few_images_for_the_folds_are_refused_in_plain_words(images, way):
+    few = pd.DataFrame(
+        {"image_id": list("abc"), "patient_id": list("abc"), "grade": pd.array([0, 1, 2], dtype="Int64")}
+    )
+    if way == training.BY_ROW:
+        few = few.head(1)
+    with pytest.raises(ValueError, match="LEAK_FOLDS"):
+        training.deal(few, way, 20, 0)

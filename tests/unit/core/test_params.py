@@ -180,7 +180,7 @@ def test_by_default_no_recipe_is_shorter():
         ({"epochs": 2}, r"epochs is not a setting of it; did you mean EPOCHS\?"),
         ({"ELSE": 2}, "ELSE is not a setting of it; it may set EPOCHS, VIEWS"),
         ({"EPOCHS": 0}, "WITHOUT_PRETRAINING: EPOCHS = 0: should be greater"),
-        ({"EPOCHS": "few"}, "EPOCHS = 'few': should be a valid integer"),
+        ({"EPOCHS": "few"}, "EPOCHS = 'few': should be a whole number"),
         ({"EPOCHS": 0, "VIEWS": -1}, "EPOCHS = 0.*VIEWS = -1"),
         ({"VIEWS": 0}, "WITHOUT_PRETRAINING: VIEWS 0 draws fresh views"),
         (3, "WITHOUT_PRETRAINING = 3"),

@@ -14,6 +14,9 @@ def test_check_tells_what_is_there_and_what_is_wrong(tmp_path):
     table.loc[table["image"] == "3_left", "level"] = 8
     table.to_csv(tmp_path / "trainLabels.csv", index=False)
     report = checking.check("eyepacs", tmp_path)
+    assert not report.ok
+    assert "more than 20%" in report.text
+    report = checking.check("eyepacs", tmp_path, most_lost=0.5)
     assert report.ok
     assert report.examined == 10
     for text in (

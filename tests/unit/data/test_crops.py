@@ -45,7 +45,12 @@ KINDS = {
     "exif 8": (rotated(8), ".jpeg", "EXIF orientation 8", "used: turned upright"),
     "16-bit png": (sixteen(".png", 257), ".png", "16 bits a channel", "used: scaled to 8 bits"),
     "16-bit tiff": (sixteen(".tiff", 257), ".tiff", "16 bits a channel", "used: scaled to 8 bits"),
-    "12 bits in 16": (sixteen(".png", 4095 / 255), ".png", "16 bits a channel", "used: scaled to 8 bits"),
+    "12 bits in 16": (
+        sixteen(".png", 4095 / 255),
+        ".png",
+        "12 bits of a camera",
+        "used: 4095 taken as white",
+    ),
     "transparency": (
         encoded(Image.fromarray(EYE).convert("RGBA"), "PNG"),
         ".png",

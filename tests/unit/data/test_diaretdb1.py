@@ -51,7 +51,7 @@ def data(tmp_path):
 
 def audited(root, least: int, size: int = SIDE) -> SimpleNamespace:
     """As notebook 01 leaves it, read back from disk."""
-    table = sources.load("diaretdb1", root, least).manifest
+    table = sources.load("diaretdb1", root, votes=least).manifest
     table.to_csv(root / "manifest.csv", index=False)
     table.assign(split="test")[["image_id", "patient_id", "grade", "split"]].to_csv(
         root / "split.csv", index=False
@@ -70,7 +70,7 @@ def untouched(root) -> dict[str, bytes]:
     [(1, [1, 1, 0], [1, 0, 0]), (3, [1, 0, 0], [1, 0, 0]), (4, [1, 0, 0], [0, 0, 0])],
 )
 def test_presence_follows_from_the_pixels_at_the_threshold(data, least, he, ma):
-    source = sources.load("diaretdb1", data, least)
+    source = sources.load("diaretdb1", data, votes=least)
     table = source.manifest
     assert source.problems.empty
     assert list(table["lesion_HE"]) == he
@@ -152,7 +152,7 @@ def test_other_sources_have_no_votes(data):
 )
 def test_votes_that_cannot_be_used_cost_the_photograph(data, array, problem):
     write(data, "HE", "b", np.ascontiguousarray(array))
-    source = sources.load("diaretdb1", data, 3)
+    source = sources.load("diaretdb1", data, votes=3)
     assert list(source.manifest["image_id"]) == ["a", "c"], "b would have no HE, which is not known"
     (row,) = source.problems.to_dict("records")
     assert row["file"].endswith("votes/HE/b.png")
@@ -163,7 +163,7 @@ def test_votes_that_cannot_be_used_cost_the_photograph(data, array, problem):
 
 def test_a_file_that_is_no_picture_costs_the_photograph_too(data):
     (data / "votes" / "HE" / "b.png").write_bytes(b"no picture")
-    source = sources.load("diaretdb1", data, 3)
+    source = sources.load("diaretdb1", data, votes=3)
     assert list(source.manifest["image_id"]) == ["a", "c"]
     assert source.problems["file"].str.endswith("HE/b.png").all()
 
@@ -171,7 +171,7 @@ def test_a_file_that_is_no_picture_costs_the_photograph_too(data):
 def test_votes_without_a_photograph_and_unknown_kinds_are_named(data):
     write(data, "HE", "z", squares())
     write(data, "XY", "a", squares())
-    source = sources.load("diaretdb1", data, 3)
+    source = sources.load("diaretdb1", data, votes=3)
     told = [(row.file[-14:], row.problem, row.action) for row in source.problems.itertuples()]
     assert told == [
         (str(data / "votes/XY")[-14:], "votes for an unknown kind of lesion", "ignored"),
@@ -182,7 +182,7 @@ def test_votes_without_a_photograph_and_unknown_kinds_are_named(data):
 
 def test_a_folder_of_another_layout_is_refused(tmp_path, data):
     with pytest.raises(sources.SourceError, match="VOTES is 5; 4 experts"):
-        sources.load("diaretdb1", data, 5)
+        sources.load("diaretdb1", data, votes=5)
     (tmp_path / "other" / "images").mkdir(parents=True)
     with pytest.raises(sources.SourceError, match=r"votes is missing\. DIARETDB1 has images"):
         sources.load("diaretdb1", tmp_path / "other")
@@ -212,7 +212,7 @@ def test_a_mask_value_must_be_one_that_a_pixel_can_have():
 def test_sixty_real_photographs(tmp_path):
     if not paths.resolve(REAL).is_dir():
         pytest.skip(f"{REAL} is absent: it holds real photographs, which are not part of the project")
-    source = sources.load("diaretdb1", REAL, 3)
+    source = sources.load("diaretdb1", REAL, votes=3)
     table = source.manifest
     assert source.problems.empty
     assert len(table) == 60

@@ -22,8 +22,8 @@ def folders(own_folders):
     return own_folders
 
 
-def audited(variant: str = "", **values) -> records.Record:
-    """As notebook 01 does it, without its figures."""
+def audited(variant: str = "", found: pd.DataFrame | None = None, **values) -> records.Record:
+    """As notebook 01 does it, without its figures; ``found`` stands for the pairs of duplicates."""
     small = {"n_patients": 12, "phantom_size": 64, "image_size": 64, "workers": 1, "near_duplicate_bits": 16}
     p = params.DataAudit(profile="demo", variant=variant, **small | values)
     run = records.start(p)
@@ -31,7 +31,7 @@ def audited(variant: str = "", **values) -> records.Record:
     store = images.build(source.manifest, p.image_size, p.workers, p.max_megapixels)
     manifest = audit.usable(source.manifest, store)
     pairs, split = division.of(p, source, store, run)
-    pairs = duplicates.annotate(pairs, manifest, split)
+    pairs = duplicates.annotate(pairs if found is None else found, manifest, split)
     splits.check(split, pairs)
     audit.save(run, manifest, audit.quarantine(source, store), audit.table(store), pairs, split, store)
     run.finish()
@@ -74,7 +74,7 @@ def test_duplicates_keep_patients_together_as_they_did_there():
     split = pd.read_csv(first.path("split.csv"), dtype=str)
     trained = split[split["split"] == "train"].drop_duplicates("patient_id")["image_id"]
     pair = [trained.iloc[0], trained.iloc[1], 3, 0.95, "near"]
-    paths.write_csv(pd.DataFrame([pair], columns=list(duplicates.COLUMNS)), first.path("duplicates.csv"))
+    audited(found=pd.DataFrame([pair], columns=list(duplicates.COLUMNS)))
     second = pd.read_csv(audited("96px", phantom_size=96, split_from=FIRST).path("duplicates.csv"))
     assert second[list(duplicates.COLUMNS)].to_numpy().tolist() == [pair]
     assert second[["same_patient", "same_split"]].to_numpy().tolist() == [[False, True]]

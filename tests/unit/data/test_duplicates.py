@@ -31,6 +31,32 @@ def test_copies_are_found_and_other_eyes_are_not(tmp_path):
     assert noted["same_grade"].all()
 
 
+def turned(picture: np.ndarray, angle: float, mirror: bool = False) -> np.ndarray:
+    picture = picture[:, ::-1] if mirror else picture
+    centre = ((picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2)
+    return cv2.warpAffine(
+        np.ascontiguousarray(picture), cv2.getRotationMatrix2D(centre, angle, 1), picture.shape[1::-1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("angle", "mirror"),
+    [(90, False), (180, False), (270, False), (0, True), (90, True), (120, False), (33, True)],
+)
+def test_turned_and_mirrored_copies_are_found_and_kept_on_one_side(tmp_path, angle, mirror):
+    pictures = {f"{n}_left": encoded(photograph(n)) for n in range(1, 25)}
+    pictures["30_left"] = encoded(turned(photograph(7), angle, mirror), quality=85)
+    store, manifest = stored(tmp_path, pictures)
+    found = duplicates.find(store, 6)
+    assert found[["image_id_a", "image_id_b", "kind"]].to_numpy().tolist() == [
+        ["30_left", "7_left", "turned"]
+    ]
+    for seed in range(4):
+        split = splits.make(manifest, (0.6, 0.15, 0.25), seed, duplicates=found)
+        assert duplicates.annotate(found, manifest, split)["same_split"].all()
+        splits.check(split, found)
+
+
 def test_the_same_pixels_in_another_file_are_an_exact_copy(tmp_path):
     plain = photograph(3)
     store, _ = stored(tmp_path, {"1_left": encoded(plain, "PNG"), "2_left": encoded(plain, "BMP")})

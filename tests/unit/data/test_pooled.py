@@ -88,10 +88,11 @@ def test_what_one_part_annotates_is_unknown_in_the_other(tmp_path):
     votes(tmp_path / "marked")
     root = f"eyepacs:{tmp_path / 'graded'} + diaretdb1:{tmp_path / 'marked'}"
     for least, present in ((3, 1), (4, 0)):
-        table = sources.load("pooled", root, least).manifest.set_index("image_id")
+        table = sources.load("pooled", root, votes=least).manifest.set_index("image_id")
         assert list(table.loc[["marked-a", "marked-b"], "lesion_HE"]) == [present, 0]
         assert table.loc[table["source"] == "graded", "lesion_HE"].isna().all()
-        assert list(table.loc[["graded-0_left", "marked-a"], "mask_values"]) == [1, 60 * least]
+        assert table.loc["graded-0_left", "mask_values"] is pd.NA
+        assert table.loc["marked-a", "mask_values"] == 60 * least
         assert table.loc["marked-a", "grade"] is pd.NA
         known = labels.status(table.reset_index(), ("HE", "MA"))
         assert set(known.loc[table["source"] == "graded", "HE"]) == {"not annotated"}
@@ -172,16 +173,29 @@ def test_a_row_without_a_patient_joins_the_patient_of_its_name(tmp_path):
     assert found["patient_id"].to_dict() == {
         "Patient7_L": "Patient7",
         "Patient7-R": "Patient7",
-        "Patient8-R": "Patient8-R",  # nobody says that there is a Patient8
+        "Patient8-R": "Patient8",
         "other": "other",
     }
     assert found["eye"].to_dict() == {
         "Patient7_L": "left",
         "Patient7-R": "right",
-        "Patient8-R": "",
+        "Patient8-R": "right",
         "other": "",
     }
-    assert [file.split("/")[-1] for file in source.problems["file"]] == ["Patient7-R.jpg"]
+    assert [file.split("/")[-1] for file in source.problems["file"]] == ["Patient7-R.jpg", "Patient8-R.jpg"]
+    assert source.notes[-1].startswith("1 of 4 photographs name no patient, such as 'other'")
+
+
+def test_a_name_without_a_number_joins_a_patient_of_the_table_only(tmp_path):
+    for name in ("Smith_L", "Smith_R", "Jones_R"):
+        (tmp_path / f"{name}.jpg").write_bytes(encoded(photograph(0, SIDE)))
+    (tmp_path / "labels.csv").write_text(
+        "image,patient_id,eye,grade\nSmith_L.jpg,Smith,L,0\nSmith_R.jpg,,,1\nJones_R.jpg,,,2\n"
+    )
+    source = sources.load("folder", tmp_path)
+    found = source.manifest.set_index("image_id")
+    assert found["patient_id"].to_dict() == {"Smith_L": "Smith", "Smith_R": "Smith", "Jones_R": "Jones_R"}
+    assert found["eye"].to_dict() == {"Smith_L": "left", "Smith_R": "right", "Jones_R": ""}
 
 
 @pytest.mark.real

@@ -72,7 +72,9 @@ def idrid(root) -> None:
         ("b. Testing Set", "4. Soft Exudates", "IDRiD_77_SE.tif"),
     ):
         (truths / part / folder).mkdir(parents=True, exist_ok=True)
-        Image.new("1", (64, 64)).save(truths / part / folder / name)
+        mask = Image.new("1", (64, 64))
+        mask.putpixel((20, 30), 1)
+        mask.save(truths / part / folder / name)
 
 
 def test_idrid_segmentation_has_masks_and_no_grades(tmp_path):
@@ -126,10 +128,16 @@ def test_folder_with_a_table_of_any_names(tmp_path, head, lines):
 
 def test_folder_a_grade_by_name_or_number(tmp_path):
     touch(tmp_path, "No_DR/a.png", "Mild/b.png", "Moderate/c.png", "Severe/d.png", "Proliferate_DR/e.png")
-    touch(tmp_path, "notes/f.png")
+    (tmp_path / "notes").mkdir()
     source = sources.load("folder", tmp_path)
     assert grades(source) == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4}
     assert told(source) == [("notes", "not one of the grade folders", "ignored")]
+    touch(tmp_path, "notes/f.png")
+    with pytest.raises(sources.SourceError, match=r"no grade: notes \(Mild is 1.*IGNORE"):
+        sources.load("folder", tmp_path)
+    source = sources.load("folder", tmp_path, ignored=["notes"])
+    assert grades(source) == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4}
+    assert told(source)[0] == ("notes", "left out by IGNORE", "ignored")
     other = tmp_path / "other"
     touch(other, "0/a.png", "4_PDR/b.png")
     assert grades(sources.load("folder", other)) == {"a": 0, "b": 4}

@@ -80,14 +80,57 @@ def test_duplicates_of_images_that_are_not_there_are_no_matter():
     )
 
 
-def test_ungraded_images_and_whoever_shares_with_them_are_test():
+def test_ungraded_images_are_in_no_part_and_whoever_shares_with_them_is_test():
     manifest = people(30)
     manifest.loc[manifest["image_id"] == "4_left", "grade"] = pd.NA
     manifest.loc[manifest["image_id"] == "5_left", "grade"] = pd.NA
     split = splits.make(manifest, PARTS, 0, duplicates=pairs(("5_left", "6_right")))
     side = split.set_index("image_id")["split"]
-    assert set(side[["4_left", "4_right", "5_left", "5_right", "6_left", "6_right"]]) == {"test"}
+    assert set(side[["4_right", "5_right", "6_left", "6_right"]]) == {"test"}
+    assert set(side[["4_left", "5_left"]]) == {splits.UNGRADED}
     splits.check(split, pairs(("5_left", "6_right")))
+
+
+@pytest.mark.parametrize(
+    "fractions", [PARTS, (0.8, 0.0, 0.2), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.98, 0.01, 0.01)]
+)
+def test_a_few_patients_are_split_or_refused_in_plain_words(fractions):
+    refused = []
+    for n in range(1, 9):
+        for eyes in (people(n, n), people(n, n).iloc[::2].reset_index(drop=True)):
+            try:
+                split = splits.make(eyes, fractions, 0)
+            except splits.SplitError as error:
+                refused.append(str(error))
+                continue
+            splits.check(split)
+            there = {part: (split["split"] == part).any() for part in ("train", "validation", "test")}
+            assert list(there.values()) == [share > 0 for share in fractions]
+    assert all("more images are needed" in said for said in refused)
+
+
+def test_a_split_is_read_back_as_it_was_and_a_damaged_one_is_refused(tmp_path):
+    manifest = people(10)
+    manifest["patient_id"] = manifest["patient_id"].replace({"3": "NA", "4": "007", "5": "nan"})
+    manifest.loc[0, "grade"] = pd.NA
+    split = splits.make(manifest, PARTS, 0)
+    file = tmp_path / "split.csv"
+    split.to_csv(file, index=False)
+    read = splits.read(file)
+    assert read.to_csv() == split.to_csv()
+    assert {"NA", "007", "nan"} <= set(read["patient_id"])
+    for bad, said in (
+        (split.assign(grade=9), "grade 9"),
+        (pd.concat([split, split.tail(1)]), "more than once"),
+        (split.assign(split="holdout"), "the part 'holdout'"),
+        (split.drop(columns="patient_id"), "no column patient_id"),
+    ):
+        bad.to_csv(file, index=False)
+        with pytest.raises(splits.SplitError, match=said):
+            splits.read(file)
+    file.write_text("")
+    with pytest.raises(ValueError, match=r"split\.csv cannot be read"):
+        splits.read(file)
 
 
 def test_a_set_without_grades_is_all_test():

@@ -60,6 +60,13 @@ def test_a_relative_path_of_weights_is_the_projects_not_the_working_folders(
     assert nets.build("densenet121", weights="data/weights.pth").weights_used == "weights.pth"
 
 
+def changed(change):
+    """The published tensors of a network with one of them changed in place."""
+    state = zoo.get_model("densenet121", weights=None).state_dict()
+    change(state["features.norm5.weight"])
+    return state
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -70,9 +77,26 @@ def test_a_relative_path_of_weights_is_the_projects_not_the_working_folders(
         (lambda: [1, 2], "holds no named tensors"),
         (lambda: {1: torch.zeros(1)}, "holds no named tensors"),
         (b"not a network", "could not be read"),
+        (lambda: changed(lambda t: t.fill_(torch.nan)), "not finite"),
+        (lambda: changed(lambda t: t.reshape(-1)[0].fill_(torch.inf)), "not finite"),
+        (lambda: {"a": torch.zeros(3, dtype=torch.int64)}, "whole numbers"),
+        (lambda: {"a": [1.0]}, "a is a list"),
         (None, "neither a file nor one of imagenet, imagenet-if-reachable, bundled, none"),
     ],
-    ids=["other backbone", "5 classes", "empty", "tensor", "list", "numbers", "text", "missing"],
+    ids=[
+        "other backbone",
+        "5 classes",
+        "empty",
+        "tensor",
+        "list",
+        "numbers",
+        "text",
+        "NaN",
+        "infinite",
+        "integers",
+        "no tensor",
+        "missing",
+    ],
 )
 @pytest.mark.parametrize("suffix", [".pth"])
 def test_a_wrong_file_says_what_is_wrong(tmp_path, content, message, suffix):

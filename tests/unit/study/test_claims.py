@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import eyes, fine_tuning, graded
+from fabricated import eyes, fine_tuning, graded, sealed
 
 from drstudy.core import paths, records
 from drstudy.papers.ram.params import Ram
@@ -298,6 +298,7 @@ def test_loss_and_convergence_come_from_histories(own_folders):
                 {"epoch": (step - 1) // 40 + 1, "step": step, "loss": loss, "val_loss": np.nan}
             )
             history.to_csv(record.folder / "history.csv", index=False)
+            record = sealed(record)
     assert claims.measures()["final_loss"](record)[0] == pytest.approx(loss[-40:].mean())
     assert verdict("loss_015")[0] == REPRODUCED
     assert verdict("densenet121_converges_fastest")[0] == REPRODUCED

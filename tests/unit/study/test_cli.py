@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import errno
+import re
 import sys
 
 import pytest
+from photographs import eyepacs
 
 from drstudy.core import records
+from drstudy.data import images
 from drstudy.papers.transfer import params
 from drstudy.study import cli, execute, plan, run
 
@@ -77,6 +82,69 @@ def test_traceback_on_request(drstudy, monkeypatch):
     monkeypatch.setenv("DRSTUDY_TRACEBACK", "1")
     with pytest.raises(KeyError):
         cli_main(monkeypatch, "reproduce", "--profile", "dmeo")
+
+
+class Unforeseen(Exception):
+    """Of no module of the project."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/y"),
+            "No space left on device: /x/y. Free some space",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/x/y"),
+            "Read-only file system: /x/y. The disk is read-only",
+        ),
+        (
+            OSError(errno.EACCES, "Permission denied", "/x"),
+            "Permission denied: /x. You may not write or read there",
+        ),
+        (MemoryError(), "There is not enough memory"),
+        (csv.Error("line contains NUL"), "Error: line contains NUL. This was not foreseen; .* --debug"),
+        (Unforeseen("one\ntwo"), "Unforeseen: one. This was not foreseen"),
+        (images.StoreError("The image store needs 9 GB."), "The image store needs 9 GB."),
+        (RecursionError("maximum recursion depth exceeded"), "RecursionError"),
+    ],
+)
+def test_every_error_is_one_sentence_and_debug_shows_where(drstudy, monkeypatch, error, said):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(plan, "profile", fail)
+    code, _, err = drstudy("reproduce", "--profile", "smoke")
+    assert code == 1
+    assert re.match(f"error: {said}", err)
+    assert "Traceback" not in err
+    with pytest.raises(type(error)):
+        cli_main(monkeypatch, "reproduce", "--debug", "--profile", "smoke")
+
+
+def test_a_parameter_that_another_option_sets_or_that_comes_twice_is_refused(drstudy, stages):
+    for arguments, said in (
+        (("-p", "PROFILE=demo"), "PROFILE is set by --profile"),
+        (("-p", "EPOCHS=1", "-p", "EPOCHS=2"), "EPOCHS is given more than once"),
+        (("-p", "BETAS=[0.9"), "--parameter BETAS"),
+        (("-p", "EPOCHS=!!python/object/apply:os.system [x]"), "--parameter EPOCHS"),
+    ):
+        code, _, err = drstudy("run", "03", "--variant", "vgg16-seed0", *arguments)
+        assert code == 1
+        assert said in err
+    assert not stages
+
+
+def test_a_relative_folder_of_data_is_the_callers(drstudy, tmp_path, monkeypatch):
+    eyepacs(tmp_path / "mine", 6, 64)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = drstudy("data", "check", "eyepacs", "mine")
+    assert code == 0, out + err
+    assert "12 of 6 patients" not in err
+    code, out, _ = drstudy("data", "check", "eyepacs", "nowhere")
+    assert code == 1
+    assert "ERROR: DATA_ROOT" in out
 
 
 def cli_main(monkeypatch, *arguments: str) -> None:

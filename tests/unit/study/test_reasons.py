@@ -59,7 +59,9 @@ def test_what_is_not_finished_has_to_run_with_all_that_needs_it(own_folders):
     assert reasons.why(NEXT) == ["no finished record", "01 will run"]
     finish(FIRST)
     FIRST.record.write_text(FIRST.record.read_text().replace("finished", "running"))
-    assert reasons.why(FIRST) == ["no finished record"]
+    assert reasons.why(FIRST) == [
+        "no finished record (results/smoke/01_data_audit is 'running', not finished)"
+    ]
 
 
 def test_another_parameter_says_from_what_to_what(finished):

@@ -109,6 +109,18 @@ def test_finished_record_is_success_and_clears_an_older_failure(root):
 
 
 @pytest.mark.notebook
+def test_the_kernel_is_of_the_interpreter_that_runs(root, monkeypatch):
+    """A kernel that is named python3 and starts something else is not taken."""
+    kernel = root / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    other = {"argv": ["/bin/false", "{connection_file}"], "display_name": "Python 3", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(other))
+    monkeypatch.setenv("JUPYTER_PATH", str(root / "jupyter"))
+    write_notebook(root, "import sys\n" + FINISH + "run.metric(interpreter=sys.executable)\nrun.finish()")
+    assert run.run(STAGE).metrics == {"interpreter": sys.executable}
+
+
+@pytest.mark.notebook
 def test_failing_cell_is_told_with_its_error(root):
     failure = attempt(root, "raise OSError('the disk is full')")
     assert failure["reason"] == "OSError: the disk is full"

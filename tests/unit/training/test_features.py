@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fabricated import sealed
 from photographs import eyepacs
 
 from drstudy.core import paths, records
@@ -270,6 +274,48 @@ def test_a_killed_run_leaves_no_store_that_looks_whole(data, own_folders, monkey
     close(drawn(source, [12], [1])[0][0], expected_view(data, source.net, source.train, 12, 1))
 
 
+@pytest.mark.parametrize("part", ["train", "clean"])
+@pytest.mark.parametrize("damage", ["cut", "shorter", "pickle", "facts cut", "facts a list", "deleted"])
+def test_a_damaged_store_is_made_again(data, own_folders, capsys, part, damage):
+    first = opened(data, feature_store=True)
+    first.prepare()
+    whole = {name: np.array(first._part(name)) for name in ("train", "clean")}
+    values, facts = first.folder / f"{part}.npy", first.folder / f"{part}.json"
+    first.close(keep=True)
+    if damage == "cut":
+        values.write_bytes(values.read_bytes()[:200])
+    elif damage == "shorter":
+        np.save(values, np.load(values)[:-1])
+    elif damage == "pickle":
+        np.save(values, np.array([{}], dtype=object), allow_pickle=True)
+    elif damage == "facts cut":
+        facts.write_text(facts.read_text()[:9])
+    elif damage == "facts a list":
+        facts.write_text("[]")
+    else:
+        values.unlink()
+    again = opened(data, feature_store=True)
+    again.prepare()
+    assert "is damaged" in capsys.readouterr().out
+    assert all(np.array_equal(again._part(name), values) for name, values in whole.items())
+    again.close(keep=False)
+
+
+def test_temporary_files_of_a_killed_process_are_removed(data, own_folders):
+    folder = paths.data() / "features" / "another-key"
+    folder.mkdir(parents=True)
+    process = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    dead, own = int(process.stdout), os.getpid()
+    with paths.atomic(folder / "train.npy") as temporary:
+        left = folder / temporary.name.replace(f"-{own}-", f"-{dead}-")
+        left.touch()
+        opened(data, feature_store=True)
+        assert not left.exists()
+        assert temporary.exists(), "this process lives"
+
+
 def test_closing_removes_the_store_unless_it_is_kept(data, own_folders):
     source = opened(data)
     source.prepare()
@@ -295,7 +341,7 @@ def audited(own_folders):
     pd.DataFrame(columns=["image_id_a", "image_id_b", "kind"]).to_csv(run.path("duplicates.csv"), index=False)
     run.path("images.json").write_text(json.dumps({"store": paths.show(store.folder)}))
     run.finish()
-    return records.load(run.folder), store, split
+    return sealed(records.load(run.folder)), store, split
 
 
 def test_a_data_set_joins_split_and_store(audited):

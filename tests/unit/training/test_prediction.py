@@ -16,7 +16,7 @@ from drstudy.core.devices import Compute
 from drstudy.evaluation import metrics
 from drstudy.models import nets
 from drstudy.papers.transfer import params
-from drstudy.training import features, grading, loop, networks, prediction, transforms
+from drstudy.training import features, grading, loop, networks, prediction, tensors, transforms
 
 CPU = Compute("cpu", "fp32")
 P = [f"p{grade}" for grade in range(5)]
@@ -217,3 +217,32 @@ def test_files_that_are_no_networks_are_told(tmp_path):
     (tmp_path / "torn.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         prediction.load(tmp_path / "torn.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda about, state: about.pop("backbone"), "KeyError: 'backbone'"),
+        (lambda about, state: about.update(backbone="densenet121"), "not the network that it says"),
+        (lambda about, state: about.update(backbone="nonsense"), "nonsense"),
+        (lambda about, state: about.update(head="seven"), "not the network that it says"),
+        (lambda about, state: about.pop("frozen_bn"), "frozen_bn"),
+        (lambda about, state: state.pop("net._fc.weight"), "net._fc.weight"),
+        (lambda about, state: state.update({"net._fc.bias": torch.zeros(7)}), "net._fc.bias"),
+        (lambda about, state: state.update({"net._fc.bias": torch.full((5,), torch.nan)}), "not finite"),
+    ],
+)
+def test_a_network_that_is_not_what_it_says_is_refused_by_name(tmp_path, change, said):
+    file = tmp_path / "m.safetensors"
+    prediction.save(nets.build("efficientnet_lite0"), file, 64)
+    about, state = tensors.read_facts(file), tensors.read_tensors(file)
+    change(about, state)
+    tensors.write(file, state, about)
+    with pytest.raises(ValueError, match=rf"m\.safetensors.*{said}"):
+        prediction.load(file)
+    save_file(state, file, metadata={tensors.FACTS: "no JSON"})
+    with pytest.raises(ValueError, match=r"m\.safetensors is not a whole"):
+        prediction.load(file)
+    save_file(state, file, metadata={tensors.FACTS: "[1]"})
+    with pytest.raises(ValueError, match=r"m\.safetensors has no facts"):
+        prediction.load(file)
