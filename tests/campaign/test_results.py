@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import results
+import result_cases
 from cases import judge
 
 
-@pytest.mark.parametrize("case", results.cases(), ids=lambda case: case.label)
+@pytest.mark.parametrize("case", result_cases.cases(), ids=lambda case: case.label)
 def test_result(case, own_folders):
     judge(case, own_folders)
 
@@ -22,10 +22,10 @@ def test_a_damaged_store_is_written_again(own_folders):
     whole = images.build(table, 64, 1)
     pixels = whole.images.copy()
     for damage in (
-        results.noise(same_time=False),
+        result_cases.noise(same_time=False),
         results.swapped,
         results.cut,
-        results.of_store("store.json", b""),
+        result_cases.of_store("store.json", b""),
     ):
         damage(None, whole.folder)
         again = images.build(table, 64, 1)
