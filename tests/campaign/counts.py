@@ -19,7 +19,7 @@ BEGIN, END = "<!-- counts: begin -->", "<!-- counts: end -->"
 
 
 def every_case() -> list[Case]:
-    return [case for module in (pictures, labels, settings_cases, results) for case in module.cases()]
+    return [case for module in (pictures, labels, settings_cases, result_cases) for case in module.cases()]
 
 
 def table() -> str:

@@ -23,8 +23,8 @@ def test_a_damaged_store_is_written_again(own_folders):
     pixels = whole.images.copy()
     for damage in (
         result_cases.noise(same_time=False),
-        results.swapped,
-        results.cut,
+        result_cases.swapped,
+        result_cases.cut,
         result_cases.of_store("store.json", b""),
     ):
         damage(None, whole.folder)
