@@ -11,6 +11,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
 import labels  # noqa: E402
 import pictures  # noqa: E402
+import result_cases  # noqa: E402
 import settings_cases  # noqa: E402
 from cases import OUTCOMES, Case  # noqa: E402
 
