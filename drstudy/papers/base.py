@@ -271,6 +271,8 @@ class Shown:
         notebook, variant: The result.
         file: File of that result, such as ``tables/scores.csv``.
         rows: In the README's block only rows whose first cell starts with one of these; empty is all.
+        profile: The profile of the result, if it is another than the one whose figures are written. The file stays as it was where that
+            profile was not run.
     """
 
     name: str
@@ -278,6 +280,7 @@ class Shown:
     file: str
     variant: str = ""
     rows: tuple[str, ...] = ()
+    profile: str = ""
 
 
 @dataclass(frozen=True)

@@ -98,9 +98,11 @@ def _of_results(profile: str, folder: Path, before: dict[str, dict], only: Seque
     """Copy what the papers show; a file of a further notebook that was not run stays as it was."""
     manifest = {}
     for name, one in shown().items():
-        place = paths.results() / profile / one.notebook / one.variant
+        owner = one.profile or profile
+        place = paths.results() / owner / one.notebook / one.variant
         further = registry.NOTEBOOKS[one.notebook].study != "core"
         kept = one.notebook not in only if only else further and not (place / "run.json").is_file()
+        kept = kept or (bool(one.profile) and not (place / "run.json").is_file())
         if name in before and kept:
             manifest[name] = before[name]
             continue
@@ -110,7 +112,7 @@ def _of_results(profile: str, folder: Path, before: dict[str, dict], only: Seque
         manifest[name] = {
             "notebook": one.notebook,
             "run": record.name,
-            "profile": profile,
+            "profile": owner,
             "file": one.file,
             "source_sha256": paths.sha256(source),
             "commit": record.data["git"]["commit"] or "",

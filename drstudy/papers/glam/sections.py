@@ -76,7 +76,12 @@ SECTIONS = (
     ),
 )
 
+HEADLINE, RANKED = "tables/headline.csv", ("average precision", "pointing game")
+
 FIGURES = (
     Shown("glam_maps.jpg", NAME, "figures/maps.png"),
-    Shown("glam_localisation.csv", NAME, "tables/headline.csv"),
+    Shown("glam_localisation.csv", NAME, HEADLINE),
+    Shown("glam_fresh.csv", NAME, HEADLINE, rows=RANKED, profile="demo_fresh"),
+    Shown("glam_idrid.csv", NAME, HEADLINE, rows=RANKED, profile="idrid_mini_phantom"),
+    Shown("glam_diaretdb1.csv", NAME, HEADLINE, rows=("pointing game",), profile="diaretdb1_mini_phantom"),
 )
