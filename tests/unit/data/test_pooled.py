@@ -13,6 +13,7 @@ from drstudy.data import audit, checking, duplicates, images, labels, sources, s
 from drstudy.data import manifest as manifests
 from drstudy.data.sources import pooled
 from drstudy.papers.transfer import params
+from drstudy.study import outside
 
 SIDE = 64
 REAL = ("../shared/data/eyepacs_mini", "../shared/data/dr600_mini")
@@ -209,3 +210,15 @@ def test_two_real_sets():
         "the one row without a patient has a fellow eye"
     )
     assert source.manifest.groupby("patient_id").size().eq(2).all()
+
+
+def test_the_folder_of_each_part_is_a_dependency_of_the_result(two, tmp_path):
+    asked = params.DataAudit(source="pooled", data_root=two)
+    before = outside.of(asked)
+    assert [one["path"] for one in before.values()] == [
+        paths.show(tmp_path / "kaggle set"),
+        paths.show(tmp_path / "clinic"),
+    ]
+    assert outside.changes(before, outside.of(asked)) == []
+    (tmp_path / "clinic" / "z.jpg").unlink()
+    assert outside.changes(before, outside.of(asked)) == [". has 2 files, it had 3"]
