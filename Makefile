@@ -1,6 +1,7 @@
 # `make reproduce` and `make test` are the two commands of the README; `make help` lists all.
 PROFILE ?= demo
 STUDY ?= core
+CLUSTER ?=
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 PYTHON ?= python3
 VENV := .venv
@@ -22,8 +23,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV)/.installed ## make .venv with the exact versions
 
-reproduce: $(VENV)/.installed ## run the study: PROFILE=demo (default), eyepacs_mini, idrid_mini, paper; STUDY=core (default), all; CORES=n
-	@$(BIN)/drstudy reproduce --profile $(PROFILE) --study $(STUDY) --cores $(CORES)
+reproduce: $(VENV)/.installed ## run the study: PROFILE=demo (default), eyepacs_mini, idrid_mini, paper; STUDY=core (default), all; CORES=n; CLUSTER=cluster/slurm
+	@$(BIN)/drstudy reproduce --profile $(PROFILE) --study $(STUDY) $(if $(CLUSTER),--cluster $(CLUSTER),--cores $(CORES))
 
 test: $(VENV)/.installed ## all tests, the notebooks included; then the fast ones as an AVX2 processor
 	@$(BIN)/python -m pytest -n 2 --dist loadscope tests

@@ -1,7 +1,7 @@
 # The study as a graph: a rule for stages without a variant, one for stages with a variant (a backbone and a seed), and the report.
 # The registry of papers says which stages there are; result files are the only links between them.
 # `drstudy reproduce` calls this; by hand: snakemake --cores all --config profile=demo
-# On a cluster, Snakemake's own executors take it as it is (for example --executor slurm).
+# On a cluster, Snakemake's own executors run it: `drstudy reproduce --cluster cluster/slurm` (docs/gpu.md).
 
 import json
 import os
@@ -48,8 +48,15 @@ def values(wildcards):
 
 
 def cores(wildcards):
-    """All of them for a stage that uses the whole machine."""
-    return workflow.cores if registry.NOTEBOOKS[wildcards.notebook].whole_machine else 1
+    """All of them for a stage that uses the whole machine; on a cluster, which has no such number, as many as asked for."""
+    if not registry.NOTEBOOKS[wildcards.notebook].whole_machine:
+        return 1
+    return int(config["cores"]) if "cores" in config else workflow.cores
+
+
+def gpus(wildcards):
+    """What a cluster gives the stage; without a cluster nothing counts it."""
+    return stage(wildcards).gpus
 
 
 wildcard_constraints:
@@ -72,6 +79,8 @@ rule stage:
         stage=command,
         values=values,
     threads: cores
+    resources:
+        gpu=gpus,
     shell:
         RUN
 
@@ -85,6 +94,8 @@ rule stage_of_variant:
         stage=command,
         values=values,
     threads: cores
+    resources:
+        gpu=gpus,
     shell:
         RUN
 

@@ -200,6 +200,12 @@ class Stage:
         return paths.resolve(self.folder) / "run.json"
 
     @property
+    def gpus(self) -> int:
+        """GPUs to ask a cluster for: one for each process of its training; none if it runs no network, or runs them on the CPU."""
+        given = self.parameters().upper()
+        return 0 if given.get("DEVICE", "cpu") == "cpu" else given.get("PROCESSES", 1)
+
+    @property
     def files(self) -> list[Path]:
         """The parameter files, later ones winning; the smoke profile has none, since it is the notebooks' own defaults."""
         base = paths.root() / "params" / self.profile

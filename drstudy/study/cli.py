@@ -15,6 +15,7 @@ import typer
 
 from drstudy.core import paths, records, settings
 from drstudy.core.params import ParameterError, identity_pattern
+from drstudy.study import cluster as clusters
 from drstudy.study import execute as snakemake
 from drstudy.study import plan
 from drstudy.study import run as runner
@@ -72,8 +73,13 @@ def _check_results(profile: str) -> None:
 def reproduce(
     profile: ProfileOption = "demo",
     cores: Annotated[
-        int, typer.Option(min=1, help="Stages that may run side by side.", show_default="all")
-    ] = os.cpu_count() or 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stages that may run side by side; with --cluster, cores of a stage that uses a whole machine.",
+            show_default=f"all; with --cluster {clusters.CORES}",
+        ),
+    ] = None,
     until: Annotated[str, typer.Option(help="Stop after this notebook, such as 03.")] = "",
     study: Annotated[
         str, typer.Option(help="core (notebooks 00 to 06), or all (the further papers' too).")
@@ -81,6 +87,13 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say which stages would run, and why.")
     ] = False,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DRSTUDY_CLUSTER",
+            help="Hand the stages to a cluster: folder of a profile of Snakemake, such as cluster/slurm.",
+        ),
+    ] = None,
 ) -> None:
     """Run every notebook of a profile that is not finished yet, then its report.
 
@@ -99,8 +112,9 @@ def reproduce(
             typer.echo("\n".join(todo.values()))
             return
         began = time.monotonic()
+        cores = cores or (clusters.CORES if cluster else os.cpu_count() or 1)
         try:
-            failed = snakemake.execute(profile, cores, until, lock, study)
+            failed = snakemake.execute(profile, cores, until, lock, study, cluster)
         except KeyboardInterrupt:
             typer.echo("stopped; finished stages are kept, and the same command goes on from here", err=True)
             raise typer.Exit(130) from None

@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from drstudy.core import paths
 from drstudy.papers.base import Stage
+from drstudy.study import cluster as clusters
 from drstudy.study import plan, reasons
 from drstudy.study.run import StageError
 
@@ -70,16 +72,18 @@ def command(
     cores: int,
     *options: str,
     found: Mapping[str, list[str]] | None = None,
+    cluster: Path | None = None,
 ) -> list[str]:
     """The command line of Snakemake for a profile, with the stages that have to run.
 
     Args:
-        profile, study, until, cores: As :func:`execute`.
+        profile, study, until, cores, cluster: As :func:`execute`.
         options: Further options of Snakemake.
         found: Reasons of the stages, where they are known already.
 
     Raises:
         KeyError: As :func:`pending`.
+        FileNotFoundError, ValueError, StageError: As :func:`drstudy.study.cluster.options`.
     """
     chosen = _chosen(profile, until, study)
     found = reasons.find(chosen) if found is None else found
@@ -92,7 +96,8 @@ def command(
         *("--directory", str(paths.results()), "--nolock"),
         *("--quiet", "rules", "progress", "host"),
         *("--rerun-triggers", "mtime"),
-        *("--config", f'profile="{profile}"', f"study={study}", "--cores", str(cores)),
+        *("--config", f'profile="{profile}"', f"study={study}"),
+        *((f"cores={cores}", *clusters.options(cluster)) if cluster else ("--cores", str(cores))),
         *(["--forcerun", *forced] if forced else []),
         *options,
         *(["--", *(target(s) for s in chosen)] if until else []),
@@ -114,16 +119,22 @@ def _settle(found: dict[str, list[str]]) -> None:
 
 
 def execute(
-    profile: str, cores: int, until: str = "", lock: int | None = None, study: str = "core"
+    profile: str,
+    cores: int,
+    until: str = "",
+    lock: int | None = None,
+    study: str = "core",
+    cluster: Path | None = None,
 ) -> dict[str, str]:
     """Run a profile's unfinished stages and its report under Snakemake, which goes on with what does not need a failed stage.
 
     Args:
         profile: Of :func:`drstudy.study.plan.profiles`.
-        cores: Stages that may run side by side.
+        cores: Stages that may run side by side; on a cluster, cores of a stage that uses a whole machine.
         until: Only this notebook, by number or name, and what it needs; empty is all.
         lock: Descriptor that Snakemake inherits, so that the lock lasts as long as it works.
         study: Of :data:`drstudy.study.plan.STUDIES`.
+        cluster: Folder of a profile of Snakemake, by which a cluster runs the stages; None is this machine.
 
     Returns:
         Name and reason of each stage that failed.
@@ -131,13 +142,17 @@ def execute(
     Raises:
         KeyboardInterrupt: After Ctrl-C or a termination signal, when all stages have stopped.
         StageError: If Snakemake itself failed, with what it says.
+        FileNotFoundError, ValueError, StageError: As :func:`drstudy.study.cluster.options`.
     """
     began = time.time()
     found = reasons.find(_chosen(profile, until, study))
+    told = command(
+        profile, study, until, cores, "--rerun-incomplete", "--keep-going", found=found, cluster=cluster
+    )
     _settle(found)
     with tempfile.TemporaryFile("w+") as chatter:
         process = subprocess.Popen(
-            command(profile, study, until, cores, "--rerun-incomplete", "--keep-going", found=found),
+            told,
             stderr=chatter,
             pass_fds=() if lock is None else (lock,),
         )
