@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from drstudy.core import records
 from drstudy.core.devices import Compute
 from drstudy.core.records import Record
 from drstudy.data import votes as votes_data
@@ -142,10 +143,26 @@ def fit_cuts(bench: Bench, eyes: pd.DataFrame) -> fine.Cuts:
     return fine.Cuts(pd.concat([own.table, beside.table], ignore_index=True), own.patients)
 
 
-def load_cuts(record: Record) -> fine.Cuts:
-    """The cuts of an earlier run, with the patients who had a say."""
+def load_cuts(record: Record, audit: Record) -> fine.Cuts:
+    """The cuts of an earlier run, with the patients who had a say, as far as they can be among those of an audit.
+
+    Patients of other photographs are other people, even if they have the same identifier, as in phantoms of two seeds.
+
+    Args:
+        record: The earlier run.
+        audit: Audit of the photographs that are measured now.
+    """
+    table = pd.read_csv(record.path("tables/cuts.csv"), dtype={"map": str})
     patients = pd.read_csv(record.path("tables/cut_patients.csv"), dtype=str)["patient_id"]
-    return fine.Cuts(pd.read_csv(record.path("tables/cuts.csv"), dtype={"map": str}), frozenset(patients))
+    same = _photographed(records.load(record.params["AUDIT"])) == _photographed(audit)
+    return fine.Cuts(table, frozenset(patients if same else ()))
+
+
+def _photographed(audit: Record) -> tuple[object, ...]:
+    """What says whose photographs an audit has: the data set; of a phantom all but the number of patients and the size, since a smaller
+    phantom is the beginning of a larger one, and the same eye at any size."""
+    of_phantom = ("SEED", "DISTRIBUTION", "DIFFICULTY") if audit.params["SOURCE"] == "phantom" else ()
+    return tuple(str(audit.params[name]) for name in ("SOURCE", "DATA_ROOT", *of_phantom))
 
 
 def complete(cuts: fine.Cuts, names: Sequence[str], regions: Sequence[str]) -> fine.Cuts:

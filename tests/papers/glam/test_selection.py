@@ -1,11 +1,14 @@
 """The choice of the epoch by masks of validation eyes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from drstudy.papers.glam import measuring
 from drstudy.papers.glam.selection import ByMasks
 
 SIDE = 8
@@ -50,3 +53,26 @@ def test_another_mask_is_another_training(masks):
     before = measure(masks).facts()["masks"]
     masks["a"]["MA"][:] = False
     assert measure(masks).facts()["masks"] != before
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        ({}, True),
+        ({"N_PATIENTS": 9, "IMAGE_SIZE": 64}, True),
+        ({"SEED": 1}, False),
+        ({"SOURCE": "idrid"}, False),
+    ],
+)
+def test_patients_of_other_photographs_had_no_say_in_the_cuts(tmp_path, monkeypatch, changes, counts):
+    given = {"SOURCE": "phantom", "DATA_ROOT": "", "SEED": 0, "DISTRIBUTION": "mild", "DIFFICULTY": 0.5}
+    given |= {"N_PATIENTS": 3, "IMAGE_SIZE": 32}
+    audit = SimpleNamespace(params=given)
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/cuts.csv").write_text("map,region,cut,dice,eyes\nglobal,MA,0.5,0.4,3\n")
+    (tmp_path / "tables/cut_patients.csv").write_text("patient_id\np0001\n")
+    run = SimpleNamespace(params={"AUDIT": "results/a"}, path=lambda name: tmp_path / name)
+    monkeypatch.setattr(measuring.records, "load", lambda folder: audit)
+    found = measuring.load_cuts(run, SimpleNamespace(params=given | changes))
+    assert found.patients == (frozenset({"p0001"}) if counts else frozenset())
+    assert found.table["cut"].tolist() == [0.5]

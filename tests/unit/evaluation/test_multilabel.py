@@ -9,6 +9,7 @@ from sklearn import metrics as sk
 
 from drstudy.evaluation import multilabel
 from drstudy.papers.lesions import figures, tables
+from drstudy.papers.lesions.params import Lesions
 
 CODES = ("MA", "HE", "EX", "NV")
 
@@ -344,7 +345,10 @@ def test_the_ledger_finds_its_numbers_under_their_names(study):
     )
     table = tables.claims(decided, beyond, "good", "max").set_index("quantity")
     asked = {
-        item.where["quantity"] for claim in claims.read() for item in claim.evidence if item.table == "claims"
+        item.where["quantity"]
+        for claim in claims.read()
+        for item in claim.evidence
+        if item.table == "claims" and item.notebook == Lesions.notebook
     }
     assert asked <= set(table.index)
     auc = decided.set_index(["network", "decision", "rule", "metric"]).loc[
