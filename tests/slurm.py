@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
@@ -10,6 +11,8 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+
+import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"])
@@ -113,10 +116,12 @@ class Cluster:
         self.stop()
 
     def __call__(self, *command: str) -> str:
-        """Output of a command of SLURM; empty if it fails."""
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=os.environ | self.environment, timeout=30
-        )
+        """Output of a command of SLURM; empty if it fails, or gets no answer from a busy machine."""
+        environment = os.environ | self.environment
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30)
+        except subprocess.TimeoutExpired:
+            return ""
         return done.stdout if done.returncode == 0 else ""
 
     def jobs(self) -> dict[str, tuple[str, ...]]:
@@ -149,7 +154,7 @@ class Cluster:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """Cancel all jobs and stop the daemons, the last one first."""
+        """Cancel all jobs, stop the daemons, the last one first, and kill what is left of the jobs."""
         if len(self.processes) == 3:
             self("scancel", "--user", getpass.getuser(), "--signal=KILL", "--full")
             self("scancel", "--user", getpass.getuser())
@@ -163,3 +168,8 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for left in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                variables = left.environ()  # which only daemons and jobs of this SLURM have
+                if str(self.folder) in variables.get("SLURM_CONF", "") + variables.get("PATH", ""):
+                    left.kill()
