@@ -55,18 +55,27 @@ def test_committed_results_are_those_that_the_readme_shows():
 
 
 def test_filled_replaces_only_the_block(tmp_path):
-    for file in figures.blocks().values():
-        pd.DataFrame(
-            {"Unnamed: 0": ["grade ≥ 2 | B", "grade ≥ 1"][: 1 + (file == "table2.csv")], "value": "0.5"}
-        ).to_csv(tmp_path / file, index=False)
+    shown = figures.shown()
+    first = {
+        name: f"{shown[file].rows[0]} | B"
+        for name, file in figures.blocks().items()
+        if file in shown and shown[file].rows
+    }
+    for name, file in figures.blocks().items():
+        rows = [first[name], "another row"] if name in first else ["a row | B"]
+        pd.DataFrame({"Unnamed: 0": rows, "value": "0.5"}).to_csv(tmp_path / file, index=False)
     blocks = "".join(
         f"before {name}\n<!-- begin: {name} -->\nold\n<!-- end: {name} -->\nafter\n"
         for name in figures.blocks()
     )
     text = figures.filled(blocks, tmp_path)
     assert "old" not in text
-    assert "grade ≥ 1" not in text
-    assert text.count("|  | value |\n| --- | --- |\n| grade ≥ 2 \\| B | 0.5 |\n") == len(figures.blocks())
+    assert "another row" not in text
+    for name in figures.blocks():
+        row = first.get(name, "a row | B").replace("|", "\\|")
+        assert (
+            f"before {name}\n<!-- begin: {name} -->\n|  | value |\n| --- | --- |\n| {row} | 0.5 |\n" in text
+        )
     assert text.count("before") == text.count("after\n") == len(figures.blocks())
 
 
