@@ -155,21 +155,22 @@ class Cluster:
 
     def stop(self) -> None:
         """Cancel all jobs, stop the daemons, the last one first, and kill what is left of the jobs."""
-        if len(self.processes) == 3:
-            self("scancel", "--user", getpass.getuser(), "--signal=KILL", "--full")
-            self("scancel", "--user", getpass.getuser())
-            end = time.monotonic() + 10
-            while self("squeue", "--noheader") and time.monotonic() < end:
-                time.sleep(0.2)
-        for process in reversed(self.processes):
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        try:
+            if len(self.processes) == 3:
+                self("scancel", "--user", getpass.getuser(), "--signal=KILL", "--full")
+                self("scancel", "--user", getpass.getuser())
+                end = time.monotonic() + 10
+                while self("squeue", "--noheader") and time.monotonic() < end:
+                    time.sleep(0.2)
+            for process in reversed(self.processes):
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+        finally:
+            for left in psutil.process_iter():
+                with contextlib.suppress(psutil.Error):
+                    variables = left.environ()  # which only daemons and jobs of this SLURM have
+                    if str(self.folder) in variables.get("SLURM_CONF", "") + variables.get("PATH", ""):
+                        left.kill()
+            for process in self.processes:
                 process.wait()
-        for left in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                variables = left.environ()  # which only daemons and jobs of this SLURM have
-                if str(self.folder) in variables.get("SLURM_CONF", "") + variables.get("PATH", ""):
-                    left.kill()

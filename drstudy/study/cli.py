@@ -41,6 +41,7 @@ REMEDIES = {
 """What to do about errors of the system, by their number."""
 
 SOURCES = "phantom, eyepacs, aptos, idrid, diaretdb1, folder or pooled"
+CORES = "Stages that may run side by side; with --cluster, cores of a stage that uses a whole machine."
 ProfileOption = Annotated[
     str, typer.Option(help="A folder of params/: demo, eyepacs_mini, idrid_mini, paper, smoke, or your own.")
 ]
@@ -73,12 +74,7 @@ def _check_results(profile: str) -> None:
 def reproduce(
     profile: ProfileOption = "demo",
     cores: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Stages that may run side by side; with --cluster, cores of a stage that uses a whole machine.",
-            show_default=f"all; with --cluster {clusters.CORES}",
-        ),
+        int | None, typer.Option(min=1, help=CORES, show_default=f"all; with --cluster {clusters.CORES}")
     ] = None,
     until: Annotated[str, typer.Option(help="Stop after this notebook, such as 03.")] = "",
     study: Annotated[
@@ -130,8 +126,14 @@ def reproduce(
         )
         raise typer.Exit(1)
     typer.echo(f"done in {minutes}" + ("" if until else f": open {page}"))
+    if not until:
+        _say_what_was_reproduced(profile)
+
+
+def _say_what_was_reproduced(profile: str) -> None:
+    """Print the comparison with the committed results, if the profile has any."""
     verified = paths.results() / profile / "verify.json"
-    if not until and verified.is_file():
+    if verified.is_file():
         first, *further = json.loads(verified.read_text())["lines"]
         typer.echo("\n  ".join([f"reproduced: {first}", *further]))
 

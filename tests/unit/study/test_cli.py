@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import errno
+import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from photographs import eyepacs
@@ -13,7 +15,7 @@ from photographs import eyepacs
 from drstudy.core import records
 from drstudy.data import images
 from drstudy.papers.transfer import params
-from drstudy.study import cli, execute, plan, run
+from drstudy.study import cli, cluster, execute, plan, run
 
 
 @pytest.fixture
@@ -225,4 +227,17 @@ def test_reproduce_runs_the_study_that_is_asked_for(drstudy, monkeypatch):
     code, _, _ = drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "3")
     assert code == 0
     assert asked[0] == ("smoke", "", "all")
-    assert (asked[1][0], asked[1][1], asked[1][-1]) == ("smoke", 3, "all")
+    assert (asked[1][0], asked[1][1], *asked[1][-2:]) == ("smoke", 3, "all", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "cores"),
+    [((), os.cpu_count()), (("--cluster", "ours"), cluster.CORES), (("--cores", "3"), 3)],
+)
+def test_cores_of_this_machine_or_of_a_stage_on_a_cluster(drstudy, monkeypatch, options, cores):
+    asked = []
+    monkeypatch.setattr(execute, "pending", lambda *_: {"00": "00: no finished record"})
+    monkeypatch.setattr(execute, "execute", lambda *given: asked.append(given) or {})
+    drstudy("reproduce", "--profile", "smoke", "--until", "00", *options)
+    assert asked[0][1] == cores
+    assert asked[0][-1] == (Path("ours") if "--cluster" in options else None)
