@@ -184,8 +184,13 @@ class LocalNet(nn.Module):
         return self.head(x).float().sigmoid()
 
 
+CHANNELS = 8
+"""Scaled networks have multiples of so many channels: with 2 or 3, backward passes of convolutions wrote past their memory on AVX2 processors."""
+
+
 def _scaled(widths: Sequence[int], factor: float) -> list[int]:
-    return [max(1, round(factor * width)) for width in widths]
+    """Scaled widths as multiples of :data:`CHANNELS`; those of the release stay as they are at factor 1."""
+    return [max(CHANNELS, CHANNELS * round(factor * width / CHANNELS)) for width in widths]
 
 
 def _initialise(net: nn.Module) -> None:
