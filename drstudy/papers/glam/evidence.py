@@ -1,8 +1,9 @@
 """From the evidence of several heads to one map for each lesion: which scale counts, and which lesion a cell belongs to.
 
 Both rules are choices of this study and use no mask. Lesions differ in size by a factor of thirty, so that no one scale suits all, and a
-scale that cannot predict a label cannot show its lesion (:func:`scale_weights`). And the label of one lesion can imply that of another: nearly every eye with haemorrhages also has microaneurysms, so a
-network that learns from labels of whole photographs may find microaneurysms by the haemorrhages beside them (:func:`exclusive`).
+scale that cannot predict a label cannot show its lesion (:func:`scale_weights`). The label of one lesion can also imply that of another:
+nearly every eye with haemorrhages has microaneurysms too, so a network that learns from labels of whole photographs may find
+microaneurysms by the haemorrhages beside them (:func:`exclusive`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from drstudy.papers.glam import patches
 
 SMALL = frozenset({"MA", "HE", "EX"})
 """Lesions of at most about a quarter of a disc diameter: dots, blots, hard exudates. Finer maps show them better."""
@@ -121,9 +124,7 @@ def combined(logits: Sequence[Tensor], weights: Sequence[Sequence[float]], side:
 
 def to_side(maps: Tensor, side: int) -> Tensor:
     """Maps (B, C, h, w) enlarged bilinearly to (B, C, side, side)."""
-    if maps.shape[-1] == side:
-        return maps
-    return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
+    return patches.enlarge(maps, (side, side), "bilinear")
 
 
 def reduced(maps: Tensor, grid: int) -> Tensor:
@@ -138,18 +139,3 @@ def inside(lit: Tensor, side: int) -> Tensor:
     if lit.shape[-1] == side:
         return lit
     return F.adaptive_avg_pool2d(lit.float(), side) >= 0.5
-
-
-def covered(corners: Tensor, window: int, side: int) -> Tensor:
-    """Cells of proposed windows, (B, 1, side, side) bool.
-
-    Args:
-        corners: (B, K, 2) upper-left cells, -1 where none was proposed.
-        window: Side of a window, cells.
-        side: Side of the grid.
-    """
-    cells = torch.arange(side, device=corners.device)
-    y, x = corners[..., 0, None], corners[..., 1, None]
-    rows = (cells >= y) & (cells < y + window) & (y >= 0)
-    columns = (cells >= x) & (cells < x + window) & (x >= 0)
-    return (rows[..., :, None] & columns[..., None, :]).any(1, keepdim=True)

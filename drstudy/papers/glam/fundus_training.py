@@ -28,7 +28,6 @@ from drstudy.models.weights import digest_of
 from drstudy.papers.glam import evidence, patches
 from drstudy.papers.glam.pyramid import PyramidNet
 from drstudy.papers.glam.recipe import FundusRecipe
-from drstudy.papers.glam.released_training import mean_auc
 from drstudy.training import multilabel
 from drstudy.training.batch import Batch
 from drstudy.training.features import Features
@@ -125,12 +124,12 @@ class HeadsTask(Task):
         labels = torch.from_numpy(known_labels(self.feed, self.p.codes, "validation")).float()
         scores = validation_scores(self.net, self.feed, self.p, tuple(self.modules))
         losses = [multilabel.cross_entropy(s, labels, self.weights).item() for s in scores.values()]
-        areas = [mean_auc(labels.numpy(), s.numpy()) for s in scores.values()]
+        areas = [multilabel.mean_auc(labels.numpy(), s.numpy()) for s in scores.values()]
         return {"loss": float(np.mean(losses)), "auc": float(np.mean(areas))}
 
     def labels(self, targets: Mapping[str, Tensor]) -> Tensor:
         """(B, L) float32 in the order of the codes."""
-        return torch.stack([targets[target(code)].float() for code in self.p.codes], 1)
+        return torch.stack([targets[multilabel.target(code)].float() for code in self.p.codes], 1)
 
     @torch.no_grad()
     def global_map(self, features: dict[int, Tensor]) -> Tensor:
@@ -169,8 +168,7 @@ class LocalTask(HeadsTask):
     def losses(self, logits, features, lit, batch) -> dict[str, Tensor]:
         labels, (z,) = self.labels(batch.targets), logits.values()
         within = proposed(self.global_map(features), lit, self.p.patches, self.p.patch_share)
-        asked = patches.top_mean(z, self.p.local_share, within & lit)
-        asked = asked.masked_fill(asked.isnan(), evidence_floor(z))
+        asked = score(z, within & lit, self.p.local_share)
         return {"local": multilabel.cross_entropy(asked, labels, self.weights.to(z.device))}
 
 
@@ -180,7 +178,7 @@ class RefinedTask(HeadsTask):
     def losses(self, logits, features, lit, batch) -> dict[str, Tensor]:
         labels, (z,) = self.labels(batch.targets), logits.values()
         targets = seeds(self.global_map(features), labels, lit)
-        asked = patches.top_mean(z, LABEL_SHARE, lit)
+        asked = score(z, lit, LABEL_SHARE)
         by_label = multilabel.cross_entropy(asked, labels, torch.ones(z.shape[1], device=z.device))
         return {"cells": by_cells(z, targets, lit), "label": LABEL_WEIGHT * by_label}
 
@@ -243,7 +241,7 @@ def rules(net: PyramidNet, feed: Features, p: FundusRecipe) -> evidence.Rules:
     labels = known_labels(feed, p.codes, "validation")
     scores = validation_scores(net, feed, p, SALIENCY)
     areas = [
-        [mean_auc(labels[:, [k]], scores[name][:, [k]].numpy()) for k in range(len(p.codes))]
+        [multilabel.mean_auc(labels[:, [k]], scores[name][:, [k]].numpy()) for k in range(len(p.codes))]
         for name in SALIENCY
     ]
     return evidence.Rules(implied, evidence.scale_weights(np.array(areas), p.codes))
@@ -251,23 +249,14 @@ def rules(net: PyramidNet, feed: Features, p: FundusRecipe) -> evidence.Rules:
 
 def known_labels(feed: Features, codes: Sequence[str], split: str) -> np.ndarray:
     """Labels (N, L) float32 of a split, NaN where unknown."""
-    return np.stack([feed.targets(split)[target(code)] for code in codes], 1)
-
-
-def target(code: str) -> str:
-    """Name of the target of a label."""
-    return f"lesion_{code}"
+    return np.stack([feed.targets(split)[multilabel.target(code)] for code in codes], 1)
 
 
 def score(logits: Tensor, lit: Tensor, share: float) -> Tensor:
-    """Mean of the highest evidence inside the field of view, (B, L) logits; see :func:`drstudy.papers.glam.patches.top_mean`."""
+    """Mean of the highest evidence inside the field of view, (B, L) logits; see :func:`drstudy.papers.glam.patches.top_mean`. A
+    photograph without any lit position has the least evidence there is."""
     found = patches.top_mean(logits, share, evidence.inside(lit, logits.shape[-1]))
-    return found.masked_fill(found.isnan(), evidence_floor(logits))
-
-
-def evidence_floor(logits: Tensor) -> float:
-    """The score of a photograph without any lit position: the least evidence there is."""
-    return float(logits.detach().min())
+    return found.masked_fill(found.isnan(), float(logits.detach().min()))
 
 
 def proposed(saliency: Tensor, lit: Tensor, count: int, share: float) -> Tensor:
@@ -282,7 +271,7 @@ def proposed(saliency: Tensor, lit: Tensor, count: int, share: float) -> Tensor:
     side = saliency.shape[-1]
     window = max(1, round(share * side))
     corners = patches.propose(saliency.sigmoid() * lit, count, window, flat="none")
-    return evidence.covered(corners, window, side)
+    return patches.covered(corners, (window, window), (side, side))
 
 
 @torch.no_grad()

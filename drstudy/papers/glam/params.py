@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from drstudy.core.params import Computing, Positive
+from drstudy.core.params import Computing, Positive, each_once
 from drstudy.papers.glam.recipe import FIXED, RELEASED, FundusRecipe, GlamRecipe, HeadSpec, Part, Rate, Stride
 
 REFERABLE = "REFERABLE"
@@ -104,17 +104,12 @@ class Glam(Computing):
     checked: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     resamples: Positive = 200
 
-    @field_validator("codes")
-    @classmethod
-    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"a lesion stands twice in {', '.join(value)}")
-        if REFERABLE in value and len(value) > 1:
-            raise ValueError(f"{REFERABLE} stands alone, since it comes from the grade and not from lesions")
-        return value
+    _codes_once = field_validator("codes")(each_once)
 
     @model_validator(mode="after")
     def _labels_fit(self) -> Glam:
+        if REFERABLE in self.codes and len(self.codes) > 1:
+            raise ValueError(f"{REFERABLE} stands alone, since it comes from the grade and not from lesions")
         if (self.labels == "grade") != (REFERABLE in self.codes):
             raise ValueError(f"LABELS 'grade' and CODES [{REFERABLE}] go together")
         if self.input_size // 4 > self.grid and (self.input_size // 4) % self.grid:

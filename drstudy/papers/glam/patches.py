@@ -123,22 +123,32 @@ def propose(
     extent = highest - lowest
     scaled = torch.where(extent > least, (values - lowest) / extent.clamp(min=1e-30), 0.0)
     left = scaled.sum(1, keepdim=True)
-    down = torch.arange(rows, device=values.device)[None, :, None]
-    across = torch.arange(columns, device=values.device)[None, None, :]
     found = []
     for _ in range(count):
-        columns_mean = F.avg_pool2d(left, (height, 1), stride=1)
-        means = F.avg_pool2d(columns_mean, (1, width), stride=1)[
-            :, 0
-        ]  # one after the other: h + w sums for each cell
-        best, at = means.flatten(1).max(1).values, means.flatten(1).argmax(1)
-        y, x = at // means.shape[2], at % means.shape[2]
-        top, start = y[:, None, None], x[:, None, None]
-        taken = (down >= top) & (down < top + height) & (across >= start) & (across < start + width)
-        left = left.masked_fill(taken[:, None], 0)
-        corner = torch.stack([y, x], 1)
+        # along the columns, then along the rows: h + w sums for each cell instead of h * w
+        means = F.avg_pool2d(F.avg_pool2d(left, (height, 1), stride=1), (1, width), stride=1)[:, 0]
+        best, at = means.flatten(1).max(1)
+        corner = torch.stack([at // means.shape[2], at % means.shape[2]], 1)
+        left = left.masked_fill(covered(corner[:, None], (height, width), (rows, columns)), 0)
         found.append(corner if flat == "first" else torch.where(best[:, None] > 0, corner, NOT_PROPOSED))
     return torch.stack(found, 1)
+
+
+def covered(corners: Tensor, window: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Cells of proposed windows, (B, 1, *grid) bool.
+
+    Args:
+        corners: (B, K, 2) upper-left cells; a window that was not proposed covers nothing.
+        window: Height and width of a window, cells.
+        grid: Height and width of the map, cells.
+    """
+    there = proposed(corners)[..., None]
+    inside = []
+    for axis, (length, cells) in enumerate(zip(window, grid)):
+        place, start = torch.arange(cells, device=corners.device), corners[..., axis, None]
+        inside.append((place >= start) & (place < start + length) & there)
+    rows, columns = inside
+    return (rows[..., :, None] & columns[..., None, :]).any(1, keepdim=True)
 
 
 def proposed(corners: Tensor) -> Tensor:

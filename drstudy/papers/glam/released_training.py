@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from drstudy.core.devices import Compute
@@ -24,7 +23,7 @@ from drstudy.data.dataset import Dataset
 from drstudy.papers.glam import losses, released
 from drstudy.papers.glam.recipe import GlamRecipe
 from drstudy.papers.glam.released import Coarse, Fine, Glam, ReleasedNet, Settings
-from drstudy.training import features, loop
+from drstudy.training import features, loop, multilabel
 from drstudy.training.batch import Batch
 from drstudy.training.task import Task
 
@@ -161,7 +160,7 @@ class StageTask(Task):
         targets = {name: torch.from_numpy(v) for name, v in self.feed.targets("validation").items()}
         labels = self.labels(targets)
         measured = {"loss": self.losses(whole, labels)["loss"].item()}
-        measured["auc"] = mean_auc(labels.numpy(), whole[self.ranked].nan_to_num(0.0).numpy())
+        measured["auc"] = multilabel.mean_auc(labels.numpy(), whole[self.ranked].nan_to_num(0.0).numpy())
         if self.by_masks is not None:
             measured[self.by_masks.name] = float(self.by_masks.value())
         return measured
@@ -269,24 +268,6 @@ def fine_outputs(fine: Fine, p: GlamRecipe) -> dict[str, Tensor]:
 def fine_losses(outputs: Mapping[str, Tensor], labels: Tensor, p: GlamRecipe) -> dict[str, Tensor]:
     """:func:`drstudy.papers.glam.losses.of_local` of :func:`fine_outputs`."""
     return losses.of_local(outputs["local"], outputs["sparse_local"], labels, p.beta_local)
-
-
-def mean_auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over the labels of the area under the ROC curve, each over its known images.
-
-    Args:
-        labels: (N, C) 1, 0 or NaN.
-        scores: (N, C).
-
-    Returns:
-        The mean over the labels that have both values; 0.5 if none has.
-    """
-    areas = []
-    for truth, score in zip(labels.T, scores.T):
-        known = ~np.isnan(truth)
-        if len(set(truth[known])) == 2:
-            areas.append(roc_auc_score(truth[known] == 1, score[known]))
-    return float(np.mean(areas)) if areas else 0.5
 
 
 def check_labels(feed: features.Features, names: tuple[str, ...]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,10 @@ import torch
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
-from drstudy.core.names import SPLITS
 from drstudy.data import labels as lesion_labels
 from drstudy.data.dataset import Dataset
 from drstudy.explain.measures import grid as grids
 from drstudy.papers.glam import evidence, fundus_training, pyramid, released, released_training, selection
-from drstudy.papers.glam.fundus_training import target
 from drstudy.papers.glam.params import REFERABLE, Glam
 from drstudy.papers.glam.pyramid import PyramidNet
 from drstudy.papers.glam.recipe import FundusRecipe
@@ -67,26 +65,6 @@ def read_labels(p: Glam, audit: records.Record) -> pd.DataFrame:
     return split[["image_id"]].assign(**{REFERABLE: (split["grade"] >= GRADE_LABEL).astype("Int64")})
 
 
-def with_labels(data: Dataset, labels: pd.DataFrame, codes: Sequence[str]) -> Dataset:
-    """The photographs with a target for each label; those of which no label is known are left out.
-
-    Raises:
-        drstudy.data.labels.LabelError: If that leaves no training or no validation photograph.
-    """
-    values = lesion_labels.as_array(labels, codes)
-    targets = pd.DataFrame(values, columns=[target(code) for code in codes])
-    targets.insert(0, "image_id", labels["image_id"].to_numpy())
-    known = labels["image_id"][~np.isnan(values).all(axis=1)]
-    table = data.table[data.table["image_id"].isin(known)]
-    for split in SPLITS[:2]:
-        if not (table["split"] == split).any():
-            raise lesion_labels.LabelError(
-                f"No {split} photograph has a known label of {', '.join(codes)}. Point AUDIT to photographs with labels, set LABELS, or set "
-                "TRAINED to the result of another profile to look at its networks here."
-            )
-    return replace(data, table=table).with_targets(targets)
-
-
 def train(
     p: Glam,
     data: Dataset,
@@ -99,7 +77,7 @@ def train(
 
     Args:
         p: Parameters.
-        data: Photographs with a target for each label (:func:`with_labels`).
+        data: Photographs with a target for each label (:func:`drstudy.training.multilabel.with_labels`).
         masks_of: Reader of masks, for the upper bound only; see :func:`drstudy.explain.measures.localisation.masks_of`.
         compute: Device and precision.
         folder: Folder of checkpoints; ``None`` writes none.

@@ -7,20 +7,18 @@ loop is :func:`drstudy.training.loop.fit`, given :class:`MultiLabel` as its task
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
-from drstudy.core.names import SPLITS
 from drstudy.data import labels as lesion_labels
 from drstudy.data.dataset import Dataset
 from drstudy.models.compat import torchvision
@@ -46,10 +44,10 @@ def loss(outputs: Tensor, labels: Tensor, weights: Tensor, kind: str, gamma: flo
         kind: One of the three.
         gamma: Of ``focal``.
     """
-    known, target = (~labels.isnan()).float(), labels.nan_to_num()
     if kind == "bce":
-        each = F.binary_cross_entropy_with_logits(outputs, target, pos_weight=weights, reduction="none")
-    elif kind == "focal":
+        return multilabel.cross_entropy(outputs, labels, weights)
+    known, target = (~labels.isnan()).float(), labels.nan_to_num()
+    if kind == "focal":
         plain = torchvision.ops.sigmoid_focal_loss(outputs, target, alpha=-1, gamma=gamma, reduction="none")
         each = plain * (target * weights + 1 - target)
     elif kind == "asymmetric":
@@ -66,7 +64,7 @@ class MultiLabel(grading.OneNetwork):
     """One sigmoid output per lesion type.
 
     Args:
-        net, feed, p, compute: As of :class:`drstudy.training.grading.OneNetwork`; the feed has a target of :func:`target` for each code of
+        net, feed, p, compute: As of :class:`drstudy.training.grading.OneNetwork`; the feed has a target of :func:`drstudy.training.multilabel.target` for each code of
             the recipe.
         weights: (L,) of :func:`drstudy.training.multilabel.positive_weights`.
     """
@@ -82,7 +80,7 @@ class MultiLabel(grading.OneNetwork):
 
     def labels(self, targets: Mapping[str, Tensor]) -> Tensor:
         """(B, L) float32 out of the targets by name."""
-        return torch.stack([targets[target(code)] for code in self.p.codes], 1)
+        return torch.stack([targets[multilabel.target(code)] for code in self.p.codes], 1)
 
     def terms(self, targets: Mapping[str, Tensor]) -> float:
         return float((~self.labels(targets).isnan()).sum())
@@ -95,19 +93,11 @@ class MultiLabel(grading.OneNetwork):
         """Loss, and the mean AUC over the labels that have one (0.5 where none has)."""
         tensors = {name: torch.from_numpy(values) for name, values in targets.items()}
         labels = self.labels(tensors).numpy()
-        columns = [(labels[:, j], outputs[:, j]) for j in range(labels.shape[1])]
-        pairs = [(truth[~np.isnan(truth)] == 1, score[~np.isnan(truth)]) for truth, score in columns]
-        areas = [roc_auc_score(truth, score) for truth, score in pairs if len(set(truth)) == 2]
         value = self.loss(torch.from_numpy(outputs).float(), tensors).item()
-        return {"loss": value, "auc": float(np.mean(areas)) if areas else 0.5}
+        return {"loss": value, "auc": multilabel.mean_auc(labels, outputs)}
 
     def extra(self) -> dict[str, list[float]]:
         return {"weights": self.weights.tolist()}
-
-
-def target(code: str) -> str:
-    """Name of the target of a lesion."""
-    return f"lesion_{code}"
 
 
 @dataclass(frozen=True)
@@ -151,7 +141,7 @@ def train(
     Raises:
         drstudy.data.labels.LabelError: If no training photograph has a label that is known.
     """
-    labelled = with_labels(data, labels, p.codes)
+    labelled = multilabel.with_labels(data, labels, p.codes)
     rows = labelled.part("train")["image_id"]
     known = lesion_labels.as_array(labels.set_index("image_id").loc[rows], p.codes)
     weights = multilabel.positive_weights(known, p.heaviest)
@@ -172,27 +162,6 @@ def train(
         net.input_size = recipe.input_size
         found.append(Trained(recipe.backbone, net, _by_epoch(fit, recipe.backbone), fit.seconds_per_epoch))
     return found
-
-
-def with_labels(data: Dataset, labels: pd.DataFrame, codes: Sequence[str]) -> Dataset:
-    """The photographs with a target for each lesion; those of which no label is known are left out.
-
-    Raises:
-        drstudy.data.labels.LabelError: If that leaves no training or no validation photograph.
-    """
-    values = lesion_labels.as_array(labels, codes)
-    targets = pd.DataFrame(values, columns=[target(code) for code in codes])
-    targets.insert(0, "image_id", labels["image_id"].to_numpy())
-    known = labels["image_id"][~np.isnan(values).all(axis=1)]
-    table = data.table[data.table["image_id"].isin(known)]
-    for split in SPLITS[:2]:
-        if not (table["split"] == split).any():
-            raise lesion_labels.LabelError(
-                f"No {split} photograph has a known label of {', '.join(codes)}. Point AUDIT to graded photographs with lesion masks "
-                "(notebook 01 puts those without a grade into test), set LABELS "
-                "to a CSV of labels, or set TRAINED to the result of another profile to look at its networks here."
-            )
-    return replace(data, table=table).with_targets(targets)
 
 
 def _by_epoch(fit: loop.Fit, network: str) -> pd.DataFrame:

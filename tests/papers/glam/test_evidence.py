@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from drstudy.papers.glam import evidence
+from drstudy.papers.glam import evidence, patches
 
 NAN = np.nan
 
@@ -84,7 +84,7 @@ def test_maps_on_other_grids():
 
 def test_cells_of_windows():
     corners = torch.tensor([[[0, 0], [3, 2]], [[-1, -1], [2, 3]]])
-    found = evidence.covered(corners, 2, 5)
+    found = patches.covered(corners, (2, 2), (5, 5))
     assert found.shape == (2, 1, 5, 5)
     by_hand = torch.zeros(2, 1, 5, 5, dtype=torch.bool)
     by_hand[0, 0, 0:2, 0:2] = by_hand[0, 0, 3:5, 2:4] = by_hand[1, 0, 2:4, 3:5] = True

@@ -17,7 +17,7 @@ from drstudy.core import records
 from drstudy.data.labels import LabelError
 from drstudy.papers.glam import maps, training
 from drstudy.papers.glam.params import LESIONS, REFERABLE, Glam
-from drstudy.training import features, loop
+from drstudy.training import features, loop, multilabel
 
 # --- labels -------------------------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ def test_photographs_without_any_label_are_left_out():
     labels = pd.DataFrame({"image_id": data.table["image_id"], "MA": pd.array([1, 0] * 14, dtype="Int64")})
     labels["HE"] = labels["MA"].mask(labels.index >= 2)
     labels.loc[[0, 5], "MA"] = pd.NA
-    found = training.with_labels(data, labels, ("MA", "HE"))
+    found = multilabel.with_labels(data, labels, ("MA", "HE"))
     assert len(found.table) == 27, "of photograph 5 nothing is known; of 0 the second label is"
     assert "05" not in found.table["image_id"].tolist()
     assert found.targets == ("grade", "lesion_MA", "lesion_HE")
@@ -77,7 +77,7 @@ def test_a_split_without_labels_is_refused(split):
     labels = pd.DataFrame({"image_id": data.table["image_id"], "MA": pd.array([1, 0] * 14, dtype="Int64")})
     labels.loc[(data.table["split"] == split).to_numpy(), "MA"] = pd.NA
     with pytest.raises(LabelError, match=f"No {split} photograph has a known label of MA"):
-        training.with_labels(data, labels, ("MA",))
+        multilabel.with_labels(data, labels, ("MA",))
 
 
 # --- masks of views -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from drstudy.data.dataset import Dataset
 from drstudy.papers.glam import losses
 from drstudy.papers.glam import released_training as training
 from drstudy.papers.glam.recipe import FIXED, GlamRecipe
-from drstudy.training import identity, loop
+from drstudy.training import identity, loop, multilabel
 
 CPU = Compute("cpu", "fp32")
 SIZE, GRID = 64, 16
@@ -138,15 +138,15 @@ def test_auc_of_the_local_stage_is_of_the_local_score():
         x = torch.cat(list(task.feed.unaugmented(rows)))
         run = task.run(task.glam.prepare(x))
     targets = {name: torch.from_numpy(v) for name, v in task.feed.targets("validation").items()}
-    expected = training.mean_auc(task.labels(targets).numpy(), run.fine.score.numpy())
+    expected = multilabel.mean_auc(task.labels(targets).numpy(), run.fine.score.numpy())
     assert measured["auc"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_mean_auc_by_hand():
     labels = np.array([[1, 1], [0, 1], [1, np.nan], [0, 1.0]])
     scores = np.array([[0.9, 0.1], [0.2, 0.2], [0.3, 0.3], [0.4, 0.4]])
-    assert training.mean_auc(labels, scores) == 0.75, "3 of 4 pairs; the second label has no negative"
-    assert training.mean_auc(labels[:, 1:], scores[:, 1:]) == 0.5
+    assert multilabel.mean_auc(labels, scores) == 0.75, "3 of 4 pairs; the second label has no negative"
+    assert multilabel.mean_auc(labels[:, 1:], scores[:, 1:]) == 0.5
 
 
 def test_images_without_a_patch_are_ranked_last_and_leave_no_loss():

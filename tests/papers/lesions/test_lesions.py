@@ -15,7 +15,7 @@ from drstudy.core.params import ParameterError
 from drstudy.data import labels
 from drstudy.models import nets, weights
 from drstudy.papers.lesions import params, training
-from drstudy.training import prediction
+from drstudy.training import multilabel, prediction
 
 CPU = Compute("cpu", "fp32")
 CODES = ("MA", "HE", "EX")
@@ -33,7 +33,7 @@ def task_of(codes="ABC", kind="bce", gamma=2.0):
 
 def targets(values, codes="ABC", tensor=True):
     """Labels (N, L) by name, as a batch or a split has them."""
-    columns = {training.target(code): np.float32(values[:, j]) for j, code in enumerate(codes)}
+    columns = {multilabel.target(code): np.float32(values[:, j]) for j, code in enumerate(codes)}
     return {name: torch.tensor(v) if tensor else v for name, v in columns.items()}
 
 
@@ -153,7 +153,7 @@ def test_photographs_without_any_label_are_left_out(coloured_eyes):
     known = bright_and_red(data)
     known.loc[known["image_id"] == "000", ["MA", "HE"]] = pd.NA
     known.loc[known["image_id"] == "001", "MA"] = pd.NA
-    labelled = training.with_labels(data, known, ("MA", "HE"))
+    labelled = multilabel.with_labels(data, known, ("MA", "HE"))
     kept = labelled.table
     assert labelled.targets == ("grade", "lesion_MA", "lesion_HE")
     assert kept.set_index("image_id").loc["001", ["lesion_MA", "lesion_HE"]].isna().tolist() == [True, False]
@@ -163,7 +163,7 @@ def test_photographs_without_any_label_are_left_out(coloured_eyes):
     assert set(data.table["image_id"]) - set(kept["image_id"]) == {"000"}
     known.loc[known["image_id"].isin(data.part("validation")["image_id"]), ["MA", "HE"]] = pd.NA
     with pytest.raises(labels.LabelError, match="No validation photograph has a known label of MA, HE"):
-        training.with_labels(data, known, ("MA", "HE"))
+        multilabel.with_labels(data, known, ("MA", "HE"))
 
 
 # --- the network -----------------------------------------------------------------------------------
