@@ -239,6 +239,20 @@ KINDS: dict[str, type[Task]] = {
 }
 
 
+def stop_in(feed: features.Features, epoch: int, step: int) -> None:
+    """Let a training on this feed stop as Ctrl-C would, in an epoch (from 1) before a step (from 0)."""
+    draws, calls = feed.draws, []
+
+    def stopping(positions, views):
+        calls.append(None)
+        for i, batch in enumerate(draws(positions, views)):
+            if (len(calls), i) == (epoch, step):
+                raise KeyboardInterrupt
+            yield batch
+
+    feed.draws = stopping
+
+
 def build(p: Recipe) -> Task:
     """The task of a recipe, from its seed alone."""
     data, compute = eyes(), devices.setup("cpu", "fp32", 1, p.seed)

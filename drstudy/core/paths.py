@@ -157,6 +157,24 @@ def read_csv(path: str | os.PathLike[str], text: Iterable[str] = (), **dtypes: A
         raise ValueError(f"{show(path)} cannot be read as a table ({str(error).strip()}).") from None
 
 
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Folders below a root as :func:`os.walk` gives them, top down and in order, without hidden names. Links to folders are followed, and each
+    folder is visited once, so that a link to a folder above it has no effect.
+
+    Yields:
+        The folder, the names of its folders (which may be removed from the list), and those of its files.
+    """
+    seen: set[tuple[int, int]] = set()
+    for directory, folders, names in os.walk(root, followlinks=True):
+        status = os.stat(directory)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(directory), folders, sorted(name for name in names if not name.startswith("."))
+
+
 @contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a lock file, which one process at a time can do; the system releases the lock of a process that dies."""

@@ -50,18 +50,11 @@ def _of_folder(root: Path) -> dict[str, Any]:
     tables: dict[str, str] = {}
     listed: dict[str, list[str]] = defaultdict(list)
     sizes: dict[str, int] = defaultdict(int)
-    seen: set[tuple[int, int]] = set()
-    for directory, folders, names in os.walk(root, followlinks=True):
-        status = os.stat(directory)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for directory, _, names in paths.walk(root):
         inner = os.path.relpath(directory, root)
-        for name in sorted(names):
-            file = Path(directory, name)
-            if name.startswith(".") or not file.is_file():
+        for name in names:
+            file = directory / name
+            if not file.is_file():
                 continue
             status = file.stat()
             if file.suffix.lower() in TABLES and status.st_size <= LARGEST:

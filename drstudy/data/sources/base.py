@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from drstudy.core import paths
 from drstudy.core.names import GRADES
 from drstudy.data import manifest as manifests
 from drstudy.data.sources.identity import SIDES, normal, of_name
@@ -152,26 +153,13 @@ def walk(reading: Reading, folder: str) -> Iterator[str]:
     Hidden files are skipped. Links to folders are followed, each folder once. A name that is no UTF-8 text cannot be written into a table:
     the file is left out and named.
     """
-    seen: set[tuple[int, int]] = set()
-    base = entry(reading.root, folder)
-    for directory, subfolders, names in os.walk(base, followlinks=True):
-        status = os.stat(directory)
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        top = Path(directory) == reading.root
-        subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith(".")
-            and name not in SKIPPED_FOLDERS
-            and not (top and name in reading.ignored)
-        )
-        for name in sorted(names):
-            if name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES):
+    for directory, subfolders, names in paths.walk(entry(reading.root, folder)):
+        left_out = {*SKIPPED_FOLDERS, *(reading.ignored if directory == reading.root else ())}
+        subfolders[:] = [name for name in subfolders if name not in left_out]
+        for name in names:
+            if not name.lower().endswith(IMAGE_SUFFIXES):
                 continue
-            relative = Path(directory, name).relative_to(reading.root).as_posix()
+            relative = (directory / name).relative_to(reading.root).as_posix()
             if _writable(relative):
                 yield relative
             else:

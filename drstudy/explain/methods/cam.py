@@ -201,6 +201,29 @@ def explain_images(
     )
 
 
+def of_grades(
+    net: GradingNet, images: np.ndarray, image_ids: Sequence[str], rows: np.ndarray, compute: Compute
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grad-CAM of a network of five grades at its own input size and last layer: of the grade that it predicts, which its user would see, and of
+    its most probable grade above 0, which is evidence for disease also where it predicts none.
+
+    Args:
+        net: Network with ``input_size``, on the device of ``compute``.
+        images, image_ids, rows, compute: As in :func:`explain_images`.
+
+    Returns:
+        Maps (N, h, w), at least 0, of the predicted grade and of disease; and the grade above 0 of each eye, (N,).
+    """
+    layer = list(net.cam_layers)[-1]
+
+    def maps(target: np.ndarray | None) -> Explained:
+        return explain_images(net, images, image_ids, net.input_size, compute, rows, target, [layer])
+
+    predicted = maps(None)
+    grades = 1 + predicted.logits[:, 1:].argmax(1)
+    return predicted.maps(layer), maps(grades).maps(layer), grades
+
+
 def display(maps: np.ndarray) -> np.ndarray:
     """Scale each map to 0..1 by its own minimum and maximum, for the eye only: magnitudes are lost.
 

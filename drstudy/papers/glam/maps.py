@@ -90,9 +90,15 @@ def of_heads(trained: Trained, p: Glam, h: Tensor, only: Sequence[str] = ()) -> 
     Returns:
         Name of a map to logits (B, L, side, side), side = ``input_size / 4``; outside the field of view :data:`OUTSIDE`.
     """
+    return of_features(trained, p, *trained.net.unpack(h.float()), only)
+
+
+def of_features(
+    trained: Trained, p: Glam, features: Mapping[int, Tensor], lit: Tensor, only: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """:func:`of_heads` of features and field of view, as :meth:`drstudy.papers.glam.pyramid.PyramidNet.unpack` gives them."""
     net, known = trained.net, made_by(trained)
     wanted = {name: heads for name, heads in known.items() if not only or name in only}
-    features, lit = net.unpack(h.float())
     asked = {head for heads in wanted.values() for head in heads}
     raw = {name: head(features).float() for name, head in net.net.heads.items() if name in asked}
     found = {name: _one_map(name, raw, lit, trained.rules, p) for name in wanted}
@@ -153,12 +159,18 @@ class Reader:
         self._place = {name: k for k, name in enumerate(self.eyes["image_id"])}
         self._rows = self.eyes["row"].to_numpy()
         self._batch, self._maps = -1, {}
+        self._last: tuple[str, dict[str, np.ndarray]] = ("", {})
         known = made_by(self.trained)
         if missing := [name for name in self.only if name not in known]:
             raise ValueError(f"The heads give no map {missing[0]!r}; they give {', '.join(known)}.")
 
     def __call__(self, image_id: str) -> dict[str, np.ndarray]:
         """Maps of one eye by name: (R, h, w) for the R regions of ``p.regions``, or (h, w) for all of them, float32."""
+        if self._last[0] != image_id:  # the votes of several experts ask for an eye several times in a row
+            self._last = image_id, self._of(image_id)
+        return dict(self._last[1])
+
+    def _of(self, image_id: str) -> dict[str, np.ndarray]:
         number = self._place[image_id]
         if number // BATCH != self._batch:
             self._batch = number // BATCH
@@ -214,17 +226,12 @@ def of_grades(net: GradingNet, data: Dataset, eyes: pd.DataFrame, compute: Compu
     Returns:
         Name to (N, h, w), at least 0.
     """
-    layer, rows = list(net.cam_layers)[-1], eyes["row"].to_numpy()
-    explain = lambda target: cam.explain_images(  # noqa: E731
-        net, data.images, eyes["image_id"], net.input_size, compute, rows, target, [layer]
-    )
-    predicted = explain(None)
-    disease = 1 + predicted.logits[:, 1:].argmax(1)
-    found = {GRADE: predicted.maps(layer), DISEASE: explain(disease).maps(layer)}
+    rows = eyes["row"].to_numpy()
+    predicted, found, disease = cam.of_grades(net, data.images, eyes["image_id"], rows, compute)
     fused = []
     for some, x in prediction.in_batches(lambda x: x, net, data.images, rows, net.input_size, compute):
         fused.append(np.maximum(finer.finer(net, x, "fusion", "grad_cam", disease[some]), 0))
-    return found | {FINER: np.concatenate(fused)}
+    return {GRADE: predicted, DISEASE: found, FINER: np.concatenate(fused)}
 
 
 def of_score(
@@ -245,7 +252,7 @@ def of_score(
         raise RecordError(
             f"SCORE_MODEL has no network of {backbone}; set it to a result of notebook 11 with this backbone, or to ''."
         )
-    net = prediction.load(files[-1]).to(compute.device)
+    net = prediction.load(record.path(files[-1].name)).to(compute.device)
     layer = list(net.cam_layers)[-1]
     only = np.zeros(len(eyes), int)
     found = cam.explain_images(

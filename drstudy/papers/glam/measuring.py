@@ -58,6 +58,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.grid = grid.Grid(self.masks_of, self.p.regions, self.p.grid)
         self.without_disc = grid.Grid(self.masks_of, self.p.regions, self.p.grid, without_disc=True)
+        self._others: dict[tuple[str, ...], tuple[list[str], grid.MapsOf]] = {}
         table = self.data.table
         self.patients: dict[str, str] = dict(zip(table["image_id"], table["patient_id"]))
 
@@ -78,7 +79,14 @@ class Bench:
         )
 
     def others(self, eyes: pd.DataFrame) -> tuple[list[str], grid.MapsOf]:
-        """Some of the eyes (``CHECKED``), and the maps that other notebooks' networks give for them."""
+        """Some of the eyes (``CHECKED``), and the maps that other notebooks' networks give for them. They cost backward passes and are
+        small, so they are computed once for the same eyes."""
+        asked = tuple(eyes["image_id"])
+        if asked not in self._others:
+            self._others[asked] = self._explained(eyes)
+        return self._others[asked]
+
+    def _explained(self, eyes: pd.DataFrame) -> tuple[list[str], grid.MapsOf]:
         some = cam.choose_images(eyes, self.p.checked, self.p.seed)
         found = maps.of_grades(self.graded, self.data, some, self.compute)
         if self.regressed is not None:
@@ -119,8 +127,8 @@ def label_scores(bench: Bench, eyes: pd.DataFrame) -> pd.DataFrame:
     for _, h in prediction.in_batches(
         net.trunk, net, bench.data.images, rows, p.input_size, bench.compute, maps.BATCH
     ):
-        _, lit = net.unpack(h.float())
-        for name, z in maps.of_heads(trained, p, h).items():
+        features, lit = net.unpack(h.float())
+        for name, z in maps.of_features(trained, p, features, lit).items():
             inside = evidence.inside(lit, z.shape[-1])
             found = fundus_training.score(z, inside, own.get(name, p.all_share))
             parts.setdefault(name, []).append(found.sigmoid().cpu().numpy())

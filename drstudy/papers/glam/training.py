@@ -217,10 +217,10 @@ def load(source: records.Record, p: Glam, compute: Compute) -> Trained:
             )
     net = prediction.load(source.path(HEADS_FILE), pyramid.rebuild).to(compute.device)
     forms = {}
-    for file in sorted(source.folder.glob("*_sep.safetensors")) + sorted(
-        source.folder.glob("*_joint.safetensors")
-    ):
-        forms[file.stem.replace("_", " ")] = prediction.load(file, released.rebuild).to(compute.device)
+    for form in ("sep", "joint"):
+        for file in sorted(source.folder.glob(f"*_{form}.safetensors")):
+            name, whole = file.stem.replace("_", " "), source.path(file.name)
+            forms[name] = prediction.load(whole, released.rebuild).to(compute.device)
     rules = json.loads(source.path(RULES_FILE).read_text())
     rules = evidence.Rules(*(tuple(map(tuple, rules[name])) for name in ("implied", "weights")))
     history = pd.read_csv(source.path("tables/history.csv"))

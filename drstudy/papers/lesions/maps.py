@@ -122,16 +122,9 @@ def explain(
 
 def of_grades(net: GradingNet, data: Dataset, eyes: pd.DataFrame, compute: Compute) -> dict[str, np.ndarray]:
     """Maps of a network of five grades: :data:`GRADE` and :data:`DISEASE` to (N, h, w), at least 0."""
-    layer, rows = list(net.cam_layers)[-1], eyes["row"].to_numpy()
-
-    def maps(target: np.ndarray | None) -> cam.Explained:
-        return cam.explain_images(
-            net, data.images, eyes["image_id"], net.input_size, compute, rows, target, [layer]
-        )
-
-    called = maps(None)
-    disease = maps(1 + called.logits[:, 1:].argmax(1))
-    return {GRADE: called.maps(layer), DISEASE: disease.maps(layer)}
+    rows = eyes["row"].to_numpy()
+    predicted, disease, _ = cam.of_grades(net, data.images, eyes["image_id"], rows, compute)
+    return {GRADE: predicted, DISEASE: disease}
 
 
 def measure(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toy_tasks
 from squares import CODES, CPU, SIDE, SIZE, built, eyes, params
 
 from drstudy.papers.glam import evidence, fundus_training, patches, training
@@ -290,16 +291,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(group, tmp_path):
     whole = task_of(group, **few)
     expected = loop.fit(whole)
     killed = task_of(group, **few)
-    draws, calls = killed.feed.draws, []
-
-    def stopping(positions, views):
-        calls.append(None)
-        for i, batch in enumerate(draws(positions, views)):
-            if (len(calls), i) == (3, 1):
-                raise KeyboardInterrupt
-            yield batch
-
-    killed.feed.draws = stopping
+    toy_tasks.stop_in(killed.feed, 3, 1)
     with pytest.raises(KeyboardInterrupt):
         loop.fit(killed, tmp_path)
     torch.manual_seed(99)

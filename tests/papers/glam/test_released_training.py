@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toy_tasks
 from pydantic import ValidationError
 
 from drstudy.core.devices import Compute
@@ -163,16 +164,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(stage, tmp_path):
     whole = task_of(stage)
     expected = loop.fit(whole)
     killed = task_of(stage)
-    draws, calls = killed.feed.draws, []
-
-    def stopping(positions, views):
-        calls.append(None)
-        for i, batch in enumerate(draws(positions, views)):
-            if (len(calls), i) == (3, 1):
-                raise KeyboardInterrupt
-            yield batch
-
-    killed.feed.draws = stopping
+    toy_tasks.stop_in(killed.feed, 3, 1)
     with pytest.raises(KeyboardInterrupt):
         loop.fit(killed, tmp_path)
     torch.manual_seed(99)

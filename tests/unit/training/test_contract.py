@@ -57,21 +57,7 @@ def test_each_kind_learns_through_the_same_loop(whole, kind):
 
 
 def killed_in(epoch, step):
-    """Stops a run as Ctrl-C would, between two batches."""
-
-    def prepare(task):
-        draws, calls = task.feed.draws, []
-
-        def stopping(positions, views):
-            calls.append(None)
-            for i, batch in enumerate(draws(positions, views)):
-                if (len(calls), i) == (epoch, step):
-                    raise KeyboardInterrupt
-                yield batch
-
-        task.feed.draws = stopping
-
-    return prepare
+    return lambda task: toy_tasks.stop_in(task.feed, epoch, step)
 
 
 @pytest.mark.parametrize("kind", KINDS)

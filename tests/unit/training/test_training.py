@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toy_tasks
 from sklearn.metrics import cohen_kappa_score
 
 from drstudy.core import paths, records
@@ -247,21 +248,7 @@ def measured(loss, kappa):
 
 
 def killed_in(epoch, step):
-    """Stops the run as Ctrl-C would, in the middle of an epoch."""
-
-    def prepare(run):
-        draws, calls = run.features.draws, []
-
-        def stopping(positions, views):
-            calls.append(None)
-            for i, batch in enumerate(draws(positions, views)):
-                if len(calls) == epoch and i == step:
-                    raise KeyboardInterrupt
-                yield batch
-
-        run.features.draws = stopping
-
-    return prepare
+    return lambda run: toy_tasks.stop_in(run.features, epoch, step)
 
 
 def killed_before_file(number):
