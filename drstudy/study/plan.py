@@ -15,7 +15,7 @@ from drstudy.core import params, paths, records, settings
 from drstudy.papers import registry
 from drstudy.papers.base import Profile, Stage
 
-COMMON = frozenset({"densenet121", "resnet101", "vgg16", "efficientnet_lite0"})
+COMMON = frozenset(("densenet121", "resnet101", "vgg16", *(f"efficientnet_lite{size}" for size in (0, 1, 2))))
 """Backbones that are known without loading torch."""
 STUDIES = {
     "core": tuple(name for name, notebook in registry.NOTEBOOKS.items() if notebook.study == "core"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 
 import pytest
 
 from drstudy.core import paths
 from drstudy.core.params import ParameterError
+from drstudy.models import nets
 from drstudy.papers import registry
 from drstudy.papers.base import ABLATION_BASE, TRAINING, Ablation, Stage
 from drstudy.papers.transfer import params
@@ -282,3 +285,14 @@ def test_a_profile_without_finer_maps_outlines_its_own():
     (stage,) = lesions.stages(alone)
     assert stage.overrides["LESION_MAPS"] == ""
     assert not any(FINE_MAPS in need for need in stage.needs)
+
+
+def test_profiles_are_read_without_torch():
+    """Every command reads profiles at its start, and torch takes seconds to load."""
+    code = "from drstudy.study import plan; [plan.plan(n, 'all') for n in plan.profiles()]; import sys; print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False"]
+
+
+def test_backbones_that_are_known_without_torch_exist():
+    assert set(nets.names()) >= plan.COMMON
