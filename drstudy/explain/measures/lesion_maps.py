@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from drstudy.core import paths
+from drstudy.core.names import FIELD
+from drstudy.explain.measures import outlines
+from drstudy.explain.measures.localisation import Masks
 
 FILE = "lesion_maps.npz"
 """Name of the file inside a result folder."""
@@ -102,3 +106,35 @@ def load(path: str | os.PathLike[str]) -> LesionMaps:
                 "makes it again."
             )
         return LesionMaps(file["probabilities"], file["image_ids"], file["codes"], file["cuts"])
+
+
+def outline(
+    maps: LesionMaps,
+    image_id: str,
+    codes: Sequence[str],
+    probabilities: np.ndarray,
+    thresholds: np.ndarray,
+    masks: Masks,
+) -> tuple[list[outlines.Outline], pd.DataFrame]:
+    """Outlines of one eye at the maps' own cuts, and how they agree with its masks. Outlines of any size are kept, since most
+    microaneurysms are smaller than what :data:`drstudy.explain.measures.outlines.SMALLEST` drops from coarse maps.
+
+    Args:
+        maps: Maps of this eye among others.
+        image_id: The eye.
+        codes: L lesions among those of the maps.
+        probabilities, thresholds: (L,) as in :func:`drstudy.explain.measures.outlines.regions`, which say of which lesions there are
+            outlines.
+        masks: Masks of the eye; ``FOV`` must be there.
+    """
+    chosen = [maps.codes.tolist().index(code) for code in codes]
+    found = outlines.regions(
+        maps.of(image_id)[chosen],
+        probabilities,
+        thresholds,
+        np.asarray(masks[FIELD], bool),
+        maps.cuts[chosen],
+        smallest=0,
+        by_value=True,
+    )
+    return outlines.trace(found, codes, probabilities), outlines.agreement(found, codes, masks)

@@ -54,6 +54,8 @@ class Ranked:
         self.heat = heat
         self.sorted = np.sort(heat, axis=1)
         self.highest = self.sorted[:, -1]
+        self._mask: np.ndarray | None = None
+        self._falls: list[tuple[np.ndarray, np.ndarray]] = []
 
     def otsu(self) -> np.ndarray:
         """(M,): the value that parts each map best in two (256 levels); what lies above it is cut out."""
@@ -92,8 +94,7 @@ class Ranked:
         """
         positive = cover.sum(dtype=np.float64)
         found = {name: np.empty(len(self.heat)) for name in ("aupr", "dice_oracle")}
-        for m, ordered in enumerate(self.sorted):
-            falling, inside = self._falling(m, cover)
+        for m, (ordered, (falling, inside)) in enumerate(zip(self.sorted, self._falling(cover))):
             last = np.append(
                 np.flatnonzero(np.diff(falling)), len(falling) - 1
             )  # of each run of equal values
@@ -113,18 +114,24 @@ class Ranked:
             (M, C) float64, 0..1.
         """
         found, positive = np.empty(np.shape(cuts)), cover.sum(dtype=np.float64)
-        for m, (ordered, levels) in enumerate(zip(self.sorted, cuts)):
-            falling, inside = self._falling(m, cover)
+        for m, (ordered, levels, (falling, inside)) in enumerate(
+            zip(self.sorted, cuts, self._falling(cover))
+        ):
             taken = len(ordered) - np.searchsorted(ordered, levels, "left")
             count = len(falling) - np.searchsorted(falling[::-1], levels, "left")
             found[m] = 2 * np.append(0, inside)[count] / (taken + positive)
         return found
 
-    def _falling(self, m: int, cover: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A map's values on the pixels of a mask, highest first, and the area of the mask down to each."""
-        at = np.flatnonzero(cover)
-        order = np.argsort(-self.heat[m, at], kind="stable")
-        return self.heat[m, at][order], cover[at].astype(np.float64)[order].cumsum()
+    def _falling(self, cover: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Each map's values on the pixels of a mask, highest first, and the area of the mask down to each; sorted once for the mask that was
+        asked for last."""
+        if self._mask is not cover:
+            at = np.flatnonzero(cover)
+            values, share = self.heat[:, at], cover[at].astype(np.float64)
+            orders = np.argsort(-values, axis=1, kind="stable")
+            self._mask = cover
+            self._falls = [(one[order], share[order].cumsum()) for one, order in zip(values, orders)]
+        return self._falls
 
     def hottest(self, share: float = HOTTEST) -> np.ndarray:
         """(M, P): 1 on the hottest share of the field, 0 elsewhere; pixels at the border's value get what is

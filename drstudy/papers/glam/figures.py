@@ -81,7 +81,8 @@ def localisation(found: pd.DataFrame) -> Figure:
             axis.set_title(f"{tables.region_name(region)}: {title}", fontsize=8)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     for axis in axes[:, 0]:
-        axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.set_yticks(range(len(names)), names)
+        axis.tick_params(axis="y", labelsize=8)
     return figure
 
 

@@ -26,9 +26,6 @@ from drstudy.papers.glam.params import Glam
 from drstudy.papers.glam.training import Trained
 from drstudy.training import prediction
 
-SMALLEST = 0.0
-"""Smallest outline, disc diameters: a microaneurysm is smaller than what :data:`drstudy.explain.measures.outlines.SMALLEST` keeps."""
-
 CANDIDATES = (*maps.SCALES.values(), maps.MEAN, maps.GLOBAL, maps.LOCAL, maps.REFINED, maps.FUNDUS)
 """Maps among which masks or labels of validation eyes choose. None of them learnt from a mask."""
 
@@ -311,17 +308,10 @@ def outline(
         named = localisation.regions(masks)
         masks |= {label: named.get(label) for label in labels}
         score = by_image.loc[image_id].to_numpy(float)
-        regions = outlines.regions(
-            kept.of(image_id),
-            score,
-            np.zeros(len(labels)),
-            np.asarray(masks["FOV"], bool),
-            kept.cuts,
-            SMALLEST,
-            by_value=True,
+        traced[image_id], agreed = lesion_maps.outline(
+            kept, image_id, labels, score, np.zeros(len(labels)), masks
         )
-        traced[image_id] = outlines.trace(regions, labels, score)
-        found.append(outlines.agreement(regions, labels, masks).assign(image_id=image_id))
+        found.append(agreed.assign(image_id=image_id))
     return traced, pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 

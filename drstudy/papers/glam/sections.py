@@ -82,6 +82,6 @@ FIGURES = (
     Shown("glam_maps.jpg", NAME, "figures/maps.png"),
     Shown("glam_localisation.csv", NAME, HEADLINE),
     Shown("glam_fresh.csv", NAME, HEADLINE, rows=RANKED, profile="demo_fresh"),
-    Shown("glam_idrid.csv", NAME, HEADLINE, rows=RANKED, profile="idrid_mini_phantom"),
+    Shown("glam_idrid.csv", NAME, HEADLINE, profile="idrid_mini_phantom"),
     Shown("glam_diaretdb1.csv", NAME, HEADLINE, rows=("pointing game",), profile="diaretdb1_mini_phantom"),
 )

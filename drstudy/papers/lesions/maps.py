@@ -18,7 +18,7 @@ import torch
 
 from drstudy.core import paths
 from drstudy.evaluation import statistics
-from drstudy.explain.measures import baselines, comparison, localisation, outlines, scores
+from drstudy.explain.measures import baselines, comparison, lesion_maps, localisation, outlines, scores
 from drstudy.explain.methods import cam
 from drstudy.training import prediction
 
@@ -237,7 +237,7 @@ def outline_finer(
     Raises:
         ValueError: If the file lacks a lesion or all of the eyes.
     """
-    known = {str(code): number for number, code in enumerate(finer.codes)}
+    known = finer.codes.tolist()
     if missing := [code for code in codes if code not in known]:
         raise ValueError(
             f"LESION_MAPS has no maps of {', '.join(missing)}, only of {', '.join(known)}. Take these out of CODES, or set LESION_MAPS to "
@@ -249,21 +249,13 @@ def outline_finer(
             f"LESION_MAPS has maps of {len(finer.image_ids)} eyes, and none of these {len(there)}, such as {maps.image_ids[0]}. Set it to a "
             "result on the same photographs and SUBSET, or to ''."
         )
-    chosen, traced, found = [known[code] for code in codes], {}, []
+    traced, found = {}, []
     for image_id, said in zip(maps.image_ids[there].tolist(), maps.probabilities[there]):
-        masks = masks_of(image_id)
-        regions = outlines.regions(
-            finer.of(image_id)[chosen],
-            said,
-            thresholds,
-            masks["FOV"],
-            finer.cuts[chosen],
-            smallest=0,
-            by_value=True,
+        traced[image_id], agreed = lesion_maps.outline(
+            finer, image_id, codes, said, thresholds, masks_of(image_id)
         )
-        traced[image_id] = outlines.trace(regions, codes, said)
         about = {"map": FINE, "cut": BY_VALUE, "image_id": image_id, "probability": said}
-        found.append(outlines.agreement(regions, codes, masks).assign(**about))
+        found.append(agreed.assign(**about))
     return {BY_VALUE: traced}, pd.concat(found, ignore_index=True)
 
 
