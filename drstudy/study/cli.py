@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -161,6 +162,9 @@ def run(
         if name in overrides:
             raise ParameterError(f"--parameter {name} is given more than once.")
         overrides[name] = settings.parse(value, f"--parameter {name}")
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # stops like Ctrl-C: the failure is written down
     runner.run(plan.stage(notebook, profile, variant), overrides)
 
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +167,18 @@ def execute(
 
 
 def _wait(process: subprocess.Popen) -> int:
-    """Wait for Snakemake; on Ctrl-C or a termination signal stop its stages, wait until they have stopped, and raise."""
+    """Wait for Snakemake; on Ctrl-C or a termination signal stop its stages, wait until they have stopped, and raise.
+
+    Stages get the termination signal, which a Python that is still starting obeys without a traceback; Snakemake and its shells get Ctrl-C,
+    upon which they start nothing further and wait for the stages.
+    """
 
     def stop(number: int, frame: Any) -> None:
         if number == signal.SIGTERM:  # Ctrl-C reaches the stages by itself
             for child in psutil.Process().children(recursive=True):
-                child.send_signal(signal.SIGINT)
+                with suppress(psutil.NoSuchProcess):
+                    stage = child.pid != process.pid and child.name().startswith("python")
+                    child.send_signal(signal.SIGTERM if stage else signal.SIGINT)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
