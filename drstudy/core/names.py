@@ -26,7 +26,7 @@ OTHER_FINDINGS = ("LASER", "DRUSEN")
 """Codes of what is measured beside the signs of the disease and does not count as one of them."""
 
 AMD_GRADES = (0, 1, 2, 3)
-"""Grades of age-related macular degeneration (AMD): the classes of ``docs/sources.md``, J3."""
+"""Grades of age-related macular degeneration (AMD): the classes of ``docs/sources.md``, C2."""
 
 AMD_NAMES = ("no AMD", "small drusen", "large drusen", "CNV")
 """The name of each grade of AMD; CNV is choroidal neovascularisation."""

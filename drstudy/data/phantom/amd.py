@@ -1,7 +1,7 @@
 """Age-related macular degeneration (AMD): which signs an eye of a given grade has, where they are, and how they are painted.
 
 Sizes in micrometres are turned into disc diameters (DD) by ``DISC_DIAMETER_UM``. What the grades mean is in ``grading``; the numbers of
-signs in an eye and their looks are choices of this study, after the descriptions in ``docs/sources.md``, J4.
+signs in an eye and their looks are choices of this study, after the descriptions in ``docs/sources.md``, C4.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ class AmdMaker(LesionMaker):
         rng = self.rng
         start = rng.uniform(0, 2 * math.pi)
         for _ in range(int(rng.integers(1, 3))):
-            arc, thick = rng.uniform(0.4, 2.2), radius * float(rng.uniform(0.22, 0.42))
-            reach, blobs = radius * float(rng.uniform(0.85, 1.1)) + 0.4 * thick, []
+            arc, thick = rng.uniform(0.4, 2.2), radius * float(rng.uniform(0.28, 0.55))
+            reach, blobs = radius * float(rng.uniform(0.95, 1.15)) + 0.5 * thick, []
             for turn in start + np.arange(0, arc, 0.35):
                 along = np.array([math.cos(turn), math.sin(turn)])
                 where = at + along * reach * rng.normal(1, 0.05)
@@ -291,7 +291,7 @@ def _neovascular(
         image *= np.exp(-0.5 * rim)[..., None]
     if membrane := _group(lesions, "CNV"):
         opacity, masks["CNV"], _ = covered(painter, membrane)
-        grey = soften(opacity, 0.028 * scale) * np.clip(0.85 + 0.18 * uneven, 0.5, 1.15)
+        grey = soften(opacity, 0.040 * scale) * np.clip(0.85 + 0.18 * uneven, 0.5, 1.15)
         blend(image, 0.78 * grey, np.array([0.50, 0.47, 0.30]) * gain)
     if blood := _group(lesions, "HE", SUBRETINAL):
         deep = soften(covered(painter, blood)[0], 0.02 * scale)

@@ -4,7 +4,7 @@ Source of the first: Wilkinson CP, Ferris FL, Klein RE, et al. Proposed internat
 diabetic macular edema disease severity scales. Ophthalmology 2003; 110(9): 1677-1682.
 doi:10.1016/S0161-6420(03)00475-5
 
-The second has the classes of ``docs/sources.md``, J3, and the sizes of drusen of J4.
+The second has the classes of ``docs/sources.md``, C2, and the sizes of drusen of J4.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ SUBRETINAL = "subretinal"
 """``kind`` of haemorrhages and exudates of a CNV lesion. They have the codes, colours and masks of those of diabetic retinopathy."""
 
 DISC_DIAMETER_UM = 1500.0
-"""One disc diameter in micrometres (``docs/sources.md``, J4)."""
+"""One disc diameter in micrometres (``docs/sources.md``, C4)."""
 
 SMALL_UM, LARGE_UM = 63.0, 125.0
-"""Drusen below the first diameter are small, above the second large, and between them medium (``docs/sources.md``, J4)."""
+"""Drusen below the first diameter are small, from the second on large, and between them medium (``docs/sources.md``, C4)."""
 
 ANATOMY_CODES = ("VESSEL", "DISC", "FOVEA", "FOV")
 """Normal structures of the phantom: retinal vessels, optic disc, fovea, field of view."""
@@ -119,25 +119,25 @@ def grade_from_lesions(lesions: pd.DataFrame | Iterable[Any]) -> int:
 
 
 def drusen_size(diameter_um: float) -> str:
-    """Size class of a druse: ``small`` (below 63 um), ``medium``, or ``large`` (above 125 um).
+    """Size class of a druse: ``small`` (below 63 um), ``medium``, or ``large`` (125 um or more).
 
     Raises:
         ValueError: the diameter is not above 0.
     """
     if not diameter_um > 0:
         raise ValueError(f"the diameter of a druse must be above 0 um, got {diameter_um}")
-    return "small" if diameter_um < SMALL_UM else "large" if diameter_um > LARGE_UM else "medium"
+    return "small" if diameter_um < SMALL_UM else "large" if diameter_um >= LARGE_UM else "medium"
 
 
 def amd_grade_from_lesions(lesions: pd.DataFrame | Iterable[Any]) -> int:
     """Returns the grade of AMD that a set of lesions implies.
 
-    The classes are those of ``docs/sources.md``, J3; where these leave a case open, the rule is ours. From the top:
+    The classes are those of ``docs/sources.md``, C2; where these leave a case open, the rule is ours. From the top:
 
     * 3, CNV: a membrane (CNV), subretinal fluid (SRF) or a haemorrhage of the kind :data:`SUBRETINAL`, which may hide the membrane.
-    * 2, large drusen: a druse (DRUSEN) of more than 125 um, or geographic atrophy (GA; ours, since no class is named after it and it
+    * 2, large drusen: a druse (DRUSEN) of 125 um or more, or geographic atrophy (GA; ours, since no class is named after it and it
       is a later stage than small drusen).
-    * 1, small drusen: any druse, or a pigment change (PIGMENT) alone (ours: both are early AMD in J4).
+    * 1, small drusen: any druse, or a pigment change (PIGMENT) alone (ours: both are early AMD in C4).
     * 0: none of these. Exudates (EX) never change the grade.
 
     Args:
