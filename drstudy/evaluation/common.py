@@ -82,7 +82,7 @@ def read(record: Record, name: str = FILE) -> pd.DataFrame:
     found = paths.read_csv(path, text=("image_id", "patient_id", "split"))
     try:
         if set(PROBABILITIES) <= set(found):
-            for split, rows in found.dropna(subset="grade").groupby("split"):
+            for _, rows in found.dropna(subset="grade").groupby("split"):
                 metrics.check_predictions(rows)
             return of_grades(found)
         if missing := [column for column in COLUMNS if column not in found]:
@@ -123,3 +123,21 @@ def check(found: pd.DataFrame) -> pd.DataFrame:
         if np.isnan(values).any() and not np.isnan(values).all():
             refuse(np.isnan(values), f"have no {name} although other rows have one")
     return found
+
+
+def eyes(measured: pd.DataFrame, validation: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The eyes that a system leaves predictions or maps of: those that are measured, as ``test``, and those on which cuts are fixed.
+
+    Args:
+        measured: Rows of the data set; their photographs were not learnt from.
+        validation: Further rows, such as the validation split. Those of patients who are measured are left out.
+
+    Returns:
+        The rows of both, with ``split`` set to ``test`` or ``validation``.
+    """
+    parts = [measured.assign(split="test")]
+    if validation is not None:
+        parts.append(
+            validation[~validation["patient_id"].isin(measured["patient_id"])].assign(split="validation")
+        )
+    return pd.concat(parts, ignore_index=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,26 +109,6 @@ def logits(
 def predict(net: GradingNet, images: np.ndarray, compute: Compute, input_size: int) -> np.ndarray:
     """Probabilities (N, 5) float64 of the whole network for stored images (N, S, S, 3) uint8."""
     return softmax(logits(net, images, np.arange(len(images)), input_size, compute))
-
-
-def seconds_per_eye(infer: Callable[[np.ndarray], Any], rows: np.ndarray, eyes: int = 16) -> float:
-    """Time that one eye takes, from the stored photograph to the output, in batches on this machine.
-
-    Args:
-        infer: Function that runs a system on the photographs of some rows of the image store.
-        rows: (N,) rows of the image store.
-        eyes: Number of eyes that are timed, at most. One call before warms up and does not count.
-
-    Returns:
-        Seconds per eye; NaN without rows.
-    """
-    timed = np.asarray(rows)[:eyes]
-    if not len(timed):
-        return float("nan")
-    infer(timed[:1])
-    began = time.perf_counter()
-    infer(timed)
-    return (time.perf_counter() - began) / len(timed)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
