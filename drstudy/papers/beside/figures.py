@@ -13,9 +13,10 @@ from drstudy.papers.beside import grading, locating
 from drstudy.show import figures, style
 
 if TYPE_CHECKING:
-    from drstudy.papers.beside.grading import Drawn
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from drstudy.papers.beside.grading import Drawn
 
 LEVEL = 0.05
 """Adjusted p-value below which two systems are not joined."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from drstudy.core import paths, records
@@ -187,14 +188,16 @@ def _with_eyes(one: Compared, test: pd.DataFrame) -> Compared:
 
 
 def shown(gathered: Gathered) -> pd.DataFrame:
-    """One row per system: its test eyes, and whether predictions and maps are there."""
+    """One row per system: its result, parameters and test eyes, and whether it has maps."""
     rows = []
     for one in gathered.systems:
         test = one.part("test")
+        parameters = one.record.metrics.get("parameters_system")
         rows.append(
             {
                 "system": one.label,
                 "result": one.record.name,
+                "parameters, millions": np.nan if parameters is None else round(parameters / 1e6, 2),
                 "test eyes": len(test),
                 "patients": test["patient_id"].nunique(),
                 "same eyes as the reference": "yes" if one.same_eyes else "no",

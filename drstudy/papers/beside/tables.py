@@ -130,9 +130,9 @@ def comparable(claimed: Claimed, weights_used: str | None, audited: Record, meas
         reasons.append("another measure")
     elif claimed.measure not in measured:
         reasons.append(f"no {TITLES[claimed.measure]} here")
-    if claimed.pretrained is not None and weights_used is not None:
-        if claimed.pretrained != (weights_used != RANDOM):
-            reasons.append("pretrained there" if claimed.pretrained else "random starting weights there")
+    known = claimed.pretrained is not None and weights_used is not None
+    if known and claimed.pretrained != (weights_used != RANDOM):
+        reasons.append("pretrained there" if claimed.pretrained else "random starting weights there")
     if not claimed.as_published:
         reasons.append("a form of this study")
     return "yes" if not reasons else f"no: {'; '.join(reasons)}"
