@@ -51,7 +51,7 @@ class CommonMaps:
                 f"Maps of shape {self.maps.shape} for {wanted[0]} eyes, {len(self.splits)} splits and {wanted[1]} regions: they must be "
                 f"({wanted[0]}, {wanted[1]}, h, w)."
             )
-        if unknown := [name for name in self.regions if name not in (ANY, *LESIONS)]:
+        if unknown := [name for name in self.regions.tolist() if name not in (ANY, *LESIONS)]:
             raise ValueError(f"{unknown[0]!r} is no lesion; name maps by {', '.join((ANY, *LESIONS))}.")
         if len(set(self.image_ids.tolist())) < len(self.image_ids):
             raise ValueError("An eye stands more than once.")
