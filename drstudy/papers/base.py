@@ -336,7 +336,7 @@ class System:
 
     Attributes:
         id: Unique name, such as ``ram``.
-        name: As printed. ``{network}`` stands for the network with the weights that it started from.
+        name: As printed. A colon and ``{network}`` at its end stand for the network with the weights that it started from.
         notebook: Whose result has the predictions.
         variants: Regular expression of the variants of that notebook that are such systems; each is one. Of several seeds the first counts.
         mapped_by: The notebook whose result of the same variant has the maps; empty if it is ``notebook``.

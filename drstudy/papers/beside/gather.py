@@ -56,7 +56,7 @@ class Gathered:
 
     Attributes:
         systems: Systems with predictions, in the order of the declarations.
-        missing: One row for each thing that is missing: ``system, what`` (system, predictions or maps) and ``why``.
+        missing: One row for each thing that is missing: ``id`` and ``system``, ``what`` (system, predictions or maps) and ``why``.
         results: Every finished result that was looked at.
         reference: Place of the reference network in ``systems``.
     """
@@ -102,7 +102,8 @@ def read(systems: Sequence[System], p: SideBySide, run: Run | None = None) -> Ga
     for system in systems:
         own = _first_seeds([name for name in map(_name, named) if _is_of(system, name)])
         if not own:
-            missing.append((_plain(system), SYSTEM, f"this profile does not run {system.notebook}"))
+            why = f"this profile does not run {system.notebook}"
+            missing.append((system.id, plain(system), SYSTEM, why))
         for name in own:
             one, lacking = _one(system, name, by_name)
             found += [one] if one else []
@@ -115,7 +116,7 @@ def read(systems: Sequence[System], p: SideBySide, run: Run | None = None) -> Ga
         )
     test = found[place].part("test")
     whole = tuple(_with_eyes(one, test) for one in found)
-    table = pd.DataFrame(missing, columns=["system", "what", "why"])
+    table = pd.DataFrame(missing, columns=["id", "system", "what", "why"])
     return Gathered(whole, table, tuple(by_name.values()), place)
 
 
@@ -151,31 +152,33 @@ def _first_seeds(names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [name for _, name in kept.values()]
 
 
-def _plain(system: System, variant: str = "") -> str:
+def plain(system: System, variant: str = "") -> str:
     """The name of a system whose record is not there."""
-    return system.name.replace("{network}", variant or "pretrained networks")
+    return system.name.replace("{network}", variant) if variant else system.name.replace(": {network}", "")
 
 
 def _one(
     system: System, name: tuple[str, str], by_name: dict[tuple[str, str], Record]
-) -> tuple[Compared | None, list[tuple[str, str, str]]]:
+) -> tuple[Compared | None, list[tuple[str, str, str, str]]]:
     """A system of one result, and what is missing of it."""
     record = by_name.get(name)
     if record is None:
-        return None, [(_plain(system, name[1]), SYSTEM, f"{'/'.join(filter(None, name))} has not run")]
+        return None, [
+            (system.id, plain(system, name[1]), SYSTEM, f"{'/'.join(filter(None, name))} has not run")
+        ]
     label = system.name
     if "{network}" in label:
         label = label.replace("{network}", style.record_label(record))
     if name[1] and record.metrics.get("weights_used") == RANDOM:
-        return None, [(label, SYSTEM, "the network started from random weights")]
+        return None, [(system.id, label, SYSTEM, "the network started from random weights")]
     if system.predictions not in record.data["outputs"]:
-        return None, [(label, PREDICTIONS, f"{record.name} has no {system.predictions}")]
+        return None, [(system.id, label, PREDICTIONS, f"{record.name} has no {system.predictions}")]
     mapped = by_name.get((system.maps_notebook, name[1]))
     lacking = []
     if mapped is None or common_maps.FILE not in mapped.data["outputs"]:
         wanted = "/".join(filter(None, (system.maps_notebook, name[1])))
         why = f"{wanted} has not run" if mapped is None else f"{wanted} has no {common_maps.FILE}"
-        lacking, mapped = [(label, MAPS, why)], None
+        lacking, mapped = [(system.id, label, MAPS, why)], None
     return Compared(system, label, record, common.read(record, system.predictions), mapped), lacking
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from drstudy.core.records import Record
 from drstudy.explain.measures.grid import ANY
 from drstudy.papers.base import Claimed, System
-from drstudy.papers.beside import grading, locating
+from drstudy.papers.beside import gather, grading, locating
 from drstudy.papers.beside.gather import RANDOM, Compared, Gathered
 from drstudy.show import intervals
 
@@ -163,8 +163,11 @@ def claimed_and_found(
     rows = []
     for system in systems:
         own = [one for one in gathered.systems if one.system is system]
+        lacking = gathered.missing[gathered.missing["id"] == system.id]["why"]
         for one in own or [None]:
-            rows.append(_claimed_row(system, one, values, verdicts, audited))
+            rows.append(
+                _claimed_row(system, one, values, verdicts, audited, "; ".join(dict.fromkeys(lacking)))
+            )
     columns = ["system", "claimed by the paper", *(TITLES[name] for name in HEADLINES)]
     return pd.DataFrame(rows, columns=[*columns, "comparable?", "verdict of the ledger"])
 
@@ -182,15 +185,16 @@ def _claimed_row(
     values: Mapping[tuple[str, str], str],
     verdicts: Mapping[str, tuple[str, str]],
     audited: Record,
+    why: str,
 ) -> dict[str, str]:
     claimed = system.claimed
-    name = one.label if one else system.name.replace("{network}", "pretrained networks")
+    name = one.label if one else gather.plain(system)
     row = {"system": name, "claimed by the paper": claimed.says if claimed else NOTHING}
     row |= {TITLES[key]: values.get((name, key), NOTHING) for key in HEADLINES}
     if claimed is None:
         return row | {"comparable?": NOTHING, "verdict of the ledger": NOTHING}
     if one is None:
-        says = "no: no result here"
+        says = f"no: {why or 'no result here'}"
     else:
         measured = [measure for system_, measure in values if system_ == name]
         says = comparable(claimed, one.record.metrics.get("weights_used"), audited, measured)

@@ -120,7 +120,7 @@ def _compared(profile: Profile, explained: list[Stage], ablated: list[Stage]) ->
 SYSTEMS = (
     System(
         id="paper_network",
-        name="{network}, five grades",
+        name="Five grades: {network}",
         notebook=TRAINING,
         variants=r"densenet121-seed\d+",
         mapped_by=HEATMAPS,
@@ -135,7 +135,7 @@ SYSTEMS = (
     ),
     System(
         id="backbone",
-        name="{network}, five grades",
+        name="Five grades, other backbone: {network}",
         notebook=TRAINING,
         variants=r"(?!densenet121-)[a-z0-9_]+-seed\d+",
         mapped_by=HEATMAPS,
