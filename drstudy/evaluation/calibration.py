@@ -190,17 +190,34 @@ def threshold(validation: pd.DataFrame, specificity: float, cut: int = 2) -> flo
         CalibrationError: If validation has no image below the cut.
     """
     score, positive = referable(validation, cut)
-    negative = np.sort(score[~positive])
-    if not len(negative):
+    try:
+        return least_threshold(score, positive, specificity)
+    except CalibrationError:
         raise CalibrationError(
             f"No validation image is below grade {cut}, so specificity cannot be measured there."
-        )
+        ) from None
+
+
+def least_threshold(score: np.ndarray, positive: np.ndarray, specificity: float) -> float:
+    """:func:`threshold` of any score that is greater for positive images.
+
+    Args:
+        score: (N,) float, of validation images.
+        positive: (N,) bool.
+        specificity: Wanted, 0 to 1.
+
+    Raises:
+        CalibrationError: If no image is negative.
+    """
+    negative = np.sort(score[~positive])
+    if not len(negative):
+        raise CalibrationError("No validation image is negative, so specificity cannot be measured there.")
     kept = int(np.ceil(specificity * len(negative) - 1e-9))  # so many negatives must stay below
     if kept == 0:
-        return 0.0
+        return min(0.0, float(negative[0]))
     below = negative[kept - 1]
     above = score[score > below]
-    return float((below + above.min()) / 2) if len(above) else float(np.nextafter(below, 2))
+    return float((below + above.min()) / 2) if len(above) else float(np.nextafter(below, np.inf))
 
 
 def operating_points(

@@ -319,6 +319,58 @@ Interval = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """What a paper claims of its system, and the facts by which a rule says whether that can be compared with what is found here.
+
+    Attributes:
+        says: The claim in one line, with the number as printed.
+        claim: Identifier in the paper's claims ledger; its verdict is shown. Empty if the ledger has no such claim.
+        measure: The measure of the side-by-side comparison that the printed number is of, such as ``qwk``; empty if it is of another one.
+        source: ``SOURCE`` of a data audit of the photographs of the printed number; empty if this study cannot have them.
+        pretrained: Whether the paper's network started from pretrained weights; None if it does not say.
+        as_published: Whether the system here is built as the paper says. False means a form of this study.
+    """
+
+    says: str
+    claim: str = ""
+    measure: str = ""
+    source: str = ""
+    pretrained: bool | None = None
+    as_published: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A system of a paper that is compared with the systems of the other papers on the same test eyes.
+
+    Its results leave what the comparison reads: predictions (:mod:`drstudy.evaluation.common`), maps if it has any
+    (:mod:`drstudy.explain.measures.common_maps`), and the metrics ``parameters_system``, ``seconds_to_train`` and ``seconds_per_eye``.
+
+    Attributes:
+        id: Unique name, such as ``ram``.
+        name: As printed. A colon and ``{network}`` at its end stand for the network with the weights that it started from.
+        notebook: Whose result has the predictions.
+        variants: Regular expression of the variants of that notebook that are such systems; each is one. Of several seeds the first counts.
+        mapped_by: The notebook whose result of the same variant has the maps; empty if it is ``notebook``.
+        predictions: File of the result with the predictions.
+        claimed: What the paper claims of it; None if it claims nothing.
+    """
+
+    id: str
+    name: str
+    notebook: str
+    variants: str = r"^$"
+    mapped_by: str = ""
+    predictions: str = "common_predictions.csv"
+    claimed: Claimed | None = None
+
+    @property
+    def maps_notebook(self) -> str:
+        """The notebook whose result has the maps."""
+        return self.mapped_by or self.notebook
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paper:
     """A paper, or a question of this study, with all that the shared parts need to know of it.
 
@@ -336,6 +388,9 @@ class Paper:
         measures: Gives numbers that its claims look up beside tables: name to a function of a record.
         checklists: Reporting checklists about it, YAML files, in the order in which the report links them.
         facts: Gives the facts that checklists may name: name to a function of a profile's name and its finished records.
+        systems: Its systems that are compared with those of the other papers.
+        across: For a profile, the stages that read the results of other papers, from the systems of all papers and from the planned stages of
+            the papers that have some. None if there are no such stages.
     """
 
     id: str
@@ -351,3 +406,5 @@ class Paper:
     measures: Callable[[], Mapping[str, Callable[[Record], Interval]]] = dict
     checklists: tuple[Path, ...] = ()
     facts: Callable[[], Mapping[str, Callable[[str, Sequence[Record]], Any]]] = dict
+    systems: tuple[System, ...] = ()
+    across: Callable[[Profile, Sequence[System], Sequence[Stage]], list[Stage]] | None = None

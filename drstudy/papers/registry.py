@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from drstudy.core.params import Parameters
-from drstudy.papers.base import Notebook, Paper, Section
+from drstudy.papers.base import Notebook, Paper, Section, System
 
 NAMES = (
     "transfer",
@@ -13,6 +13,7 @@ NAMES = (
     "lesions",
     "glam",
     "views",
+    "beside",
 )
 """Folders below ``drstudy/papers``, in the order in which the ledger and the README show them."""
 
@@ -39,3 +40,18 @@ def parameters(notebook: str) -> type[Parameters]:
 def sections() -> list[Section]:
     """All sections of the report, in the order in which they stand."""
     return sorted((section for paper in PAPERS for section in paper.sections), key=lambda s: s.order)
+
+
+def systems() -> list[System]:
+    """The systems of all papers, in the order in which tables show them.
+
+    Raises:
+        ValueError: If two have the same identifier.
+    """
+    found = [system for paper in PAPERS for system in paper.systems]
+    ids = [system.id for system in found]
+    if twice := next((name for name in ids if ids.count(name) > 1), ""):
+        raise ValueError(
+            f"Two systems have the identifier {twice!r}. Change `id` in the paper.py of one of them."
+        )
+    return found

@@ -115,6 +115,22 @@ def record_label(record: Record) -> str:
     return backbone_label(record.params["BACKBONE"], used, record.metrics.get("recipe", records.FULL))
 
 
+# --- systems of papers ---------------------------------------------------------------------------------
+
+SYSTEM_COLOURS = (
+    *("#CC79A7", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9"),
+    *("#332288", "#882255", "#8C6D31", "#000000", "#117733", "#AA4499"),
+)
+"""Colours of the systems of all papers, in the order in which a comparison shows them."""
+
+
+def system_colours(names: Sequence[str]) -> dict[str, str]:
+    """One colour per system in the order given; a blind map has its own (:data:`BASELINE_COLOURS`). Beyond twelve systems colours repeat."""
+    systems = [name for name in names if name not in BASELINE_COLOURS]
+    own = {name: SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)] for place, name in enumerate(systems)}
+    return own | {name: BASELINE_COLOURS[name] for name in names if name in BASELINE_COLOURS}
+
+
 # --- samplers -------------------------------------------------------------------------------------
 
 SAMPLER_COLOURS = {

@@ -375,6 +375,15 @@ def ledger(results: Sequence[records.Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def verdicts(results: Sequence[records.Record]) -> dict[str, tuple[str, str]]:
+    """Verdict and reason of every claim, by its identifier.
+
+    Args:
+        results: As in :func:`ledger`.
+    """
+    return {claim.id: judge(claim, look_up(claim, results)) for claim in read()}
+
+
 def _text(found: Found) -> str:
     return intervals.text(found.value, found.lo, found.hi, significant=3)
 

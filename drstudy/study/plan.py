@@ -7,13 +7,14 @@ run.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from drstudy.core import params, paths, records, settings
 from drstudy.papers import registry
-from drstudy.papers.base import Profile, Stage
+from drstudy.papers.base import Paper, Profile, Stage
 
 COMMON = frozenset(("densenet121", "resnet101", "vgg16", *(f"efficientnet_lite{size}" for size in (0, 1, 2))))
 """Backbones that are known without loading torch."""
@@ -129,15 +130,19 @@ def plan(name: str, study: str = "core") -> list[Stage]:
         raise KeyError(f"There is no study {study!r}; there are {', '.join(STUDIES)}.")
     chosen = profile(name)
     wanted = [notebook for notebook in chosen.notebooks or STUDIES[study]]
-    found = [
-        stage
-        for paper in registry.PAPERS
-        if set(paper.needs) <= set(chosen.data)
-        for stage in paper.stages(chosen)
-        if stage.notebook in wanted
-    ]
+    papers = [paper for paper in registry.PAPERS if set(paper.needs) <= set(chosen.data)]
+    found = [stage for paper in papers for stage in paper.stages(chosen) if stage.notebook in wanted]
+    found += [stage for stage in _across(chosen, papers, found) if stage.notebook in wanted]
     needed = {folder for stage in found for folder in stage.needs}
     return in_order([stage for stage in found if not stage.auxiliary or stage.folder in needed])
+
+
+def _across(chosen: Profile, papers: Sequence[Paper], planned: Sequence[Stage]) -> list[Stage]:
+    """Stages that compare the systems of papers, from the planned stages of the papers that have systems."""
+    own = {notebook.name for paper in papers if paper.systems for notebook in paper.notebooks}
+    read = [stage for stage in planned if stage.notebook in own and not stage.auxiliary]
+    systems = registry.systems()
+    return [stage for paper in papers if paper.across for stage in paper.across(chosen, systems, read)]
 
 
 def in_order(stages: list[Stage]) -> list[Stage]:

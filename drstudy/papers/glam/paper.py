@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drstudy.papers.base import FINE, Notebook, Paper, Profile, Stage
+from drstudy.papers.base import FINE, Claimed, Notebook, Paper, Profile, Stage, System
 from drstudy.papers.glam import params, sections
 
 NAME = params.Glam.notebook
@@ -34,6 +34,16 @@ def stages(profile: Profile) -> list[Stage]:
     return [Stage(params.Glam, profile.name, overrides=own, needs=needs)]
 
 
+SYSTEM = System(
+    id="glam",
+    name="Lesion maps, GLAM for the fundus (ours)",
+    notebook=NAME,
+    claimed=Claimed(
+        says="Liu et al. 2021: Dice 39.6 % higher than that of existing methods (benign lesions, mammograms)",
+        claim="glam_dice_benign",
+    ),
+)
+
 PAPER = Paper(
     id="glam",
     citation="Liu et al. 2021",
@@ -43,4 +53,5 @@ PAPER = Paper(
     sections=sections.SECTIONS,
     figures=sections.FIGURES,
     claims=Path(__file__).with_name("claims.yaml"),
+    systems=(SYSTEM,),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drstudy.papers.base import Notebook, Paper, Profile, Section, Shown, Stage
+from drstudy.papers.base import Claimed, Notebook, Paper, Profile, Section, Shown, Stage, System
 from drstudy.papers.lesions import params
 
 NAME = params.Lesions.notebook
@@ -75,6 +75,16 @@ SECTIONS = (
     ),
 )
 
+SYSTEM = System(
+    id="lesions",
+    name="Lesion labels, Jiang-style (ours)",
+    notebook=NAME,
+    claimed=Claimed(
+        says="Jiang et al. 2020: sensitivity 93.9 %, specificity 94.4 % for DR classification",
+        claim="lesions_dr_classification",
+    ),
+)
+
 PAPER = Paper(
     id="lesions",
     citation="Jiang et al. 2020",
@@ -91,4 +101,5 @@ PAPER = Paper(
         Shown("lesion_outlines.jpg", NAME, "figures/outlines.png"),
     ),
     claims=Path(__file__).with_name("claims.yaml"),
+    systems=(SYSTEM,),
 )

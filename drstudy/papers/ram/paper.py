@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drstudy.papers.base import Interval, Notebook, OwnData, Paper, Profile, Section, Shown, Stage
+from drstudy.papers.base import (
+    Claimed,
+    Interval,
+    Notebook,
+    OwnData,
+    Paper,
+    Profile,
+    Section,
+    Shown,
+    Stage,
+    System,
+)
 from drstudy.papers.ram import params
 
 if TYPE_CHECKING:
@@ -69,6 +80,18 @@ SECTIONS = (
     ),
 )
 
+SYSTEM = System(
+    id="ram",
+    name="RAM regression, pretrained backbone (ours)",
+    notebook=NAME,
+    claimed=Claimed(
+        says="Wang & Yang 2017: kappa 0.8412 on the private test set (blend of networks, both eyes)",
+        claim="ram_kappa",
+        measure="qwk",
+        pretrained=False,
+    ),
+)
+
 PAPER = Paper(
     id="ram",
     citation="Wang & Yang 2017",
@@ -84,4 +107,5 @@ PAPER = Paper(
     ),
     claims=Path(__file__).with_name("claims.yaml"),
     measures=measures,
+    systems=(SYSTEM,),
 )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from drstudy.papers.base import (
     ABLATION_BASE,
+    TRAINING,
+    Claimed,
     Interval,
     Notebook,
     OwnData,
@@ -15,6 +17,7 @@ from drstudy.papers.base import (
     Profile,
     Shown,
     Stage,
+    System,
 )
 from drstudy.papers.transfer import params, sections
 
@@ -109,6 +112,34 @@ def _compared(profile: Profile, explained: list[Stage], ablated: list[Stage]) ->
     return compared
 
 
+SYSTEMS = (
+    System(
+        id="paper_network",
+        name="Five grades: {network}",
+        notebook=TRAINING,
+        variants=r"densenet121-seed\d+",
+        mapped_by=HEATMAPS,
+        predictions="predictions.csv",
+        claimed=Claimed(
+            says="Nian & Jin 2025: sensitivity 77 %, specificity 91.3 %, accuracy 88.3 % (DenseNet121, at a cut that is not named)",
+            claim="table2_densenet121",
+            source="eyepacs",
+            pretrained=True,
+            as_published=True,
+        ),
+    ),
+    System(
+        id="backbone",
+        name="Five grades, other backbone: {network}",
+        notebook=TRAINING,
+        variants=r"(?!densenet121-)[a-z0-9_]+-seed\d+",
+        mapped_by=HEATMAPS,
+        predictions="predictions.csv",
+    ),
+)
+"""The fine-tuned networks. Maps are Grad-CAM of the most probable grade above 0."""
+
+
 def measures() -> Mapping[str, Callable[[Record], Interval]]:
     """Numbers of a fine-tuned network that claims look up."""
     from drstudy.papers.transfer.measures import MEASURES
@@ -160,4 +191,5 @@ PAPER = Paper(
         HERE / "checklists" / f"{name}.yaml" for name in ("claim_2024", "tripod_ai", "model_card")
     ),
     facts=facts,
+    systems=SYSTEMS,
 )

@@ -1,0 +1,1 @@
+"""All systems of the papers on the same test eyes (notebook 20)."""
