@@ -37,7 +37,9 @@ def fit(sizes: np.ndarray, scores: np.ndarray, highest: float = 1.0) -> np.ndarr
     """
     sizes, scores = np.asarray(sizes, dtype=float), np.asarray(scores, dtype=float)
     if len(np.unique(sizes)) < FEWEST_SIZES:
-        raise ValueError(f"A power law needs at least {FEWEST_SIZES} distinct sizes; there are {len(np.unique(sizes))}.")
+        raise ValueError(
+            f"A power law needs at least {FEWEST_SIZES} distinct sizes; there are {len(np.unique(sizes))}."
+        )
     curves = scores.reshape(-1, len(sizes))
     best, found = np.full(len(curves), np.inf), np.full((len(curves), 3), np.nan)
     for rate in RATES:

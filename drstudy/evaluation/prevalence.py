@@ -176,5 +176,3 @@ def separate(
         for part, values in (("total", total), ("prevalence", total - rest), ("rest", rest)):
             rows.append({"metric": name, "part": part, **statistics.from_weights(values)})
     return pd.DataFrame(rows)
-
-

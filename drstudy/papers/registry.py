@@ -13,6 +13,7 @@ NAMES = (
     "lesions",
     "glam",
     "views",
+    "external",
 )
 """Folders below ``drstudy/papers``, in the order in which the ledger and the README show them."""
 

@@ -45,7 +45,9 @@ class Cohort:
     camera: str = ""
 
 
-def read(audit: str, others: Sequence[str], run: records.Run, most: int, seed: int) -> tuple[list[Cohort], pd.DataFrame]:
+def read(
+    audit: str, others: Sequence[str], run: records.Run, most: int, seed: int
+) -> tuple[list[Cohort], pd.DataFrame]:
     """The sets of this profile and of others.
 
     Args:
@@ -162,7 +164,9 @@ def fewer(cohort: Cohort, most: int, seed: int) -> Cohort:
     sizes = cohort.table.groupby("group").size().sample(frac=1, random_state=seed)
     chosen = sizes.index[sizes.cumsum() <= most]
     table = cohort.table[cohort.table["group"].isin(chosen)].reset_index(drop=True)
-    note = "; ".join(filter(None, (cohort.note, f"{len(table)} of {len(cohort.table)} photographs drawn by patient")))
+    note = "; ".join(
+        filter(None, (cohort.note, f"{len(table)} of {len(cohort.table)} photographs drawn by patient"))
+    )
     return Cohort(cohort.name, table, cohort.images, cohort.key, cohort.own, note, cohort.camera)
 
 

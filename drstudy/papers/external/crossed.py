@@ -140,17 +140,20 @@ def _tested(bench: Bench, name: str, rows: np.ndarray, test: np.ndarray, chosen:
     """Predictions of the test images by one head on all training images."""
     full = bench.kernels[name]
     grade = bench.table["grade"].to_numpy(int)[rows]
-    scores = learner.ridge(full[np.ix_(rows, rows)], grade, full[np.ix_(test, rows)], bench.recipes[name].head)
+    scores = learner.ridge(
+        full[np.ix_(rows, rows)], grade, full[np.ix_(test, rows)], bench.recipes[name].head
+    )
     return learner.decided(bench.table.iloc[test], scores[chosen.ridge], chosen)
 
 
 def curve(
-    bench: Bench, recipe: Sequence[str], sizes: Sequence[int], repeats: int, seed: int
+    bench: Bench, training: str, recipe: Sequence[str], sizes: Sequence[int], repeats: int, seed: int
 ) -> dict[int, list[pd.DataFrame]]:
-    """Test predictions by number of training photographs of the pooled set, or of the only set there is.
+    """Test predictions by number of training photographs.
 
     Args:
         bench: Images and similarities.
+        training: The training set that is thinned, of :attr:`Bench.trainings`.
         recipe: As ``recipes`` of :func:`train`.
         sizes: Numbers of photographs, rising; one above the number there is is left out, and all of them are the last size.
         repeats: Draws of the training patients for each size; all photographs are one draw.
@@ -159,7 +162,6 @@ def curve(
     Returns:
         Size to the predictions of each draw.
     """
-    training = bench.trainings[-1]
     folds = bench.table["fold"].unique()
     whole = int(np.mean([len(subset(bench, training, fold)) for fold in folds]))
     found = {}

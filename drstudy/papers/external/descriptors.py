@@ -32,7 +32,12 @@ DEPTHS = (LAST, MIDDLE, FINE)
 
 STATISTICS = ("mean", "maximum", "deviation")
 
-MADE_BY = ("drstudy.models.", "drstudy.training.transforms", "drstudy.papers.external.descriptors", "drstudy.papers.external.cohorts")
+MADE_BY = (
+    "drstudy.models.",
+    "drstudy.training.transforms",
+    "drstudy.papers.external.descriptors",
+    "drstudy.papers.external.cohorts",
+)
 """Beginnings of the modules whose code makes what is stored."""
 
 
@@ -72,7 +77,11 @@ def describe(
     Returns:
         Each of :data:`DEPTHS` to (N, 3, C) float32, in the order of :data:`STATISTICS`.
     """
-    file = paths.data() / "features" / f"described-{net.backbone}-{_key(net, cohort, size, look, mirrored, compute)}.npz"
+    file = (
+        paths.data()
+        / "features"
+        / f"described-{net.backbone}-{_key(net, cohort, size, look, mirrored, compute)}.npz"
+    )
     if not file.is_file():
         found = _computed(net, cohort, size, look, mirrored, compute)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -163,7 +163,9 @@ def inner_scores(gram: np.ndarray, table: pd.DataFrame, head: str) -> np.ndarray
     """
     fold, grade = table["fold"].to_numpy(), table["grade"].to_numpy(int)
     if len(np.unique(fold)) < 2:
-        raise FoldError("All training images are in one fold, so nothing is left for validation. Raise FOLDS to at least 3.")
+        raise FoldError(
+            "All training images are in one fold, so nothing is left for validation. Raise FOLDS to at least 3."
+        )
     found = None
     for one in np.unique(fold):
         held, rest = np.flatnonzero(fold == one), np.flatnonzero(fold != one)

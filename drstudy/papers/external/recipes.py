@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import torch
 
 from drstudy.core.devices import Compute
+from drstudy.models import nets
 from drstudy.models.nets import GradingNet
 from drstudy.papers.external import descriptors, learner
 from drstudy.papers.external.cohorts import Cohort
@@ -63,8 +65,47 @@ def ladder(networks: Sequence[str], mirrored: bool) -> dict[str, Recipe]:
     return steps
 
 
+def networks(names: Sequence[str], weights: str, seed: int, compute: Compute) -> dict[str, GradingNet]:
+    """Frozen networks by name, on the device.
+
+    Raises:
+        drstudy.models.weights.WeightsError: If the weights cannot be had.
+    """
+    found = {}
+    for name in names:
+        net = nets.build(name, "single", weights, seed)
+        net.freeze("eval")
+        found[name] = net.to(compute.device, memory_format=torch.channels_last).eval()
+    return found
+
+
+def weights_used(found: Mapping[str, GradingNet]) -> str:
+    """What the networks started from, such as ``bundled``; several kinds are joined by `` and ``."""
+    return " and ".join(sorted({net.weights_used for net in found.values()}))
+
+
+def described(recipes: Mapping[str, Recipe]) -> pd.DataFrame:
+    """What each recipe learns from, one row per recipe."""
+    rows = {
+        name: {
+            "networks": ", ".join(one.networks),
+            "photographs": ", ".join(one.looks),
+            "maps": ", ".join(one.depths),
+            "mirror images": one.mirrored,
+            "fellow eye": one.fellow,
+            "head": one.head,
+        }
+        for name, one in recipes.items()
+    }
+    return pd.DataFrame(rows).T.rename_axis("recipe")
+
+
 def kernels(
-    recipes: Mapping[str, Recipe], networks: Mapping[str, GradingNet], sets: Sequence[Cohort], size: int, compute: Compute
+    recipes: Mapping[str, Recipe],
+    networks: Mapping[str, GradingNet],
+    sets: Sequence[Cohort],
+    size: int,
+    compute: Compute,
 ) -> dict[str, np.ndarray]:
     """The (N, N) similarities of each recipe over the images of all sets, in their order.
 
@@ -83,7 +124,9 @@ def kernels(
         key = (network, look, depth, mirrored)
         if key not in parts:
             for mirror in (False, True) if mirrored else (False,):
-                found = [descriptors.describe(networks[network], one, size, look, mirror, compute) for one in sets]
+                found = [
+                    descriptors.describe(networks[network], one, size, look, mirror, compute) for one in sets
+                ]
                 for name in descriptors.DEPTHS:
                     values = np.concatenate([each[name] for each in found])
                     place = (network, look, name, mirrored)
