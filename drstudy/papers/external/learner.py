@@ -223,8 +223,10 @@ def calibrate(scores: np.ndarray, grade: np.ndarray) -> tuple[np.ndarray, np.nda
 def probability(scores: np.ndarray, slopes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Probabilities of the five grades, (n, 5), rows summing to 1, from scores (n, outputs). A cut never has a greater probability
     than the cut below it."""
+    from scipy.special import expit
+
     each = scores if scores.shape[1] == len(CUTS) else np.repeat(scores, len(CUTS), axis=1)
-    reached = np.minimum.accumulate(1 / (1 + np.exp(-(slopes * each + offsets))), axis=1)
+    reached = np.minimum.accumulate(expit(slopes * each + offsets), axis=1)
     bounded = np.column_stack([np.ones(len(scores)), reached, np.zeros(len(scores))])
     return -np.diff(bounded, axis=1)
 

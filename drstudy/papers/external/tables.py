@@ -88,7 +88,7 @@ def shifts(draws: Draws) -> pd.DataFrame:
     """
     rows = []
     for training, test in {(one, other): None for one, other, _ in draws}:
-        if training == POOLED or training == test or (training, training, OWN) not in draws:
+        if training in (POOLED, test) or (training, training, OWN) not in draws:
             continue
         inside, outside = (
             {mix: draws[training, where, mix] for mix in (OWN, COMMON)} for where in (training, test)
