@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drstudy.papers.base import BUNDLED, TRAINING, Notebook, Paper, Profile, Section, Shown, Stage
+from drstudy.papers.base import BUNDLED, TRAINING, Notebook, Paper, Profile, Section, Stage
 from drstudy.papers.external import params
 
 NAME = params.External.notebook
@@ -81,8 +81,4 @@ PAPER = Paper(
     notebooks=(Notebook(params.External),),
     stages=stages,
     sections=SECTIONS,
-    figures=(
-        Shown("external_matrix.csv", NAME, "tables/matrix_own.csv", profile="real_mini"),
-        Shown("external_curve.csv", NAME, "tables/curve_display.csv", profile="real_mini"),
-    ),
 )

@@ -105,6 +105,8 @@ def shifts_display(
 ) -> pd.DataFrame:
     """:func:`shifts` for readers: one row per training and test set and metric, one column per part."""
     rows = table[table["metric"].isin(names)]
+    if rows.empty:
+        return pd.DataFrame(columns=["total", "prevalence", "rest"])
     texts = [intervals.text(*one, 2, signs="value") for one in rows[["value", "lo", "hi"]].to_numpy(float)]
     rows = rows.assign(text=texts, score=rows["metric"].map(METRICS))
     keys = ["score", "training", "test"]
