@@ -82,34 +82,52 @@ class Trained:
         predictions: Test predictions of every image, from the fold in which it was held out.
         chosen: Fold to the recipe that was taken and what validation chose.
         criteria: One row per fold and recipe: ``fold, recipe, criterion`` on validation.
+        each: Name of a recipe to the test predictions by this recipe alone, if they were asked for.
     """
 
     predictions: pd.DataFrame
     chosen: dict[int, tuple[str, Chosen]]
-    criteria: pd.DataFrame = field(default_factory=pd.DataFrame)
+    criteria: pd.DataFrame
+    each: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def train(bench: Bench, training: str, recipes: Sequence[str], size: int = 0, seed: int = 0) -> Trained:
+def train(
+    bench: Bench,
+    training: str,
+    recipes: Sequence[str] | Mapping[int, str],
+    size: int = 0,
+    seed: int = 0,
+    each: bool = False,
+) -> Trained:
     """Cross-validate one training set.
 
     Args:
         bench: Images and similarities.
         training: Of :attr:`Bench.trainings`.
-        recipes: Names of the recipes among which validation chooses, in each fold by itself; one name is no choice.
+        recipes: Names of the recipes among which validation chooses, in each fold by itself. Or fold to the name of the recipe that is
+            taken there, which is no choice.
         size: Number of training photographs, drawn by patient; 0 takes all.
         seed: Seed of that draw.
+        each: Whether each recipe is tested by itself as well.
     """
     parts, chosen, criteria = [], {}, []
+    alone: dict[str, list[pd.DataFrame]] = {}
     for fold in sorted(bench.table["fold"].unique()):
         rows = subset(bench, training, fold, size, seed)
-        tried = {}
-        for name in recipes:
-            tried[name] = _validated(bench, name, rows)
-            criteria.append({"fold": fold, "recipe": name, "criterion": tried[name][1].criterion})
-        best = max(tried, key=lambda name: tried[name][1].criterion)
-        chosen[int(fold)] = (best, tried[best][1])
-        parts.append(_tested(bench, best, rows, np.flatnonzero(bench.table["fold"] == fold), tried[best][1]))
-    return Trained(pd.concat(parts, ignore_index=True), chosen, pd.DataFrame(criteria))
+        names = [recipes[fold]] if isinstance(recipes, Mapping) else list(recipes)
+        tried = {name: _validated(bench, name, rows) for name in names}
+        criteria += [
+            {"fold": fold, "recipe": name, "criterion": one.criterion} for name, one in tried.items()
+        ]
+        best = max(tried, key=lambda name: tried[name].criterion)
+        test = np.flatnonzero(bench.table["fold"] == fold)
+        tested = {name: _tested(bench, name, rows, test, tried[name]) for name in (names if each else [best])}
+        for name in names if each else ():
+            alone.setdefault(name, []).append(tested[name])
+        chosen[int(fold)] = (best, tried[best])
+        parts.append(tested[best])
+    joined = {name: pd.concat(frames, ignore_index=True) for name, frames in alone.items()}
+    return Trained(pd.concat(parts, ignore_index=True), chosen, pd.DataFrame(criteria), joined)
 
 
 def subset(bench: Bench, training: str, fold: int, size: int = 0, seed: int = 0) -> np.ndarray:
@@ -128,33 +146,30 @@ def subset(bench: Bench, training: str, fold: int, size: int = 0, seed: int = 0)
     return rows[np.isin(groups, list(taken))]
 
 
-def _validated(bench: Bench, name: str, rows: np.ndarray) -> tuple[str, Chosen]:
+def _validated(bench: Bench, name: str, rows: np.ndarray) -> Chosen:
     """What validation chooses for a recipe, from the training images alone."""
     table = bench.table.iloc[rows]
-    gram = bench.kernels[name][np.ix_(rows, rows)]
-    scores = learner.inner_scores(gram, table, bench.recipes[name].head)
-    return name, learner.choose(scores, table, bench.specificity)
+    scores = learner.inner_scores(bench.kernels[name][np.ix_(rows, rows)], table, bench.recipes[name].head)
+    return learner.choose(scores, table, bench.specificity)
 
 
 def _tested(bench: Bench, name: str, rows: np.ndarray, test: np.ndarray, chosen: Chosen) -> pd.DataFrame:
     """Predictions of the test images by one head on all training images."""
-    full = bench.kernels[name]
-    grade = bench.table["grade"].to_numpy(int)[rows]
-    scores = learner.ridge(
-        full[np.ix_(rows, rows)], grade, full[np.ix_(test, rows)], bench.recipes[name].head
-    )
-    return learner.decided(bench.table.iloc[test], scores[chosen.ridge], chosen)
+    full, grade = bench.kernels[name], bench.table["grade"].to_numpy(int)[rows]
+    across, strength = full[np.ix_(test, rows)], [learner.RIDGES[chosen.ridge]]
+    scores = learner.ridge(full[np.ix_(rows, rows)], grade, across, bench.recipes[name].head, strength)
+    return learner.decided(bench.table.iloc[test], scores[0], chosen)
 
 
 def curve(
-    bench: Bench, training: str, recipe: Sequence[str], sizes: Sequence[int], repeats: int, seed: int
+    bench: Bench, training: str, recipes: Mapping[int, str], sizes: Sequence[int], repeats: int, seed: int
 ) -> dict[int, list[pd.DataFrame]]:
     """Test predictions by number of training photographs.
 
     Args:
         bench: Images and similarities.
         training: The training set that is thinned, of :attr:`Bench.trainings`.
-        recipe: As ``recipes`` of :func:`train`.
+        recipes: Fold to the name of its recipe, such as the one that validation chose there with all photographs.
         sizes: Numbers of photographs, rising; one above the number there is is left out, and all of them are the last size.
         repeats: Draws of the training patients for each size; all photographs are one draw.
         seed: Seed of the draws.
@@ -168,7 +183,7 @@ def curve(
     for size in [*(one for one in sizes if one < 0.9 * whole), whole]:
         draws = 1 if size == whole else repeats
         found[size] = [
-            train(bench, training, recipe, 0 if size == whole else size, seed + SEED_STEP * draw).predictions
+            train(bench, training, recipes, 0 if size == whole else size, seed + SEED_STEP * draw).predictions
             for draw in range(draws)
         ]
     return found

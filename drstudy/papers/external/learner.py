@@ -17,7 +17,7 @@ import pandas as pd
 from drstudy.core.names import N_GRADES, PROBABILITIES
 from drstudy.evaluation import calibration, metrics, ordinal
 
-RIDGES = np.geomspace(0.01, 100.0, 9)
+RIDGES = np.geomspace(0.1, 100.0, 7)
 """Strengths of the ridge that are tried, times the mean eigenvalue of the centred kernel."""
 
 REGRESSION, ORDINAL = "regression", "ordinal"
@@ -81,27 +81,37 @@ def folds(sets: np.ndarray, groups: np.ndarray, grades: np.ndarray, number: int,
     return found
 
 
-def ridge(gram: np.ndarray, grade: np.ndarray, across: np.ndarray, head: str) -> np.ndarray:
-    """Scores of images by ridge regressions with all of :data:`RIDGES`.
+def ridge(
+    gram: np.ndarray,
+    grade: np.ndarray,
+    across: np.ndarray,
+    head: str,
+    strengths: Sequence[float] = tuple(RIDGES),
+) -> np.ndarray:
+    """Scores of images by ridge regressions of several strengths.
 
     Args:
         gram: (n, n) similarities of the training images.
         grade: (n,) their grades.
         across: (m, n) similarities of the images to score with the training images.
         head: :data:`REGRESSION` or :data:`ORDINAL`.
+        strengths: Strengths of the ridge, times the mean eigenvalue of the centred ``gram``.
 
     Returns:
-        (ridges, m, outputs): grades, or for the ordinal head values near 0 or 1 for the four cuts.
+        (strengths, m, outputs): grades, or for the ordinal head values near 0 or 1 for the four cuts.
     """
+    from scipy.linalg import solve
+
     target = grade[:, None].astype(float) if head == REGRESSION else (grade[:, None] >= CUTS).astype(float)
     mean, rows = target.mean(axis=0), gram.mean(axis=0)
     centred = gram - rows[None] - rows[:, None] + rows.mean()
     cross = across - across.mean(axis=1, keepdims=True) - rows[None] + rows.mean()
-    values, vectors = np.linalg.eigh(centred)
-    values = np.clip(values, 0, None)
-    projected, onto = vectors.T @ (target - mean), cross @ vectors
-    scale = max(values.sum() / len(values), np.finfo(float).tiny)
-    return np.stack([(onto / (values + strength * scale)) @ projected + mean for strength in RIDGES])
+    scale = max(np.trace(centred) / len(grade), np.finfo(float).tiny)
+    found = []
+    for strength in strengths:
+        ridged = centred + strength * scale * np.eye(len(grade))
+        found.append(cross @ solve(ridged, target - mean, assume_a="pos") + mean)
+    return np.stack(found)
 
 
 def criterion(scores: np.ndarray, grade: np.ndarray, sets: np.ndarray) -> float:

@@ -47,7 +47,9 @@ def bench() -> crossed.Bench:
 
 @pytest.fixture(scope="module")
 def trained(bench) -> dict[str, crossed.Trained]:
-    return {name: crossed.train(bench, name, list(bench.recipes)) for name in bench.trainings}
+    return {
+        name: crossed.train(bench, name, list(bench.recipes), each=name == POOLED) for name in bench.trainings
+    }
 
 
 def test_folds_keep_patients_together_and_spread_sets_and_grades(bench):
@@ -124,6 +126,14 @@ def test_the_choice_reads_no_test_label(bench, trained):
         other.chosen[one][1].criterion != trained[POOLED].chosen[one][1].criterion for one in (0, 1, 3)
     ]
     assert all(elsewhere), "those labels are validation labels of the other folds"
+
+
+def test_each_recipe_alone_is_tested_as_if_it_were_the_only_one(bench, trained):
+    each = trained[POOLED].each
+    assert list(each) == ["good", "noisy"]
+    pd.testing.assert_frame_equal(each["noisy"], crossed.train(bench, POOLED, ["noisy"]).predictions)
+    pd.testing.assert_frame_equal(each["good"], trained[POOLED].predictions)
+    assert not trained["near"].each
 
 
 def test_validation_chooses_the_recipe_that_learns_more(trained):
@@ -263,7 +273,7 @@ def test_one_set_alone_has_a_matrix_of_one_and_no_shift():
 
 
 def test_curve_has_all_photographs_last_and_varies_with_the_draws(bench):
-    found = crossed.curve(bench, POOLED, ["good"], (20, 40, 80, 10_000), 2, 0)
+    found = crossed.curve(bench, POOLED, dict.fromkeys(range(4), "good"), (20, 40, 80, 10_000), 2, 0)
     assert list(found)[:3] == [20, 40, 80]
     assert len(found) == 4, "a size above what there is is left out, and all photographs are added"
     assert [len(frames) for frames in found.values()] == [2, 2, 2, 1]
