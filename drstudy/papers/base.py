@@ -80,6 +80,8 @@ class Profile(BaseModel):
         explained: Backbones whose networks are explained by heatmaps; empty is all.
         data: What the photographs come with beside their grades. A paper of which ``needs`` names something else is left out.
         models_from: The profile whose trained networks are looked at; empty means this one.
+        sets_from: Profiles whose photographs are further sets for training and test, each as ``<profile>`` or, for one of its further
+            audits, ``<profile>/<variant>``. The first one's fine-tuned :data:`BUNDLED` network is looked at as a start for others.
         audits: Further audits: name of the variant to its parameters. They are of the same photographs with the same split, such as at
             another size, unless they say ``SPLIT_FROM: ""``: then of other photographs with a split of their own. :data:`FINE` is the one for
             maps finer than a grading network needs, :data:`AMD` the one with macular degeneration. One runs only if another stage needs it.
@@ -96,6 +98,7 @@ class Profile(BaseModel):
     explained: tuple[str, ...] = ()
     data: tuple[str, ...] = ("lesion_labels",)
     models_from: str = ""
+    sets_from: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*(/[a-z][a-z0-9_]*)?$")], ...] = ()
     audits: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], dict[str, Any]] = Field(
         default_factory=dict
     )
@@ -107,6 +110,7 @@ class Profile(BaseModel):
             ("backbones", self.backbones),
             ("seeds", self.seeds),
             ("notebooks", self.notebooks),
+            ("sets_from", self.sets_from),
         ):
             if twice := [one for place, one in enumerate(values) if one in values[:place]]:
                 raise ValueError(f"{name} names {twice[0]} more than once")
@@ -138,6 +142,12 @@ class Profile(BaseModel):
     def amd_audit(self) -> str:
         """Result folder of the photographs with labels of AMD: the audit :data:`AMD` if the profile has it, else :attr:`audit`."""
         return f"{self.audit}/{AMD}" if AMD in self.audits else self.audit
+
+    @property
+    def other_audits(self) -> tuple[str, ...]:
+        """Result folders of the photographs of the profiles :attr:`sets_from`."""
+        named = (one.partition("/") for one in self.sets_from)
+        return tuple("/".join(filter(None, ("results", name, AUDIT, variant))) for name, _, variant in named)
 
     @property
     def trained(self) -> tuple[str, ...]:

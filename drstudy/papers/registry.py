@@ -14,6 +14,7 @@ NAMES = (
     "glam",
     "views",
     "beside",
+    "external",
 )
 """Folders below ``drstudy/papers``, in the order in which the ledger and the README show them."""
 

@@ -99,6 +99,8 @@ def _check(made: Profile, file: Path) -> None:
         raise ValueError(
             f"models_from: there is no profile {made.models_from!r}; there are {', '.join(profiles())}"
         )
+    for one in made.sets_from:
+        _check_set(one)
     for other in file.parent.iterdir():
         known = ("profile.yaml", "common.yaml", *(f"{name}.yaml" for name in registry.NOTEBOOKS))
         if (
@@ -111,6 +113,22 @@ def _check(made: Profile, file: Path) -> None:
                 f"{other.name} beside it is read by no notebook"
                 + (f"; did you mean {near[0]}?" if near else "")
             )
+
+
+def _check_set(one: str) -> None:
+    """Refuse an entry of ``sets_from`` that names no profile, or no further audit of it.
+
+    Raises:
+        ValueError: With the names that there are.
+    """
+    name, _, variant = one.partition("/")
+    if not profile_file(name).is_file():
+        raise ValueError(f"sets_from: there is no profile {name!r}; there are {', '.join(profiles())}")
+    content = settings.read(profile_file(name))
+    audits = content.get("audits") if isinstance(content, dict) else None
+    if variant and variant not in (audits or {}):
+        known = ", ".join(audits or {}) or "none"
+        raise ValueError(f"sets_from: the profile {name!r} has no further audit {variant!r}; it has {known}")
 
 
 def plan(name: str, study: str = "core") -> list[Stage]:

@@ -155,6 +155,10 @@ PROFILES: dict[str, tuple[str, str]] = {
     "models_from of no profile": ("backbones: [vgg16]\nmodels_from: nowhere\n", "nowhere"),
     "models_from that is a path": ("backbones: [vgg16]\nmodels_from: ../demo\n", "../demo"),
     "models_from that is a command": ("backbones: [vgg16]\nmodels_from: x; touch pwn\n", "touch pwn"),
+    "sets_from of no profile": ("backbones: [vgg16]\nsets_from: [nowhere]\n", "nowhere"),
+    "sets_from of no audit": ("backbones: [vgg16]\nsets_from: [demo/coarse]\n", "no further audit 'coarse'"),
+    "sets_from twice": ("backbones: [vgg16]\nsets_from: [demo, demo]\n", "demo more than once"),
+    "sets_from that is a path": ("backbones: [vgg16]\nsets_from: [../demo]\n", "sets_from"),
     "a list": ("- backbones\n", "mapping"),
     "broken YAML": ("backbones: [vgg16\n", "profile.yaml"),
 }

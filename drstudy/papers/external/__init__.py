@@ -1,0 +1,1 @@
+"""Real photographs and other cameras: train on one set, test on another (notebook 22)."""
