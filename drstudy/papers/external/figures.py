@@ -86,7 +86,7 @@ def shifts(table: pd.DataFrame, names: Sequence[str] = ("qwk", "auc_ge2", "sensi
             yticklabels=[f"{a} → {b}" for a, b in pairs],
         )
         ax.grid(axis="x", alpha=0.3)
-    axes.flat[0].invert_yaxis()
+    axes.flat[0].set_ylim(len(pairs) - 0.5, -0.5)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -102,7 +102,7 @@ def ablation(table: pd.DataFrame, names: Sequence[str] = ("qwk", "auc_ge2")) -> 
     rows = table[table["what"] == "score"]
     recipes, tests = list(rows["recipe"].unique()), list(rows["test"].unique())
     figure, axes = figures.new_figure(1, len(names), 4.6 * len(names), 1.4 + 0.42 * len(recipes), sharey=True)
-    colours = style.series_colours(tests)[::-1] if len(tests) < 2 else style.SERIES_COLOURS[1:]
+    colours = style.SERIES_COLOURS[1:]
     for ax, name in zip(axes.flat, names):
         for place, (test, colour) in enumerate(zip(tests, colours)):
             one = rows[(rows["metric"] == name) & (rows["test"] == test)].set_index("recipe").loc[recipes]

@@ -49,17 +49,15 @@ def compare(
     plain = recipes.networks([learnt.backbone], p.weights, p.seed, compute)[learnt.backbone]
     found = {IMAGENET: plain, SYNTHETIC: learnt}
     steps = {name: recipes.Recipe((name,)) for name in found} | {BOTH: recipes.Recipe(tuple(found))}
-    kernels = recipes.kernels(steps, found, sets, learnt.input_size, compute)
-    own = replace(bench, recipes=steps, kernels=kernels)
-    training = POOLED if POOLED in bench.trainings else next(one.name for one in sets if one.own)
-    real = set(bench.table.loc[bench.table["own"], "set"])
+    mine = [one for one in sets if one.own]
+    kernels = recipes.kernels(steps, found, mine, learnt.input_size, compute)
+    table = bench.table[bench.table["own"]].reset_index(drop=True)
+    own = replace(bench, table=table, recipes=steps, kernels=kernels)
+    training = POOLED if len(mine) > 1 else mine[0].name
     rows = []
     for size in (p.sizes[0], p.sizes[len(p.sizes) // 2], 0):
-        photographs = size or len(bench.rows(training)) * (p.folds - 1) // p.folds
-        tested = {}
-        for name in steps:
-            frame = crossed.train(own, training, [name], size, p.seed).predictions
-            tested[name] = frame[frame["set"].isin(real)].reset_index(drop=True)
+        photographs = size or len(own.rows(training)) * (p.folds - 1) // p.folds
+        tested = {name: crossed.train(own, training, [name], size, p.seed).predictions for name in steps}
         for name, frame in tested.items():
             draws = tables.drawn({name: frame}, p.resamples, p.seed)
             score = tables.matrix(draws).query("mix == 'own'").drop(columns=["mix", "training"])

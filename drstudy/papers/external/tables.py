@@ -10,6 +10,7 @@ import pandas as pd
 from drstudy.evaluation import growth, prevalence, statistics
 from drstudy.papers.external.cohorts import POOLED
 from drstudy.papers.external.crossed import Trained
+from drstudy.papers.external.recipes import STUDY
 from drstudy.show import intervals
 
 METRICS = {
@@ -21,6 +22,9 @@ METRICS = {
     "ece_ge2": "calibration error, grade ≥ 2 (lower is better)",
 }
 """What is reported, with headings."""
+
+DRAWN = 50
+"""Numbers of photographs at which a law is drawn."""
 
 OWN, COMMON = "own", "common"
 """Mixes of grades: each test set's own, and the mean mix of all test sets."""
@@ -139,7 +143,8 @@ def ablation(by_recipe: Mapping[str, pd.DataFrame], resamples: int, seed: int) -
     """Scores of each recipe, and paired differences to the recipe before it and to the first one.
 
     Args:
-        by_recipe: Name of a recipe to its test predictions, in the order of the steps.
+        by_recipe: Name of a recipe to its test predictions, in the order of the steps; :data:`drstudy.papers.external.recipes.STUDY`, which
+            is no step, is compared with the first one only.
         resamples, seed: As in :func:`drawn`.
 
     Returns:
@@ -150,10 +155,10 @@ def ablation(by_recipe: Mapping[str, pd.DataFrame], resamples: int, seed: int) -
         for test, frame in by_recipe[name].groupby("set", sort=False):
             own = prevalence.summary(prevalence.drawn(frame.reset_index(drop=True), resamples, seed))
             rows.append(own.assign(recipe=name, what="score", test=test))
-        if place:
-            for what, other in (("step", names[place - 1]), ("total", names[0])):
-                change = differences(by_recipe[name], by_recipe[other], resamples, seed)
-                rows.append(change.assign(recipe=name, what=what))
+        others = {"total": names[0]} | ({"step": names[place - 1]} if name != STUDY else {})
+        for what, other in others.items() if place else ():
+            change = differences(by_recipe[name], by_recipe[other], resamples, seed)
+            rows.append(change.assign(recipe=name, what=what))
     columns = ["recipe", "what", "test", "metric", "value", "lo", "hi", "n_valid"]
     return pd.concat(rows, ignore_index=True)[columns]
 
@@ -221,35 +226,38 @@ def curves(
     """Measured scores by number of training photographs, and the fitted law at these and at further numbers.
 
     Returns:
-        Long: ``test, metric, what`` (``measured`` or ``law``), ``size, value, lo, hi, n_valid, extrapolated``. There is no law with fewer
-        than :data:`drstudy.evaluation.growth.FEWEST_SIZES` sizes.
+        Long: ``test, metric, what, size, value, lo, hi, n_valid, extrapolated``. ``what`` is ``measured``; ``predicted``, the law at the
+        numbers asked for; or ``law``, the same at many numbers, for a figure. There is no law with fewer than
+        :data:`drstudy.evaluation.growth.FEWEST_SIZES` sizes.
     """
     rows = []
+    dense = np.geomspace(min(sizes), max([*sizes, *predicted]), DRAWN)
     for (test, name), values in draws.items():
         for size, column in zip(sizes, values.T):
             found = {"size": size, **statistics.from_weights(column), "extrapolated": False}
             rows.append({"test": test, "metric": name, "what": "measured", **found})
-        if len(sizes) >= growth.FEWEST_SIZES:
-            law = growth.band(np.asarray(sizes), values, np.unique([*sizes, *predicted]))
-            rows += [{"test": test, "metric": name, "what": "law", **row} for row in law.to_dict("records")]
+        for what, at in (("predicted", np.asarray(predicted)), ("law", dense)):
+            if len(sizes) >= growth.FEWEST_SIZES and len(at):
+                law = growth.band(np.asarray(sizes), values, at)
+                rows += [
+                    {"test": test, "metric": name, "what": what, **row} for row in law.to_dict("records")
+                ]
     return pd.DataFrame(rows)
 
 
 def curves_display(table: pd.DataFrame) -> pd.DataFrame:
-    """:func:`curves` for readers: one row per number of photographs, one column per test set and metric.
-
-    Measured numbers stand where there are any; extrapolated ones are marked.
-    """
-    kept = table[(table["what"] == "measured") | table["extrapolated"]]
-    texts = intervals.column(kept)
-    column = kept["test"] + ", " + kept["metric"].map(METRICS)
-    label = [
-        f"{size}, extrapolated" if far else f"{size}" for size, far in zip(kept["size"], kept["extrapolated"])
-    ]
-    wide = kept.assign(text=texts, column=column, label=label).pivot(
-        index=["size", "label"], columns="column", values="text"
+    """:func:`curves` for readers: one row per number of photographs, one column per test set and metric; predictions of the law are marked."""
+    kept = table[table["what"] != "law"]
+    kept = kept.assign(
+        text=intervals.column(kept),
+        column=kept["test"] + ", " + kept["metric"].map(METRICS),
+        label=[
+            f"{size:.0f}" + (", extrapolated" if far else "")
+            for size, far in zip(kept["size"], kept["extrapolated"])
+        ],
     )
-    return wide[column.unique()].droplevel("size").rename_axis(index="training photographs", columns=None)
+    wide = kept.pivot(index=["size", "label"], columns="column", values="text")[kept["column"].unique()]
+    return wide.droplevel("size").rename_axis(index="training photographs", columns=None)
 
 
 def scores_of(table: pd.DataFrame) -> dict[str, float]:

@@ -255,6 +255,22 @@ def test_paired_differences_and_the_sentences_follow_the_numbers(fabricated_pair
     assert "QWK on b is highest with the training set right: 1.00" in text
 
 
+def test_each_step_is_compared_with_the_one_before_and_the_choice_with_the_first(fabricated_pair):
+    right, wrong = fabricated_pair["right"], fabricated_pair["wrong"]
+    table = tables.ablation({"probe": wrong, "+ more": right, recipes.STUDY: right}, B, 0)
+    value = table.set_index(["recipe", "what", "test", "metric"])["value"]
+    assert (
+        value["+ more", "step", "b", "qwk"]
+        == value["+ more", "total", "b", "qwk"]
+        == value["study", "total", "b", "qwk"]
+        == 1
+    )
+    assert ("study", "step", "b", "qwk") not in value
+    assert list(tables.ablation_display(table, "step").index) == ["+ more"]
+    assert list(tables.ablation_display(table, "total").index) == ["+ more", "study"]
+    assert tables.ablation_display(table, "score").loc["study", "b, QWK"].startswith("1.00")
+
+
 def test_shifts_are_of_other_sets_only_and_add_up(trained):
     found = tables.shifts(tables.drawn({name: one.predictions for name, one in trained.items()}, B, 0))
     assert POOLED not in set(found["training"])
@@ -279,8 +295,8 @@ def test_curve_has_all_photographs_last_and_varies_with_the_draws(bench):
     assert [len(frames) for frames in found.values()] == [2, 2, 2, 1]
     assert not found[20][0].equals(found[20][1])
     table = tables.curves(tables.curve_draws(found, B, 0), list(found), (3000,))
-    assert set(table["what"]) == {"measured", "law"}
-    assert table.loc[table["extrapolated"], "size"].unique().tolist() == [3000]
+    assert set(table["what"]) == {"measured", "predicted", "law"}
+    assert table.loc[table["what"] == "predicted", "size"].unique().tolist() == [3000]
     wide = tables.curves_display(table)
     assert list(wide.index)[-1] == "3000, extrapolated"
 

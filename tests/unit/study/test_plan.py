@@ -20,7 +20,7 @@ from drstudy.study import plan
 
 COMPARISON, OVERSAMPLING = params.BackboneComparison.notebook, params.Oversampling.notebook
 HEATMAPS = params.HeatmapAnalysis.notebook
-LESIONS, FINE_MAPS = "12_lesions", "14_glam"
+LESIONS, FINE_MAPS, EXTERNAL = "12_lesions", "14_glam", "22_external_validation"
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_a_further_audit_runs_only_if_a_stage_needs_it():
     assert further.overrides == chosen.audits["fine"] | {"SPLIT_FROM": chosen.audit}
     assert further.needs == (chosen.audit,)
     users = {stage.notebook for stage in whole.values() if chosen.fine_audit in stage.needs}
-    assert users == {FINE_MAPS}
+    assert users == {FINE_MAPS, EXTERNAL}
     assert not any(stage.auxiliary for stage in whole.values() if stage.folder != chosen.fine_audit)
 
 
