@@ -20,7 +20,7 @@ matplotlib.use("agg")
 
 NETWORKS = System(
     id="network",
-    name="{network}",
+    name="Five grades: {network}",
     notebook="03_fine_tuning",
     variants=r"[a-z0-9_]+-seed\d+",
     mapped_by="05_heatmap_analysis",
@@ -76,8 +76,8 @@ def three(own_folders, images):
 
 def test_systems_stand_in_the_order_of_their_declarations(three, own_folders):
     assert [one.label for one in three.systems] == [
-        "DenseNet121 (ImageNet)",
-        "EfficientNet-Lite0 (ImageNet, bundled)",
+        "Five grades: DenseNet121 (ImageNet)",
+        "Five grades: EfficientNet-Lite0 (ImageNet, bundled)",
         "Scored (ours)",
     ]
     assert three.systems[three.reference].record.folder == paths.resolve(REFERENCE)
@@ -88,9 +88,12 @@ def test_systems_stand_in_the_order_of_their_declarations(three, own_folders):
 def test_what_is_missing_is_named_with_its_reason(three):
     why = dict(zip(three.missing["system"] + ": " + three.missing["what"], three.missing["why"]))
     assert why["Absent: system"] == "this profile does not run 99_absent"
-    assert why["ResNet101 (no pretraining): system"] == "the network started from random weights"
+    assert why["Five grades: ResNet101 (no pretraining): system"] == "the network started from random weights"
     assert why["Scored (ours): maps"] == "11_ram has no common_maps.npz"
-    assert why["DenseNet121 (ImageNet): maps"] == "05_heatmap_analysis/densenet121-seed0 has not run"
+    assert (
+        why["Five grades: DenseNet121 (ImageNet): maps"]
+        == "05_heatmap_analysis/densenet121-seed0 has not run"
+    )
 
 
 def test_a_result_that_was_planned_and_did_not_run_is_missing(own_folders, images):
@@ -98,7 +101,9 @@ def test_a_result_that_was_planned_and_did_not_run_is_missing(own_folders, image
     found = gather.read(
         [NETWORKS, SCORED], asked(reference=REFERENCE, results=(REFERENCE, "results/smoke/11_ram"))
     )
-    assert ("Scored (ours)", "system", "11_ram has not run") in set(map(tuple, found.missing.to_numpy()))
+    assert ("scored", "Scored (ours)", "system", "11_ram has not run") in set(
+        map(tuple, found.missing.to_numpy())
+    )
 
 
 def test_a_result_without_predictions_is_missing(own_folders, images):
@@ -181,7 +186,7 @@ def test_systems_with_other_test_eyes_are_shown_and_not_differenced(own_folders,
     scores = grading.scores(drawn)
     assert tables.display_grading(scores, False)["system"].tolist() == ["Scored (ours)"]
     assert tables.display_grading(scores, True)["system"].tolist() == [
-        "EfficientNet-Lite0 (ImageNet, bundled)"
+        "Five grades: EfficientNet-Lite0 (ImageNet, bundled)"
     ]
 
 
@@ -318,7 +323,7 @@ def test_the_readmes_table_has_a_row_for_every_system_missing_ones_too(three):
     assert row["comparable?"].startswith("no: other photographs (phantom); random starting weights there")
     value = scores.set_index(["system", "measure"]).loc[("Scored (ours)", "qwk"), "value"]
     assert row["QWK"].startswith(f"{value:.2f} [")
-    assert found.set_index("system").loc["Absent", "comparable?"] == "no: no result here"
+    assert found.set_index("system").loc["Absent", "comparable?"] == "no: this profile does not run 99_absent"
 
 
 def test_figures_are_drawn_with_and_without_maps(three):
