@@ -102,7 +102,7 @@ def read(systems: Sequence[System], p: SideBySide, run: Run | None = None) -> Ga
     for system in systems:
         own = _first_seeds([name for name in map(_name, named) if _is_of(system, name)])
         if not own:
-            why = f"this profile does not run {system.notebook}"
+            why = f"no result of {system.notebook} in this profile"
             missing.append((system.id, plain(system), SYSTEM, why))
         for name in own:
             one, lacking = _one(system, name, by_name)

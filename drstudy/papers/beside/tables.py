@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from drstudy.core.names import LESIONS
 from drstudy.core.records import Record
 from drstudy.explain.measures.grid import ANY
 from drstudy.papers.base import Claimed, System
@@ -68,7 +69,7 @@ def display_locating(scores: pd.DataFrame, region: str = ANY) -> pd.DataFrame:
 def display_by_lesion(scores: pd.DataFrame, measure: str = "ap") -> pd.DataFrame:
     """One measure, one column per lesion."""
     own = scores[scores["measure"] == measure].assign(measure=lambda rows: rows["region"])
-    regions = dict.fromkeys(own["region"])
+    regions = [region for region in (*LESIONS, ANY) if region in set(own["region"])]
     return wide(own, {region: "all lesions" if region == ANY else region for region in regions})
 
 

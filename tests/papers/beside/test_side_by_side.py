@@ -87,7 +87,7 @@ def test_systems_stand_in_the_order_of_their_declarations(three, own_folders):
 
 def test_what_is_missing_is_named_with_its_reason(three):
     why = dict(zip(three.missing["system"] + ": " + three.missing["what"], three.missing["why"]))
-    assert why["Absent: system"] == "this profile does not run 99_absent"
+    assert why["Absent: system"] == "no result of 99_absent in this profile"
     assert why["Five grades: ResNet101 (no pretraining): system"] == "the network started from random weights"
     assert why["Scored (ours): maps"] == "11_ram has no common_maps.npz"
     assert (
@@ -238,7 +238,7 @@ def by_eye() -> pd.DataFrame:
             *((n, 0.1) for n in locating.BLIND),
         ):
             row = {"system": system, "image_id": f"e{eye}", "patient_id": f"p{eye // 2}", "region": "lesion"}
-            rows.append(row | {"ap": value, "dice": value, "hit": 1.0, "patches": np.nan})
+            rows.append(row | {"ap": value, "dice": value, "hit": 1.0, "patch": np.nan})
     return pd.DataFrame(rows)
 
 
@@ -249,7 +249,7 @@ def test_maps_are_compared_on_the_eyes_that_both_have():
     assert found.loc[("B", "ap"), ["eyes", "value"]].tolist() == [19, pytest.approx(0.1)]
     assert found.loc[("C", "ap"), ["eyes", "value"]].tolist() == [20, pytest.approx(0.05)]
     assert found.loc[("C", "hit"), "p"] == 1.0, "no difference in any resample"
-    assert ("B", "patches") not in found.index
+    assert ("B", "patch") not in found.index
     assert found.loc[("B", "ap"), "p_holm"] == pytest.approx(2 * 2 / 51)
     assert not set(locating.BLIND) & set(found.index.get_level_values("system"))
 
@@ -323,7 +323,9 @@ def test_the_readmes_table_has_a_row_for_every_system_missing_ones_too(three):
     assert row["comparable?"].startswith("no: other photographs (phantom); random starting weights there")
     value = scores.set_index(["system", "measure"]).loc[("Scored (ours)", "qwk"), "value"]
     assert row["QWK"].startswith(f"{value:.2f} [")
-    assert found.set_index("system").loc["Absent", "comparable?"] == "no: this profile does not run 99_absent"
+    assert (
+        found.set_index("system").loc["Absent", "comparable?"] == "no: no result of 99_absent in this profile"
+    )
 
 
 def test_figures_are_drawn_with_and_without_maps(three):

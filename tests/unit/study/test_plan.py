@@ -301,7 +301,7 @@ def test_the_comparison_of_systems_comes_after_all_results_of_papers_with_system
     """It runs only when all notebooks are asked for, and forces none to run otherwise."""
     everything = plan.plan("demo", "all")
     stage = everything[[one.notebook for one in everything].index(BESIDE)]
-    own = {one.notebook for paper in registry.PAPERS if paper.systems for one in paper.notebooks}
+    own = {one.name for paper in registry.PAPERS if paper.systems for one in paper.notebooks}
     expected = {one.folder for one in everything if one.notebook in own}
     assert set(stage.needs) == expected
     assert stage.overrides["RESULTS"] == [
