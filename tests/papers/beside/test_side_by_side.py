@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from drstudy.core import paths, records
 from drstudy.evaluation import common, metrics, statistics
+from drstudy.explain.measures import common_maps
 from drstudy.papers import registry
 from drstudy.papers.base import Claimed, System
 from drstudy.papers.beside import figures, gather, grading, locating, params, tables
@@ -240,6 +243,80 @@ def by_eye() -> pd.DataFrame:
             row = {"system": system, "image_id": f"e{eye}", "patient_id": f"p{eye // 2}", "region": "lesion"}
             rows.append(row | {"ap": value, "dice": value, "hit": 1.0, "patch": np.nan})
     return pd.DataFrame(rows)
+
+
+class Held:
+    """A result of which only the file of common maps is asked."""
+
+    def __init__(self, file) -> None:
+        self.file = file
+
+    def path(self, name: str):
+        return self.file
+
+
+class Data:
+    """Photographs without content of three patients with two eyes each."""
+
+    def __init__(self) -> None:
+        ids, owners = [f"e{k}" for k in range(6)], [f"p{k // 2}" for k in range(6)]
+        self.table = pd.DataFrame({"image_id": ids, "patient_id": owners, "row": range(6)})
+        self.images = np.full((6, 32, 32, 3), 90, np.uint8)
+
+
+def masks_of(image_id: str) -> dict[str, np.ndarray | None]:
+    """A lesion of four cells, at another place in each eye; no exudate in any; other lesions not annotated."""
+    masks = {"FOV": np.ones((32, 32), bool), "MA": np.zeros((32, 32), bool), "EX": np.zeros((32, 32), bool)}
+    at = 3 + 4 * int(image_id[1:])
+    masks["MA"][at : at + 2, at : at + 2] = True
+    return masks | {"HE": None, "DISC": None, "VESSEL": None}
+
+
+def test_maps_of_all_systems_meet_one_truth_and_cuts_of_validation(monkeypatch, tmp_path, three):
+    monkeypatch.setattr(locating.localisation, "masks_of", lambda audit: masks_of)
+    data = Data()
+    eyes = data.table.assign(split=["validation"] * 2 + ["test"] * 4)
+    truth = np.stack([masks_of(name)["MA"] for name in eyes["image_id"]]).astype(float)
+    held = []
+    for name, maps in (("right", {"MA": truth}), ("flat", {"lesion": np.ones((6, 8, 8))})):
+        common_maps.save(tmp_path / f"{name}.npz", maps, eyes)
+        held.append(dataclasses.replace(three.systems[0], label=name, maps=Held(tmp_path / f"{name}.npz")))
+    held.append(dataclasses.replace(three.systems[0], label="none", maps=None))
+    p = asked(codes=("MA", "HE", "EX"))
+    found = locating.measure(held, None, data, p)
+    assert set(found["image_id"]) == {"e2", "e3", "e4", "e5"}, "validation eyes only fix the cuts"
+    assert list(dict.fromkeys(found["system"])) == ["right", "flat", *locating.BLIND]
+    right = found[found["system"] == "right"]
+    assert set(right["region"]) == {"MA"}, "it has no map of all lesions"
+    assert right[["ap", "dice", "hit"]].to_numpy().tolist() == [[1.0, 1.0, 1.0]] * 4
+    flat = found[(found["system"] == "flat") & (found["region"] == "lesion")]
+    assert flat["ap"].to_numpy() == pytest.approx([4 / 1024] * 4)
+    assert set(flat["patient_id"]) == {"p1", "p2"}
+    assert set(found["region"]) == {"MA", "lesion"}, "what no eye has, or nobody annotated, has no row"
+    numbers = locating.scores(found, RESAMPLES, 0).set_index(["system", "region", "measure"])
+    assert numbers.loc[("right", "MA", "dice"), ["eyes", "patients", "value"]].tolist() == [4, 2, 1.0]
+    assert np.isnan(numbers.loc[("right", "MA", "dice"), "lo"]), "no interval of two patients"
+
+
+def test_photographs_without_masks_have_no_localisation(monkeypatch, tmp_path, three):
+    monkeypatch.setattr(
+        locating.localisation, "masks_of", lambda audit: lambda name: {"FOV": masks_of(name)["FOV"]}
+    )
+    data = Data()
+    common_maps.save(
+        tmp_path / "m.npz",
+        {"lesion": np.ones((6, 8, 8))},
+        data.table.assign(split=["validation"] * 2 + ["test"] * 4),
+    )
+    held = dataclasses.replace(three.systems[0], maps=Held(tmp_path / "m.npz"))
+    found = locating.measure([held], None, data, asked())
+    assert found.empty
+    assert list(found) == locating.COLUMNS
+    scores = locating.scores(found, RESAMPLES, 0)
+    assert tables.display_locating(scores).empty
+    assert tables.display_by_lesion(scores).empty
+    assert locating.beyond_blind(found, RESAMPLES, 0).empty
+    assert tables.display_differences(locating.differences(found, [held.label], RESAMPLES, 0)).empty
 
 
 def test_maps_are_compared_on_the_eyes_that_both_have():
