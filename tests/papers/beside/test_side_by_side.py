@@ -18,6 +18,7 @@ from drstudy.papers import registry
 from drstudy.papers.base import Claimed, System
 from drstudy.papers.beside import figures, gather, grading, locating, params, tables
 from drstudy.papers.ram.params import Ram
+from drstudy.papers.transfer.params import DataAudit
 
 matplotlib.use("agg")
 
@@ -48,11 +49,11 @@ def images():
 
 
 def scored(
-    images: pd.DataFrame, noise: float = 1.0, seed: int = 9, predictions: bool = True
+    images: pd.DataFrame, noise: float = 1.0, seed: int = 9, predictions: bool = True, **changes
 ) -> records.Record:
     """A finished result of notebook 11 whose system says a number and a grade, but no probability."""
     random = np.random.default_rng(seed)
-    run = records.start(Ram())
+    run = records.start(Ram(**changes))
     both = pd.concat([images, images.assign(split="validation", image_id=images["image_id"] + "_v")])
     score = both["grade"].to_numpy() + random.normal(0, noise, len(both))
     if predictions:
@@ -197,6 +198,16 @@ def test_an_eye_with_another_grade_is_another_eye(own_folders, images):
     fine_tuning(graded(images, 2, 5), "efficientnet_lite0", "bundled")
     scored(images.assign(grade=[(images["grade"].iloc[0] + 1) % 5, *images["grade"].iloc[1:]]))
     assert not gather.read([NETWORKS, SCORED], asked(reference=REFERENCE)).systems[1].same_eyes
+
+
+@pytest.mark.parametrize(("changes", "same"), [({"image_size": 512}, True), ({"n_patients": 41}, False)])
+def test_rows_alone_do_not_make_the_same_eyes(own_folders, images, changes, same):
+    """A phantom of other eyes has the same identifiers; the same eyes may be photographed with more pixels."""
+    for variant, own in (("", {}), ("other", changes)):
+        records.start(DataAudit(variant=variant, **own)).finish()
+    fine_tuning(graded(images, 2, 5), "efficientnet_lite0", "bundled")
+    scored(images, audit="results/smoke/01_data_audit/other")
+    assert gather.read([NETWORKS, SCORED], asked(reference=REFERENCE)).systems[1].same_eyes == same
 
 
 def test_scores_of_five_probabilities_are_those_of_the_main_study(three):
