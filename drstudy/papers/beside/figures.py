@@ -24,8 +24,11 @@ LEVEL = 0.05
 SHOWN = ("qwk", "auc", "ap")
 """Measures of which systems are told apart."""
 
-JOINED, STEP = 3.5, 0.12
-"""Width of the bars that join systems, points, and their distance in units of a line of text."""
+JOINED, STEP = 3.5, 0.025
+"""Width of the bars that join systems, points, and their distance, as a share of the width of the panel."""
+
+MARGIN = 0.02
+"""Room beside the first and the last point, in the unit of the measure."""
 
 
 def scores(found: pd.DataFrame, titles: Mapping[str, str], per_row: int = 3) -> Figure:
@@ -66,6 +69,7 @@ def scores(found: pd.DataFrame, titles: Mapping[str, str], per_row: int = 3) -> 
             ylim=(len(order) - 0.5, -0.5),
         )
         ax.grid(axis="x", alpha=0.3)
+        ax.set_xlim(right=min(ax.get_xlim()[1], 1 + MARGIN))
     figure.supxlabel("Dots: this study. Lines: 95 % intervals over patients.", fontsize=9)
     return figure
 
@@ -130,13 +134,13 @@ def _line(ax: Axes, values: Mapping[str, float], pairs: pd.DataFrame, colours: M
     numbers = [values[system] for system in order]
     ax.scatter(numbers, places, color=[colours[system] for system in order], zorder=3)
     runs = cliques(order, pairs)
-    edge = ax.get_xlim()
     for number, (first, last) in enumerate(runs):
-        x = edge[1] + STEP * (number + 1) * (edge[1] - edge[0]) / 2
-        ax.plot(
-            [x, x], [first - 0.2, last + 0.2], color=style.NEUTRAL, linewidth=JOINED, solid_capstyle="butt"
-        )
+        x, ends = 1 + STEP * (number + 1), [first - 0.2, last + 0.2]
+        look = {"color": style.NEUTRAL, "linewidth": JOINED, "solid_capstyle": "butt", "clip_on": False}
+        ax.plot([x, x], ends, transform=ax.get_yaxis_transform(), **look)
+    right = max(numbers)
     ax.set(yticks=places, yticklabels=order, ylim=(-0.6, len(order) - 0.4))
+    ax.set_xlim(min(0, *numbers) - MARGIN, right + MARGIN * max(1, right))
     ax.grid(axis="x", alpha=0.3)
 
 

@@ -374,7 +374,7 @@ class Audit:
     [
         ({}, "eyepacs", "none", ["qwk"], "yes"),
         ({}, "phantom", "none", ["qwk"], "no: other photographs (phantom)"),
-        ({"source": ""}, "eyepacs", "none", ["qwk"], "no: its photographs are not public"),
+        ({"source": ""}, "eyepacs", "none", ["qwk"], "no: photographs that this study cannot have"),
         ({"measure": ""}, "eyepacs", "none", ["qwk"], "no: another measure"),
         ({}, "eyepacs", "none", ["auc"], "no: no QWK here"),
         ({}, "eyepacs", "bundled", ["qwk"], "no: random starting weights there"),
