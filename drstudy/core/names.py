@@ -22,6 +22,9 @@ SPLITS = ("train", "validation", "test")
 LESIONS = ("MA", "HE", "EX", "SE", "VB", "IRMA", "NV", "PRH")
 """Codes of the signs of diabetic retinopathy."""
 
+MILD = ("MA",)
+"""Signs that an eye may have without being referable: the international scale has 'more than just microaneurysms' from grade 2 on."""
+
 OTHER_FINDINGS = ("LASER", "DRUSEN")
 """Codes of what is measured beside the signs of the disease and does not count as one of them."""
 

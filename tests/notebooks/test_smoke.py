@@ -46,6 +46,8 @@ FILES = {
     ],
     "11_ram": [
         "predictions.csv",
+        "common_predictions.csv",
+        "common_maps.npz",
         "timings.csv",
         "tables/parameters.csv",
         "tables/agreement.csv",
@@ -53,6 +55,8 @@ FILES = {
     ],
     "12_lesions": [
         "predictions.csv",
+        "common_predictions.csv",
+        "common_maps.npz",
         "maps.npz",
         "efficientnet_lite0.safetensors",
         "tables/history.csv",
@@ -64,6 +68,8 @@ FILES = {
         "tables/attention.csv",
         "outlines/outlines.json",
     ],
+    "14_glam": ["predictions.csv", "common_predictions.csv", "common_maps.npz"],
+    "20_side_by_side": ["timings.csv", "tables/systems.csv", "tables/missing.csv", "tables/grading.csv"],
     "21_views": [
         "predictions_1.csv",
         "predictions_fresh.csv",
@@ -71,7 +77,12 @@ FILES = {
         "tables/scores.csv",
         "tables/differences.csv",
     ],
-    "05_heatmap_analysis/densenet121-seed0": ["maps.npz", "tables/heat_summary.csv", "tables/cases.csv"],
+    "05_heatmap_analysis/densenet121-seed0": [
+        "maps.npz",
+        "common_maps.npz",
+        "tables/heat_summary.csv",
+        "tables/cases.csv",
+    ],
 }
 SLOW = 60  # seconds: what a notebook of this profile should take at most
 ALREADY = 30  # seconds: a second run only plans

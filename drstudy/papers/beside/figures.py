@@ -24,8 +24,11 @@ LEVEL = 0.05
 SHOWN = ("qwk", "auc", "ap")
 """Measures of which systems are told apart."""
 
-JOINED, STEP = 3.5, 0.12
-"""Width of the bars that join systems, points, and their distance in units of a line of text."""
+JOINED, STEP = 3.5, 0.025
+"""Width of the bars that join systems, points, and their distance, as a share of the width of the panel."""
+
+MARGIN = 0.02
+"""Room beside the first and the last point, in the unit of the measure."""
 
 
 def scores(found: pd.DataFrame, titles: Mapping[str, str], per_row: int = 3) -> Figure:
@@ -66,6 +69,7 @@ def scores(found: pd.DataFrame, titles: Mapping[str, str], per_row: int = 3) -> 
             ylim=(len(order) - 0.5, -0.5),
         )
         ax.grid(axis="x", alpha=0.3)
+        ax.set_xlim(right=min(ax.get_xlim()[1], 1 + MARGIN))
     figure.supxlabel("Dots: this study. Lines: 95 % intervals over patients.", fontsize=9)
     return figure
 
@@ -112,7 +116,10 @@ def critical_differences(
     figure, axes = figures.new_figure(
         max(1, len(shown)), 1, width=8.5, height=max(1, len(shown)) * (0.3 * most + 1.3)
     )
-    everyone = list(dict.fromkeys(system for one in values.values() for system in one))
+    longest_first = sorted(
+        values.values(), key=len, reverse=True
+    )  # in the order of the other figures, so with their colours
+    everyone = list(dict.fromkeys(system for one in longest_first for system in one))
     colours = style.system_colours(everyone)
     for ax, (name, title) in zip(axes[:, 0], shown.items()):
         _line(ax, values[name], pairs[name], colours)
@@ -130,13 +137,13 @@ def _line(ax: Axes, values: Mapping[str, float], pairs: pd.DataFrame, colours: M
     numbers = [values[system] for system in order]
     ax.scatter(numbers, places, color=[colours[system] for system in order], zorder=3)
     runs = cliques(order, pairs)
-    edge = ax.get_xlim()
     for number, (first, last) in enumerate(runs):
-        x = edge[1] + STEP * (number + 1) * (edge[1] - edge[0]) / 2
-        ax.plot(
-            [x, x], [first - 0.2, last + 0.2], color=style.NEUTRAL, linewidth=JOINED, solid_capstyle="butt"
-        )
+        x, ends = 1 + STEP * (number + 1), [first - 0.2, last + 0.2]
+        look = {"color": style.NEUTRAL, "linewidth": JOINED, "solid_capstyle": "butt", "clip_on": False}
+        ax.plot([x, x], ends, transform=ax.get_yaxis_transform(), **look)
+    right = max(numbers)
     ax.set(yticks=places, yticklabels=order, ylim=(-0.6, len(order) - 0.4))
+    ax.set_xlim(min(0, *numbers) - MARGIN, right + MARGIN * max(1, right))
     ax.grid(axis="x", alpha=0.3)
 
 

@@ -24,6 +24,15 @@ RANDOM = "none"
 """``weights_used`` of a network that started from random weights."""
 
 
+SAME_EYES = frozenset(
+    {
+        *("PROFILE", "VARIANT", "IMAGE_SIZE", "PHANTOM_SIZE", "SPLIT_FROM", "SPLIT_BY", "FRACTIONS"),
+        *("WORKERS", "MAX_MEGAPIXELS", "NEAR_DUPLICATE_BITS", "MOST_LOST"),
+    }
+)
+"""Parameters of the data audit that may differ between two audits of the same eyes."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """A system with a finished result.
@@ -102,7 +111,7 @@ def read(systems: Sequence[System], p: SideBySide, run: Run | None = None) -> Ga
     for system in systems:
         own = _first_seeds([name for name in map(_name, named) if _is_of(system, name)])
         if not own:
-            why = f"this profile does not run {system.notebook}"
+            why = f"no result of {system.notebook} in this profile"
             missing.append((system.id, plain(system), SYSTEM, why))
         for name in own:
             one, lacking = _one(system, name, by_name)
@@ -114,8 +123,7 @@ def read(systems: Sequence[System], p: SideBySide, run: Run | None = None) -> Ga
             f"No paper declares a system of {p.reference}, with which all are compared. Set REFERENCE to a result of a declared system that "
             "started from pretrained weights."
         )
-    test = found[place].part("test")
-    whole = tuple(_with_eyes(one, test) for one in found)
+    whole = tuple(_with_eyes(one, found[place]) for one in found)
     table = pd.DataFrame(missing, columns=["id", "system", "what", "why"])
     return Gathered(whole, table, tuple(by_name.values()), place)
 
@@ -182,12 +190,27 @@ def _one(
     return Compared(system, label, record, common.read(record, system.predictions), mapped), lacking
 
 
-def _with_eyes(one: Compared, test: pd.DataFrame) -> Compared:
-    """The same, with ``same_eyes`` by comparison with the test rows of the reference network."""
+def _with_eyes(one: Compared, reference: Compared) -> Compared:
+    """The same, with ``same_eyes`` by comparison with the test rows of the reference network, and of the photographs.
+
+    Rows alone do not tell: phantoms of other eyes have the same identifiers, and may have the same grades.
+    """
     columns = {"image_id": str, "patient_id": str, "grade": float}
-    own, other = (rows[list(columns)].astype(columns) for rows in (one.part("test"), test))
-    same = len(own) == len(other) and own.equals(other)
+    own, other = (each.part("test")[list(columns)].astype(columns) for each in (one, reference))
+    same = len(own) == len(other) and own.equals(other) and _same_photographs(one.record, reference.record)
     return Compared(one.system, one.label, one.record, one.predictions, one.maps, bool(same))
+
+
+def _same_photographs(one: Record, other: Record) -> bool:
+    """Whether two results were tested on photographs of the same eyes, at any size: by the parameters of their audits."""
+    audits = [str(record.params.get("AUDIT", "")) for record in (one, other)]
+    if audits[0] == audits[1]:
+        return True
+    made = [
+        {name: value for name, value in records.load(audit).params.items() if name not in SAME_EYES}
+        for audit in audits
+    ]
+    return made[0] == made[1]
 
 
 def shown(gathered: Gathered) -> pd.DataFrame:

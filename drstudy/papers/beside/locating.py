@@ -19,14 +19,14 @@ from drstudy.explain.measures.grid import ANY, Grid, MapsOf
 from drstudy.papers.beside.gather import Compared
 from drstudy.papers.beside.params import SideBySide
 
-MEASURES = {"ap": "aupr", "dice": "dice_cut", "hit": "hit", "patches": "patch_precision"}
+MEASURES = {"ap": "aupr", "dice": "dice_cut", "hit": "hit", "patch": "patch_precision"}
 """Measure to the column of :func:`drstudy.explain.measures.fine.measure`."""
 
 TITLES = {
     "ap": "pixel average precision",
     "dice": "Dice, validation cut",
     "hit": "pointing game",
-    "patches": "patch precision",
+    "patch": "patch precision",
 }
 """What readers see."""
 
@@ -84,9 +84,10 @@ def _measured(
     """Rows of the maps of one reader, cuts fixed on its validation eyes."""
     cuts = fine.fit_cuts(eyes["validation"], maps_of, grid, patients) if eyes["validation"] else None
     table, _ = fine.measure(eyes["test"], maps_of, grid, patients, cuts)
-    there = table[table["present"].astype(bool)].rename(columns={"map": "system"})
-    there = there.rename(columns={column: name for name, column in MEASURES.items()})
-    return there.assign(patient_id=there["image_id"].map(patients))[COLUMNS]
+    there = table[table["present"].astype(bool)]
+    about = {"system": there["map"], "patient_id": there["image_id"].map(patients)}
+    numbers = {name: there[column] for name, column in MEASURES.items()}
+    return there[["image_id", "region"]].assign(**about, **numbers)[COLUMNS]
 
 
 def _blind(

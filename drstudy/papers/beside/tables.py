@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from drstudy.core.names import LESIONS
 from drstudy.core.records import Record
 from drstudy.explain.measures.grid import ANY
 from drstudy.papers.base import Claimed, System
@@ -68,7 +69,7 @@ def display_locating(scores: pd.DataFrame, region: str = ANY) -> pd.DataFrame:
 def display_by_lesion(scores: pd.DataFrame, measure: str = "ap") -> pd.DataFrame:
     """One measure, one column per lesion."""
     own = scores[scores["measure"] == measure].assign(measure=lambda rows: rows["region"])
-    regions = dict.fromkeys(own["region"])
+    regions = [region for region in (*LESIONS, ANY) if region in set(own["region"])]
     return wide(own, {region: "all lesions" if region == ANY else region for region in regions})
 
 
@@ -123,7 +124,7 @@ def comparable(claimed: Claimed, weights_used: str | None, audited: Record, meas
     """
     reasons = []
     if not claimed.source:
-        reasons.append("its photographs are not public")
+        reasons.append("photographs that this study cannot have")
     elif audited.params["SOURCE"] != claimed.source:
         reasons.append(f"other photographs ({audited.params['SOURCE']})")
     if not claimed.measure:
@@ -149,7 +150,7 @@ def claimed_and_found(
     """What each paper claims of its system, what was found here, whether both are comparable, and the verdict of the ledger.
 
     Args:
-        systems: All declarations, in the order of the table. A system without a result has a row too.
+        systems: All declarations, in the order of the table. A system without a result has a row too, if the paper claims something of it.
         gathered: Systems with results.
         graded: Result of :func:`drstudy.papers.beside.grading.scores`.
         located: Result of :func:`drstudy.papers.beside.locating.scores`.
@@ -164,7 +165,7 @@ def claimed_and_found(
     for system in systems:
         own = [one for one in gathered.systems if one.system is system]
         lacking = gathered.missing[gathered.missing["id"] == system.id]["why"]
-        for one in own or [None]:
+        for one in own or ([None] if system.claimed else []):
             rows.append(
                 _claimed_row(system, one, values, verdicts, audited, "; ".join(dict.fromkeys(lacking)))
             )

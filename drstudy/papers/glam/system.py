@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from drstudy.core.names import LESIONS
+from drstudy.core.names import LESIONS, MILD
 from drstudy.evaluation import common, multilabel
 from drstudy.explain.measures.grid import ANY
 from drstudy.papers.glam import maps as glam_maps
@@ -13,16 +13,13 @@ from drstudy.papers.glam.measuring import Bench, label_scores
 from drstudy.papers.glam.params import REFERABLE, Glam
 from drstudy.training import timing
 
-MILD = "MA"
-"""The lesion that an eye may have without being referable: the international scale has more than microaneurysms from grade 2 on."""
-
 RULE = "max"
 """How lesions make one decision: the greatest probability (**a choice of this study**)."""
 
 
 def referable_codes(p: Glam) -> list[str]:
     """Labels that speak for referable DR: the label itself, or the signs of the disease beyond microaneurysms."""
-    return [code for code in p.codes if code == REFERABLE or (code in LESIONS and code != MILD)]
+    return [code for code in p.codes if code == REFERABLE or (code in LESIONS and code not in MILD)]
 
 
 def predictions(bench: Bench, eyes: pd.DataFrame, name: str) -> pd.DataFrame:

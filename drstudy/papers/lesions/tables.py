@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from drstudy.core.names import MILD
 from drstudy.data import labels as lesion_labels
 from drstudy.evaluation import calibration, multilabel, statistics
 from drstudy.explain.measures import comparison, localisation
@@ -16,9 +17,6 @@ DECISIONS = {"any_dr": 1, "referable": 2}
 """Decision to the grade from which an eye has it."""
 
 DECISION_NAMES = {"any_dr": "any DR (grade 1 or more)", "referable": "referable DR (grade 2 or more)"}
-
-MILD = ("MA",)
-"""Lesions that an eye may have without being referable: the international scale has 'more than just microaneurysms' from grade 2 on."""
 
 GRADES = "five grades"
 """In the column ``network``: the network of notebook 03, whose decision is a sum of the probabilities of grades."""
@@ -31,7 +29,7 @@ GROUPS = {"all": "all eyes", "referable": "eyes of grade 2 or more"}
 
 
 def signs(codes: Sequence[str], decision: str) -> list[str]:
-    """Which lesions speak for a decision: signs of the disease; for ``referable`` those beyond :data:`MILD`."""
+    """Which lesions speak for a decision: signs of the disease; for ``referable`` those beyond :data:`drstudy.core.names.MILD`."""
     disease = [code for code in codes if code in localisation.LESIONS]
     return [code for code in disease if decision == "any_dr" or code not in MILD]
 

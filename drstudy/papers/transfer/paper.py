@@ -130,7 +130,7 @@ SYSTEMS = (
     ),
     System(
         id="backbone",
-        name="Five grades, other backbone: {network}",
+        name="Five grades: {network}",
         notebook=TRAINING,
         variants=r"(?!densenet121-)[a-z0-9_]+-seed\d+",
         mapped_by=HEATMAPS,

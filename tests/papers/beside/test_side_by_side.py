@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -11,16 +13,18 @@ from sklearn.metrics import roc_auc_score
 
 from drstudy.core import paths, records
 from drstudy.evaluation import common, metrics, statistics
+from drstudy.explain.measures import common_maps
 from drstudy.papers import registry
 from drstudy.papers.base import Claimed, System
 from drstudy.papers.beside import figures, gather, grading, locating, params, tables
 from drstudy.papers.ram.params import Ram
+from drstudy.papers.transfer.params import DataAudit
 
 matplotlib.use("agg")
 
 NETWORKS = System(
     id="network",
-    name="{network}",
+    name="Five grades: {network}",
     notebook="03_fine_tuning",
     variants=r"[a-z0-9_]+-seed\d+",
     mapped_by="05_heatmap_analysis",
@@ -45,11 +49,11 @@ def images():
 
 
 def scored(
-    images: pd.DataFrame, noise: float = 1.0, seed: int = 9, predictions: bool = True
+    images: pd.DataFrame, noise: float = 1.0, seed: int = 9, predictions: bool = True, **changes
 ) -> records.Record:
     """A finished result of notebook 11 whose system says a number and a grade, but no probability."""
     random = np.random.default_rng(seed)
-    run = records.start(Ram())
+    run = records.start(Ram(**changes))
     both = pd.concat([images, images.assign(split="validation", image_id=images["image_id"] + "_v")])
     score = both["grade"].to_numpy() + random.normal(0, noise, len(both))
     if predictions:
@@ -76,8 +80,8 @@ def three(own_folders, images):
 
 def test_systems_stand_in_the_order_of_their_declarations(three, own_folders):
     assert [one.label for one in three.systems] == [
-        "DenseNet121 (ImageNet)",
-        "EfficientNet-Lite0 (ImageNet, bundled)",
+        "Five grades: DenseNet121 (ImageNet)",
+        "Five grades: EfficientNet-Lite0 (ImageNet, bundled)",
         "Scored (ours)",
     ]
     assert three.systems[three.reference].record.folder == paths.resolve(REFERENCE)
@@ -87,10 +91,13 @@ def test_systems_stand_in_the_order_of_their_declarations(three, own_folders):
 
 def test_what_is_missing_is_named_with_its_reason(three):
     why = dict(zip(three.missing["system"] + ": " + three.missing["what"], three.missing["why"]))
-    assert why["Absent: system"] == "this profile does not run 99_absent"
-    assert why["ResNet101 (no pretraining): system"] == "the network started from random weights"
+    assert why["Absent: system"] == "no result of 99_absent in this profile"
+    assert why["Five grades: ResNet101 (no pretraining): system"] == "the network started from random weights"
     assert why["Scored (ours): maps"] == "11_ram has no common_maps.npz"
-    assert why["DenseNet121 (ImageNet): maps"] == "05_heatmap_analysis/densenet121-seed0 has not run"
+    assert (
+        why["Five grades: DenseNet121 (ImageNet): maps"]
+        == "05_heatmap_analysis/densenet121-seed0 has not run"
+    )
 
 
 def test_a_result_that_was_planned_and_did_not_run_is_missing(own_folders, images):
@@ -98,7 +105,9 @@ def test_a_result_that_was_planned_and_did_not_run_is_missing(own_folders, image
     found = gather.read(
         [NETWORKS, SCORED], asked(reference=REFERENCE, results=(REFERENCE, "results/smoke/11_ram"))
     )
-    assert ("Scored (ours)", "system", "11_ram has not run") in set(map(tuple, found.missing.to_numpy()))
+    assert ("scored", "Scored (ours)", "system", "11_ram has not run") in set(
+        map(tuple, found.missing.to_numpy())
+    )
 
 
 def test_a_result_without_predictions_is_missing(own_folders, images):
@@ -181,7 +190,7 @@ def test_systems_with_other_test_eyes_are_shown_and_not_differenced(own_folders,
     scores = grading.scores(drawn)
     assert tables.display_grading(scores, False)["system"].tolist() == ["Scored (ours)"]
     assert tables.display_grading(scores, True)["system"].tolist() == [
-        "EfficientNet-Lite0 (ImageNet, bundled)"
+        "Five grades: EfficientNet-Lite0 (ImageNet, bundled)"
     ]
 
 
@@ -189,6 +198,16 @@ def test_an_eye_with_another_grade_is_another_eye(own_folders, images):
     fine_tuning(graded(images, 2, 5), "efficientnet_lite0", "bundled")
     scored(images.assign(grade=[(images["grade"].iloc[0] + 1) % 5, *images["grade"].iloc[1:]]))
     assert not gather.read([NETWORKS, SCORED], asked(reference=REFERENCE)).systems[1].same_eyes
+
+
+@pytest.mark.parametrize(("changes", "same"), [({"image_size": 512}, True), ({"n_patients": 41}, False)])
+def test_rows_alone_do_not_make_the_same_eyes(own_folders, images, changes, same):
+    """A phantom of other eyes has the same identifiers; the same eyes may be photographed with more pixels."""
+    for variant, own in (("", {}), ("other", changes)):
+        records.start(DataAudit(variant=variant, **own)).finish()
+    fine_tuning(graded(images, 2, 5), "efficientnet_lite0", "bundled")
+    scored(images, audit="results/smoke/01_data_audit/other")
+    assert gather.read([NETWORKS, SCORED], asked(reference=REFERENCE)).systems[1].same_eyes == same
 
 
 def test_scores_of_five_probabilities_are_those_of_the_main_study(three):
@@ -233,8 +252,82 @@ def by_eye() -> pd.DataFrame:
             *((n, 0.1) for n in locating.BLIND),
         ):
             row = {"system": system, "image_id": f"e{eye}", "patient_id": f"p{eye // 2}", "region": "lesion"}
-            rows.append(row | {"ap": value, "dice": value, "hit": 1.0, "patches": np.nan})
+            rows.append(row | {"ap": value, "dice": value, "hit": 1.0, "patch": np.nan})
     return pd.DataFrame(rows)
+
+
+class Held:
+    """A result of which only the file of common maps is asked."""
+
+    def __init__(self, file) -> None:
+        self.file = file
+
+    def path(self, name: str):
+        return self.file
+
+
+class Data:
+    """Photographs without content of three patients with two eyes each."""
+
+    def __init__(self) -> None:
+        ids, owners = [f"e{k}" for k in range(6)], [f"p{k // 2}" for k in range(6)]
+        self.table = pd.DataFrame({"image_id": ids, "patient_id": owners, "row": range(6)})
+        self.images = np.full((6, 32, 32, 3), 90, np.uint8)
+
+
+def masks_of(image_id: str) -> dict[str, np.ndarray | None]:
+    """A lesion of four cells, at another place in each eye; no exudate in any; other lesions not annotated."""
+    masks = {"FOV": np.ones((32, 32), bool), "MA": np.zeros((32, 32), bool), "EX": np.zeros((32, 32), bool)}
+    at = 3 + 4 * int(image_id[1:])
+    masks["MA"][at : at + 2, at : at + 2] = True
+    return masks | {"HE": None, "DISC": None, "VESSEL": None}
+
+
+def test_maps_of_all_systems_meet_one_truth_and_cuts_of_validation(monkeypatch, tmp_path, three):
+    monkeypatch.setattr(locating.localisation, "masks_of", lambda audit: masks_of)
+    data = Data()
+    eyes = data.table.assign(split=["validation"] * 2 + ["test"] * 4)
+    truth = np.stack([masks_of(name)["MA"] for name in eyes["image_id"]]).astype(float)
+    held = []
+    for name, maps in (("right", {"MA": truth}), ("flat", {"lesion": np.ones((6, 8, 8))})):
+        common_maps.save(tmp_path / f"{name}.npz", maps, eyes)
+        held.append(dataclasses.replace(three.systems[0], label=name, maps=Held(tmp_path / f"{name}.npz")))
+    held.append(dataclasses.replace(three.systems[0], label="none", maps=None))
+    p = asked(codes=("MA", "HE", "EX"))
+    found = locating.measure(held, None, data, p)
+    assert set(found["image_id"]) == {"e2", "e3", "e4", "e5"}, "validation eyes only fix the cuts"
+    assert list(dict.fromkeys(found["system"])) == ["right", "flat", *locating.BLIND]
+    right = found[found["system"] == "right"]
+    assert set(right["region"]) == {"MA"}, "it has no map of all lesions"
+    assert right[["ap", "dice", "hit"]].to_numpy().tolist() == [[1.0, 1.0, 1.0]] * 4
+    flat = found[(found["system"] == "flat") & (found["region"] == "lesion")]
+    assert flat["ap"].to_numpy() == pytest.approx([4 / 1024] * 4)
+    assert set(flat["patient_id"]) == {"p1", "p2"}
+    assert set(found["region"]) == {"MA", "lesion"}, "what no eye has, or nobody annotated, has no row"
+    numbers = locating.scores(found, RESAMPLES, 0).set_index(["system", "region", "measure"])
+    assert numbers.loc[("right", "MA", "dice"), ["eyes", "patients", "value"]].tolist() == [4, 2, 1.0]
+    assert np.isnan(numbers.loc[("right", "MA", "dice"), "lo"]), "no interval of two patients"
+
+
+def test_photographs_without_masks_have_no_localisation(monkeypatch, tmp_path, three):
+    monkeypatch.setattr(
+        locating.localisation, "masks_of", lambda audit: lambda name: {"FOV": masks_of(name)["FOV"]}
+    )
+    data = Data()
+    common_maps.save(
+        tmp_path / "m.npz",
+        {"lesion": np.ones((6, 8, 8))},
+        data.table.assign(split=["validation"] * 2 + ["test"] * 4),
+    )
+    held = dataclasses.replace(three.systems[0], maps=Held(tmp_path / "m.npz"))
+    found = locating.measure([held], None, data, asked())
+    assert found.empty
+    assert list(found) == locating.COLUMNS
+    scores = locating.scores(found, RESAMPLES, 0)
+    assert tables.display_locating(scores).empty
+    assert tables.display_by_lesion(scores).empty
+    assert locating.beyond_blind(found, RESAMPLES, 0).empty
+    assert tables.display_differences(locating.differences(found, [held.label], RESAMPLES, 0)).empty
 
 
 def test_maps_are_compared_on_the_eyes_that_both_have():
@@ -244,7 +337,7 @@ def test_maps_are_compared_on_the_eyes_that_both_have():
     assert found.loc[("B", "ap"), ["eyes", "value"]].tolist() == [19, pytest.approx(0.1)]
     assert found.loc[("C", "ap"), ["eyes", "value"]].tolist() == [20, pytest.approx(0.05)]
     assert found.loc[("C", "hit"), "p"] == 1.0, "no difference in any resample"
-    assert ("B", "patches") not in found.index
+    assert ("B", "patch") not in found.index
     assert found.loc[("B", "ap"), "p_holm"] == pytest.approx(2 * 2 / 51)
     assert not set(locating.BLIND) & set(found.index.get_level_values("system"))
 
@@ -281,7 +374,7 @@ class Audit:
     [
         ({}, "eyepacs", "none", ["qwk"], "yes"),
         ({}, "phantom", "none", ["qwk"], "no: other photographs (phantom)"),
-        ({"source": ""}, "eyepacs", "none", ["qwk"], "no: its photographs are not public"),
+        ({"source": ""}, "eyepacs", "none", ["qwk"], "no: photographs that this study cannot have"),
         ({"measure": ""}, "eyepacs", "none", ["qwk"], "no: another measure"),
         ({}, "eyepacs", "none", ["auc"], "no: no QWK here"),
         ({}, "eyepacs", "bundled", ["qwk"], "no: random starting weights there"),
@@ -318,7 +411,9 @@ def test_the_readmes_table_has_a_row_for_every_system_missing_ones_too(three):
     assert row["comparable?"].startswith("no: other photographs (phantom); random starting weights there")
     value = scores.set_index(["system", "measure"]).loc[("Scored (ours)", "qwk"), "value"]
     assert row["QWK"].startswith(f"{value:.2f} [")
-    assert found.set_index("system").loc["Absent", "comparable?"] == "no: no result here"
+    assert (
+        found.set_index("system").loc["Absent", "comparable?"] == "no: no result of 99_absent in this profile"
+    )
 
 
 def test_figures_are_drawn_with_and_without_maps(three):

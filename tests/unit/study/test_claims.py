@@ -424,3 +424,10 @@ def test_time_saved_is_read_from_the_turns(own_folders):
     slower.to_csv(record.folder / "timings.csv")
     assert verdict("ram_faster")[0] == NOT_REPRODUCED
     assert tables_ram.timing(timed.iloc[:0], seed=0).empty, "no turns, no table"
+
+
+def test_verdicts_are_those_of_the_ledger(own_folders):
+    results = [fine_tuning(graded(eyes(40), 2, 1), "efficientnet_lite0", "bundled")]
+    found = claims.verdicts(results)
+    assert list(found) == [one.id for one in claims.read()]
+    assert [verdict for verdict, _ in found.values()] == claims.ledger(results)["verdict"].tolist()

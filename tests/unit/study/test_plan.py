@@ -20,7 +20,7 @@ from drstudy.study import plan
 
 COMPARISON, OVERSAMPLING = params.BackboneComparison.notebook, params.Oversampling.notebook
 HEATMAPS = params.HeatmapAnalysis.notebook
-LESIONS, FINE_MAPS, EXTERNAL = "12_lesions", "14_glam", "22_external_validation"
+LESIONS, FINE_MAPS, BESIDE, EXTERNAL = "12_lesions", "14_glam", "20_side_by_side", "22_external_validation"
 
 
 @pytest.fixture
@@ -68,9 +68,8 @@ def test_smoke_is_the_notebooks_own_defaults():
     for stage in plan.plan("smoke", "all"):
         default = registry.parameters(stage.notebook)().upper()
         changed = {name for name, value in stage.parameters().upper().items() if value != default[name]}
-        assert changed <= {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL", "SCORE_MODEL", "LESION_MAPS"}, (
-            stage.name
-        )
+        names = {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL", "SCORE_MODEL", "LESION_MAPS"}
+        assert changed <= names | {"RESULTS", "DECLARED"}, stage.name
         assert not stage.files
 
 
@@ -237,7 +236,7 @@ def test_a_further_audit_runs_only_if_a_stage_needs_it():
     assert further.overrides == chosen.audits["fine"] | {"SPLIT_FROM": chosen.audit}
     assert further.needs == (chosen.audit,)
     users = {stage.notebook for stage in whole.values() if chosen.fine_audit in stage.needs}
-    assert users == {FINE_MAPS, EXTERNAL}
+    assert users == {FINE_MAPS, EXTERNAL, BESIDE}
     assert not any(stage.auxiliary for stage in whole.values() if stage.folder != chosen.fine_audit)
 
 
@@ -315,3 +314,34 @@ def test_profiles_are_read_without_torch():
 
 def test_backbones_that_are_known_without_torch_exist():
     assert set(nets.names()) >= plan.COMMON
+
+
+def test_the_comparison_of_systems_comes_after_all_results_of_papers_with_systems():
+    """It runs only when all notebooks are asked for, and forces none to run otherwise."""
+    everything = plan.plan("demo", "all")
+    stage = everything[[one.notebook for one in everything].index(BESIDE)]
+    own = {one.name for paper in registry.PAPERS if paper.systems for one in paper.notebooks}
+    expected = {one.folder for one in everything if one.notebook in own}
+    assert set(stage.needs) == expected
+    assert stage.overrides["RESULTS"] == [
+        one.folder for one in everything if one.folder in expected and not one.auxiliary
+    ]
+    assert stage.overrides["REFERENCE"].endswith("efficientnet_lite0-seed0")
+    assert BESIDE not in {one.notebook for one in plan.plan("demo", "core")}
+    assert "results/eyepacs_mini/12_lesions" not in plan.stage("20", "eyepacs_mini").needs
+
+
+def test_a_changed_declaration_runs_the_comparison_again(monkeypatch):
+    before = plan.stage("20", "smoke").overrides["DECLARED"]
+    systems = registry.systems()
+    monkeypatch.setattr(
+        registry, "systems", lambda: [dataclasses.replace(systems[0], name="Another"), *systems[1:]]
+    )
+    assert plan.stage("20", "smoke").overrides["DECLARED"] != before
+
+
+def test_two_systems_of_one_identifier_are_refused(monkeypatch):
+    paper = next(one for one in registry.PAPERS if one.systems)
+    monkeypatch.setattr(registry, "PAPERS", (paper, paper))
+    with pytest.raises(ValueError, match="Two systems have the identifier"):
+        registry.systems()
