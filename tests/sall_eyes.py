@@ -45,8 +45,8 @@ def feed(table: pd.DataFrame, p, channels: int = 12, noise: float = 0.6, seed: i
     made.net = types.SimpleNamespace(weights_used="fabricated")
     made.train = data.part("train")
     made.clean = pd.concat([data.part("validation"), data.part("test")], ignore_index=True)
-    made.values = values[made.train["row"].to_numpy()][:, None].repeat(1, p.views, 1)
-    made.still = values[made.clean["row"].to_numpy()]
+    made.values = values[made.train["row"].to_numpy(copy=True)][:, None].repeat(1, p.views, 1)
+    made.still = values[made.clean["row"].to_numpy(copy=True)]
     made.mean, made.spread = torch.zeros(channels), torch.ones(channels)
     made.weights, made.seconds, made.seconds_prepare = "fabricated", 0.0, 0.0
     return made

@@ -120,7 +120,7 @@ def fraction(table: pd.DataFrame, origin: pd.Series, share: float, seed: int) ->
     Returns:
         (N,) bool; True outside the training split.
     """
-    kept = (table["split"] != "train").to_numpy()
+    kept = (table["split"] != "train").to_numpy(copy=True)
     random = np.random.default_rng(seed)
     for name in ORIGINS:
         here = ((table["split"] == "train") & (origin == name)).to_numpy()
