@@ -25,6 +25,18 @@ LESIONS = ("MA", "HE", "EX", "SE", "VB", "IRMA", "NV", "PRH")
 OTHER_FINDINGS = ("LASER", "DRUSEN")
 """Codes of what is measured beside the signs of the disease and does not count as one of them."""
 
+AMD_GRADES = (0, 1, 2, 3)
+"""Grades of age-related macular degeneration (AMD): the classes of ``docs/sources.md``, C2."""
+
+AMD_NAMES = ("no AMD", "small drusen", "large drusen", "CNV")
+"""The name of each grade of AMD; CNV is choroidal neovascularisation."""
+
+AMD_SIGNS = ("DRUSEN", "PIGMENT", "CNV", "SRF", "GA")
+"""Codes of the signs of AMD. Haemorrhages and exudates, which a CNV lesion has too, are ``HE`` and ``EX`` as in diabetic retinopathy."""
+
+AMD_COLUMNS = ("amd_grade", "amd")
+"""Columns of a manifest and of a split: the grade of AMD, and whether there is AMD at all (0 or 1). Sources have both, one or neither."""
+
 STRUCTURES = ("VESSEL", "DISC", "FOVEA")
 """Codes of the anatomy."""
 
@@ -42,6 +54,10 @@ NAMES = {
     "PRH": "pre-retinal haemorrhage",
     "LASER": "laser scar",
     "DRUSEN": "drusen",
+    "PIGMENT": "pigment change",
+    "CNV": "choroidal neovascularisation",
+    "SRF": "subretinal fluid",
+    "GA": "geographic atrophy",
     "VESSEL": "vessel",
     "DISC": "optic disc",
     "FOVEA": "fovea",

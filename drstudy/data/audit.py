@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from drstudy.core import paths, records
-from drstudy.core.names import GRADES, SPLITS
+from drstudy.core.names import AMD_GRADES, GRADES, SPLITS
+from drstudy.data import amd, sources, splits
 from drstudy.data import manifest as manifests
-from drstudy.data import sources, splits
 from drstudy.data.images import ImageStore
 from drstudy.data.manifest import EXCLUDED
 
@@ -204,7 +204,8 @@ def metrics(
     leak: dict[str, float],
 ) -> dict[str, float | int | None]:
     """The numbers of the audit under the names that the record has; NaN or ``None`` where the data have
-    none. Pooled data also have ``n_duplicates_across_sources``."""
+    none. Pooled data also have ``n_duplicates_across_sources``, and data with labels of AMD ``n_amd<grade>`` (where graded), ``n_amd`` and
+    ``n_amd_free``."""
     counts = class_counts(manifest)["images"]
     parts = split["split"].value_counts()
     return {
@@ -222,12 +223,23 @@ def metrics(
         "n_duplicates_across_patients": int((~pairs["same_patient"]).sum()),
         "n_duplicates_across_splits": int((~pairs["same_split"]).sum()),
         **_across_sources(manifest, pairs),
+        **_macular(manifest),
         "fellow_eye_pairs": fellows.pairs,
         "fellow_eye_kappa": fellows.kappa,
         "fellow_eye_same_grade": fellows.same,
         "leaked_share_by_image": leak["expected"],
         "leaked_share": splits.leaked(split),
     }
+
+
+def _macular(manifest: pd.DataFrame) -> dict[str, int]:
+    """Numbers of images by what is known of AMD; nothing if nothing is."""
+    if not amd.columns(manifest):
+        return {}
+    said = amd.labels(manifest)
+    counts = {f"n_amd{grade}": int((said["amd_grade"] == grade).sum()) for grade in AMD_GRADES}
+    whether = {"n_amd": int((said["amd"] == 1).sum()), "n_amd_free": int((said["amd"] == 0).sum())}
+    return (counts if "amd_grade" in manifest else {}) | whether
 
 
 def _across_sources(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:

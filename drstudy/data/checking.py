@@ -62,7 +62,7 @@ def check(
     """Look at a data set before anything is computed: layout, labels, files, and a sample of the pictures.
 
     Args:
-        source: phantom, eyepacs, aptos, idrid, diaretdb1, folder or pooled.
+        source: phantom, eyepacs, aptos, idrid, diaretdb1, odir, folder or pooled.
         root: Folder of the data set.
         decode: Number of images to decode in full, spread evenly over the manifest; 0 decodes all. Of the
             others only presence and size on disk are checked.

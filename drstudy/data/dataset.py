@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import paths, records
-from drstudy.core.names import SPLITS
+from drstudy.core.names import AMD_COLUMNS, SPLITS
 from drstudy.data import images, splits
 
 
@@ -94,8 +94,15 @@ def _check_targets(targets: pd.DataFrame, taken: Iterable[str]) -> None:
             )
 
 
-def load(audit: records.Record) -> Dataset:
+def load(audit: records.Record, ungraded: bool = False) -> Dataset:
     """Open what notebook 01 left: its ``split.csv`` and its image store. Every notebook that trains comes through here.
+
+    Labels of AMD are targets only for who asks: ``load(audit).with_targets(drstudy.data.amd.targets(audit))``.
+
+    Args:
+        audit: Record of notebook 01.
+        ungraded: Whether images without a grade but with a label of AMD stand in their part, with ``grade`` missing. Else they are in no
+            part, so that whoever learns grades alone finds a grade in every row of a part.
 
     Raises:
         records.RecordError: If the store was deleted or does not hold the split's images.
@@ -112,7 +119,11 @@ def load(audit: records.Record) -> Dataset:
         store = images.open_store(folder)
     except images.StoreError as error:
         raise records.RecordError(f"{error} `drstudy reproduce` does so.") from None
-    split = splits.read(audit.path("split.csv"))
+    whole = splits.read(audit.path("split.csv"))
+    said = [name for name in AMD_COLUMNS if name in whole]
+    split = whole.drop(columns=said)
+    if not ungraded and whole[["grade", *said]].notna().any(axis=None):
+        split["split"] = split["split"].mask(split["grade"].isna(), splits.UNGRADED)
     rows = pd.Series(store.index["row"].to_numpy(), index=store.index["image_id"].astype(str))
     absent = split.loc[~split["image_id"].isin(rows.index), "image_id"]
     if len(absent):
@@ -120,5 +131,5 @@ def load(audit: records.Record) -> Dataset:
             f"{len(absent)} images of the split are not in the store {made['store']} (first: {absent.iloc[0]}). Run notebook 01 again."
         )
     pairs = paths.read_csv(audit.path("duplicates.csv"), text=("image_id_a", "image_id_b", "kind"))
-    splits.check(split, pairs)
+    splits.check(whole, pairs)
     return Dataset(store.images, split.assign(row=rows.loc[split["image_id"]].to_numpy()), folder.name)

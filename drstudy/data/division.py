@@ -61,13 +61,8 @@ def of(
             raise splits.SplitError(
                 f"{name} is {here[name]!r} here and {there!r} in {p.split_from}, whose split is to be taken: set it to {there!r}."
             )
-    text = {"image_id": str, "patient_id": str, "image_id_a": str, "image_id_b": str}
-    split = pd.read_csv(
-        other.path("split.csv"),
-        dtype=text | {"grade": "Int64"},
-        keep_default_na=False,
-        na_values={"grade": ""},
-    )
+    text = {"image_id_a": str, "image_id_b": str}
+    split = splits.read(other.path("split.csv"))
     pairs = pd.read_csv(other.path("duplicates.csv"), dtype=text, keep_default_na=False)
     _check(p.split_from, split, source, manifest)
     order = split.set_index("image_id").loc[manifest["image_id"]].reset_index()
@@ -93,12 +88,13 @@ def _check(folder: str, split: pd.DataFrame, source: Source, manifest: pd.DataFr
                 "an audit of the same photographs; look at both quarantine.csv, or leave SPLIT_FROM empty."
             )
     both = split.merge(manifest, on="image_id", suffixes=("", "_here"))
-    same = (both["patient_id"] == both["patient_id_here"]) & (
-        both["grade"].fillna(-1) == both["grade_here"].fillna(-1)
-    )
+    same = both["patient_id"] == both["patient_id_here"]
+    for name in splits.LABELS:
+        if f"{name}_here" in both:
+            same &= both[name].fillna(-1) == both[f"{name}_here"].fillna(-1)
     if not same.all():
         raise splits.SplitError(
             f"{int((~same).sum())} photographs have another patient or grade in {folder}, "
             f"{both.loc[~same, 'image_id'].iloc[0]!r} for one: these are other photographs with the same names. "
-            "For a phantom, give both audits the same SEED, N_PATIENTS, DISTRIBUTION, DIFFICULTY and LABEL_NOISE."
+            "For a phantom, give both audits the same SEED, N_PATIENTS, DISTRIBUTION, DIFFICULTY, LABEL_NOISE and shares of AMD."
         )

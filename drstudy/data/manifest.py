@@ -9,11 +9,13 @@ from collections.abc import Iterable
 import pandas as pd
 import pandera.pandas as pa
 
-from drstudy.core.names import GRADES
+from drstudy.core.names import AMD_COLUMNS, AMD_GRADES, GRADES
 
 COLUMNS = ("image_id", "path", "patient_id", "eye", "grade", "source")
-WHOLE = ("grade", "true_grade", "gradable", "mask_values")
-"""Columns of whole numbers. Only a phantom has the second and the third: the grade before label noise, and whether it can
+WHOLE = ("grade", "true_grade", "gradable", "mask_values", *AMD_COLUMNS)
+"""Columns of whole numbers. Those of AMD are there only where a source says something of it: ``amd_grade`` (0 to 3, see
+:data:`drstudy.core.names.AMD_NAMES`) where it is graded, ``amd`` (0 or 1) where there is AMD at all or none; missing is not annotated.
+A yes or no is never written as a grade. Only a phantom has the second and the third: the grade before label noise, and whether it can
 be graded. ``mask_values`` is the value (1 to 255) from which on a pixel of the row's mask files belongs to the mask; only a
 source whose files have several values has it. Where it is missing, the file itself says what it covers
 (:func:`drstudy.data.masks.judge`)."""
@@ -40,6 +42,8 @@ SCHEMA = pa.DataFrameSchema(
         rf"^{MASK}$": pa.Column(str, regex=True, required=False),
         "true_grade": pa.Column("Int64", [pa.Check.isin(GRADES)], required=False),
         "gradable": pa.Column("Int64", [pa.Check.isin([0, 1])], required=False),
+        "amd_grade": pa.Column("Int64", [pa.Check.isin(AMD_GRADES)], required=False, nullable=True),
+        "amd": pa.Column("Int64", [pa.Check.isin([0, 1])], required=False, nullable=True),
         "mask_values": pa.Column("Int64", [pa.Check.in_range(1, 255)], required=False, nullable=True),
         r"^lesion_[A-Z]+$": pa.Column(
             "Int64", [pa.Check.isin([0, 1])], regex=True, required=False, nullable=True
@@ -94,10 +98,11 @@ def validate(frame: pd.DataFrame) -> pd.DataFrame:
     """Check a manifest and return it.
 
     Raises:
-        ManifestError: Naming each column that is missing or has a wrong value, and the first such values.
+        ManifestError: Naming each column that is missing or has a wrong value, and the first such values; or images whose grade
+            of AMD and whose AMD contradict each other.
     """
     try:
-        return SCHEMA.validate(frame, lazy=True)
+        checked = SCHEMA.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
         lines = []
@@ -105,6 +110,14 @@ def validate(frame: pd.DataFrame) -> pd.DataFrame:
             examples = ", ".join(repr(value) for value in found["failure_case"].head(3))
             lines.append(f"  - {column}: {check}; {len(found)} case(s), such as {examples}")
         raise ManifestError("The manifest is not valid:\n" + "\n".join(lines)) from None
+    if {*AMD_COLUMNS} <= {*checked}:
+        odd = checked[((checked["amd_grade"] > 0) != (checked["amd"] == 1)).fillna(False).astype(bool)]
+        if len(odd):
+            raise ManifestError(
+                f"The manifest is not valid: {len(odd)} image(s) have a grade of AMD that contradicts amd, such as "
+                f"{odd['image_id'].iloc[0]!r} with amd_grade {odd['amd_grade'].iloc[0]} and amd {odd['amd'].iloc[0]}."
+            )
+    return checked
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:

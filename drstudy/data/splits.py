@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import paths
-from drstudy.core.names import GRADES, SPLITS
+from drstudy.core.names import AMD_COLUMNS, AMD_GRADES, GRADES, SPLITS
 
 FINEST = 40
 """A share of a split is met to the nearest fraction with at most this denominator (and at most the number of
@@ -49,9 +49,12 @@ def make(
     by: str = "patient",
     duplicates: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Split the graded images. Ungraded ones are in no part (:data:`UNGRADED`), or all ``test`` if no image has a grade.
+    """Split the labelled images: those with a grade or, where the manifest says something of AMD, with a label of AMD. Unlabelled ones are
+    in no part (:data:`UNGRADED`), or all ``test`` if no image has a label.
 
-    Graded images of a patient who has an ungraded one are all ``test``, since the ungraded one may be looked at like a test image.
+    Labelled images of a patient who has an unlabelled one are all ``test``, since the unlabelled one may be looked at like a test image.
+
+    Strata are the grades; where AMD is known, the pairs of grade and AMD.
 
     First test, then validation is taken out of what remains, each by scikit-learn's ``StratifiedGroupKFold``.
 
@@ -64,7 +67,7 @@ def make(
         duplicates: Pairs ``image_id_a, image_id_b``; used by ``"patient"`` only.
 
     Returns:
-        ``image_id, patient_id, grade, split``, in the manifest's order.
+        ``image_id, patient_id, grade, split``, and those of ``amd_grade, amd`` that the manifest has, in the manifest's order.
 
     Raises:
         SplitError: If there are fewer groups than splits, or an argument is wrong.
@@ -73,11 +76,12 @@ def make(
         raise SplitError(f"SPLIT_BY is {by!r}; it must be 'patient' or 'image'.")
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise SplitError(f"FRACTIONS are {tuple(fractions)}; three shares that sum to 1 are needed.")
-    result = manifest[["image_id", "patient_id", "grade"]].reset_index(drop=True)
+    said = [name for name in AMD_COLUMNS if name in manifest]
+    result = manifest[["image_id", "patient_id", "grade", *said]].reset_index(drop=True)
+    unlabelled = result[["grade", *said]].isna().all(axis=1)
     groups = join(result, duplicates) if by == "patient" else pd.Series(np.arange(len(result)))
     result["split"] = "train"
-    ungraded = set(groups[result["grade"].isna()])
-    fixed = groups.isin(ungraded)
+    fixed = groups.isin(set(groups[unlabelled]))
     result.loc[fixed, "split"] = "test"
     free = result.index[~fixed]
     if len(free):
@@ -93,27 +97,30 @@ def make(
         validation = _take(result.loc[rest], groups[rest], share, seed + 1)
         result.loc[test, "split"] = "test"
         result.loc[validation, "split"] = "validation"
-        result.loc[result["grade"].isna(), "split"] = UNGRADED
+        result.loc[unlabelled, "split"] = UNGRADED
+    result = result[["image_id", "patient_id", "grade", "split", *said]]
     for line in gaps(result, fractions):
         warnings.warn(line, SplitWarning, stacklevel=2)
     return result
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read ``split.csv`` back: ``image_id, patient_id, grade, split``.
+    """Read ``split.csv`` back: ``image_id, patient_id, grade, split``, and ``amd_grade, amd`` if it has them.
 
     Raises:
         SplitError: If it is no split: a column is missing, an image stands twice, or a grade or part is unknown.
     """
-    split = paths.read_csv(path, text=("image_id", "patient_id", "split"), grade="Int64")
+    whole = {name: "Int64" for name in ("grade", *AMD_COLUMNS)}
+    split = paths.read_csv(path, text=("image_id", "patient_id", "split"), **whole)
     where = paths.show(path)
     if missing := {"image_id", "patient_id", "grade", "split"} - set(split):
         raise SplitError(f"{where} has no column {', '.join(sorted(missing))}.")
     if split["image_id"].duplicated().any():
         twice = split.loc[split["image_id"].duplicated(), "image_id"].iloc[0]
         raise SplitError(f"{where} has {twice!r} more than once.")
-    if odd := set(split["grade"].dropna()) - set(GRADES):
-        raise SplitError(f"{where} has the grade {min(odd)}, outside {GRADES[0]} to {GRADES[-1]}.")
+    for name, allowed in (("grade", GRADES), ("amd_grade", AMD_GRADES), ("amd", (0, 1))):
+        if name in split and (odd := set(split[name].dropna()) - set(allowed)):
+            raise SplitError(f"{where} has the {name} {min(odd)}, outside {allowed[0]} to {allowed[-1]}.")
     if odd := set(split["split"]) - {*SPLITS, UNGRADED}:
         raise SplitError(
             f"{where} has the part {sorted(odd)[0]!r}; there are {', '.join(SPLITS)} and {UNGRADED}."
@@ -133,8 +140,8 @@ def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd
         fraction = Fraction(1, n_groups)
     if fraction in (0, 1):
         return frame.index if fraction else frame.index[:0]
-    grades = frame["grade"].astype(int).to_numpy()
-    wanted = share * np.bincount(grades, minlength=len(GRADES))
+    grades, kinds = _strata(frame)
+    wanted = share * np.bincount(grades, minlength=kinds)
     # the library wants as many images of some grade as there are folds; with fewer nothing can be spread
     # evenly
     strata = grades if fraction.denominator <= np.bincount(grades).max() else np.zeros_like(grades)
@@ -148,13 +155,22 @@ def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
             held = [fold for _, fold in folds.split(strata, strata, groups.to_numpy())]
         taken = np.concatenate(held[: fraction.numerator])
-        counts = np.bincount(grades[taken], minlength=len(GRADES))
+        counts = np.bincount(grades[taken], minlength=kinds)
         off = ((counts - wanted) ** 2 / np.maximum(wanted, 1)).sum() + (
             counts.sum() - wanted.sum()
         ) ** 2 / max(1, wanted.sum())
         if off < least:
             best, least = taken, off
     return frame.index[np.sort(best)]
+
+
+def _strata(frame: pd.DataFrame) -> tuple[np.ndarray, int]:
+    """The stratum of each image, and how many there are: its grade, or the pair of grade and AMD where the frame has columns of AMD."""
+    if frame["grade"].notna().all() and not any(name in frame for name in AMD_COLUMNS):
+        return frame["grade"].astype(int).to_numpy(), len(GRADES)
+    pairs = frame[["grade", *(name for name in AMD_COLUMNS if name in frame)]].astype("Int64").fillna(-1)
+    codes, found = pd.factorize(pd.MultiIndex.from_frame(pairs), sort=True)
+    return codes, len(found)
 
 
 def join(frame: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> pd.Series:
@@ -178,29 +194,34 @@ def join(frame: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> pd.Seri
 
 
 def gaps(split: pd.DataFrame, fractions: Sequence[float] = (1, 1, 1)) -> list[str]:
-    """A sentence for each grade that the data have but a split lacks."""
-    counts = balance(split)
-    present = [grade for grade in GRADES if counts[grade].sum()]
+    """A sentence for each grade, or label of AMD, that the data have but a split lacks."""
+    tables = {"grade": balance(split)}
+    tables |= {name: balance(split, name) for name in AMD_COLUMNS if name in split}
     return [
-        f"The {name} split has no image of grade {grade} (the data have {counts[grade].sum()}): numbers for "
+        f"The {name} split has no image of {column} {label} (the data have {counts[label].sum()}): numbers for "
         "it cannot be had there."
+        for column, counts in tables.items()
         for name, share in zip(SPLITS, fractions)
         if share > 0
-        for grade in present
-        if counts.loc[name, grade] == 0
+        for label in counts
+        if counts[label].sum() and counts.loc[name, label] == 0
     ]
 
 
-def balance(split: pd.DataFrame) -> pd.DataFrame:
-    """Images by split (rows train, validation, test) and grade (columns 0 to 4)."""
-    graded = split[split["grade"].notna()]
-    table = pd.crosstab(graded["split"], graded["grade"].astype(int))
-    return table.reindex(index=list(SPLITS), columns=list(GRADES), fill_value=0)
+LABELS = {"grade": GRADES, "amd_grade": AMD_GRADES, "amd": (0, 1)}
+"""Columns of labels that a split may have, and their values."""
+
+
+def balance(split: pd.DataFrame, column: str = "grade") -> pd.DataFrame:
+    """Images by split (rows train, validation, test) and grade (columns 0 to 4), or another label of :data:`LABELS`."""
+    known = split[split[column].notna()]
+    table = pd.crosstab(known["split"], known[column].astype(int))
+    return table.reindex(index=list(SPLITS), columns=list(LABELS[column]), fill_value=0)
 
 
 def describe(split: pd.DataFrame, fractions: Sequence[float], by: str) -> str:
     """Two sentences or more on a split: what it leaks, and which grades a part lacks."""
-    if split["grade"].isna().all():
+    if split[[name for name in LABELS if name in split]].isna().all(axis=None):
         return "No image has a grade, so there is nothing to train on: all are test images."
     lines = [
         f"Split by {by}: {leaked(split):.0%} of the test images have another image of their patient in train."

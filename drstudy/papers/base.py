@@ -29,6 +29,12 @@ BUNDLED = "efficientnet_lite0"
 FINE = "fine"
 """Name of the further audit whose photographs are large enough for maps of small lesions."""
 
+AMD = "amd"
+"""Name of the further audit of eyes with age-related macular degeneration."""
+
+AMD_LABELS = "amd_labels"
+"""Among :attr:`Profile.data`: labels of age-related macular degeneration, in the audit :data:`AMD` if the profile has it, else in its only one."""
+
 ABLATION_BASE = "paper"
 """Name of the run that the other runs of an :class:`Ablation` differ from."""
 
@@ -74,8 +80,9 @@ class Profile(BaseModel):
         explained: Backbones whose networks are explained by heatmaps; empty is all.
         data: What the photographs come with beside their grades. A paper of which ``needs`` names something else is left out.
         models_from: The profile whose trained networks are looked at; empty means this one.
-        audits: Further audits of the same photographs with the same split, such as one at another size: name of the variant to its
-            parameters. :data:`FINE` is the one for maps finer than a grading network needs. One runs only if another stage needs it.
+        audits: Further audits: name of the variant to its parameters. They are of the same photographs with the same split, such as at
+            another size, unless they say ``SPLIT_FROM: ""``: then of other photographs with a split of their own. :data:`FINE` is the one for
+            maps finer than a grading network needs, :data:`AMD` the one with macular degeneration. One runs only if another stage needs it.
         ablation: Further fine-tuned networks that are compared with each other, and with no other network.
     """
 
@@ -126,6 +133,11 @@ class Profile(BaseModel):
     def fine_audit(self) -> str:
         """Result folder of the photographs for fine maps: the audit :data:`FINE` if the profile has it, else :attr:`audit`."""
         return f"{self.audit}/{FINE}" if FINE in self.audits else self.audit
+
+    @property
+    def amd_audit(self) -> str:
+        """Result folder of the photographs with labels of AMD: the audit :data:`AMD` if the profile has it, else :attr:`audit`."""
+        return f"{self.audit}/{AMD}" if AMD in self.audits else self.audit
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core.names import GRADE_NAMES, GRADES
+from drstudy.data import amd, splits
 from drstudy.data import audit as audits
-from drstudy.data import splits
 from drstudy.data.images import ImageStore
 from drstudy.show import style
 from drstudy.show.figures import new_figure
@@ -151,6 +151,28 @@ def examples_by_grade(store: ImageStore, split: pd.DataFrame, columns: int = 4) 
         drawn = of_grade.sample(min(columns, len(of_grade)), random_state=GALLERY_SEED)
         _show(axes[row], store, list(drawn), [""] * columns)
         axes[row, 0].set_ylabel(_grade_label(grade), fontsize=8)
+    return figure
+
+
+def examples_of_amd(store: ImageStore, split: pd.DataFrame, columns: int = 4) -> Figure:
+    """Stored crops of train images, one row per grade of AMD and one of eyes with both diseases, drawn at random but the same each time.
+
+    Args:
+        store: The crops.
+        split: Result of :func:`drstudy.data.splits.make`, with a column of AMD.
+        columns: Eyes in a row.
+    """
+    train = split[(split["split"] == "train") & split["image_id"].isin(store.index["image_id"])]
+    groups = amd.groups(train)
+    if not groups:
+        return _nothing("No image of the training part has a label of AMD.")
+    figure, axes = new_figure(len(groups), columns, 1.5 * columns + 0.5, 1.55 * len(groups))
+    for row, (name, chosen) in enumerate(groups.items()):
+        drawn = train.loc[chosen, "image_id"].sample(
+            min(columns, int(chosen.sum())), random_state=GALLERY_SEED
+        )
+        _show(axes[row], store, list(drawn), [""] * columns)
+        axes[row, 0].set_ylabel(name, fontsize=8)
     return figure
 
 

@@ -41,7 +41,7 @@ REMEDIES = {
 }
 """What to do about errors of the system, by their number."""
 
-SOURCES = "phantom, eyepacs, aptos, idrid, diaretdb1, folder or pooled"
+SOURCES = "phantom, eyepacs, aptos, idrid, diaretdb1, odir, folder or pooled"
 CORES = "Stages that may run side by side; with --cluster, cores of a stage that uses a whole machine."
 ProfileOption = Annotated[
     str, typer.Option(help="A folder of params/: demo, eyepacs_mini, idrid_mini, paper, smoke, or your own.")

@@ -18,32 +18,38 @@ import numpy as np
 import pandas as pd
 
 from . import planning
+from .amd import paint_amd, sample_amd
 from .anatomy import ARTERY, STEP, Eye, Vessel, make_eye
 from .camera import CAMERAS, Camera, Capture, add_disc, draw_capture, draw_dust, fov_alpha, soften, spot_map
-from .grading import ANATOMY_CODES, LESION_CODES, QUADRANTS, grade_from_lesions
+from .grading import (
+    AMD_CODES,
+    ANATOMY_CODES,
+    LESION_CODES,
+    QUADRANTS,
+    amd_grade_from_lesions,
+    grade_from_lesions,
+)
 from .lesions import Lesion, sample_lesions
+from .painting import (
+    BLOOD,
+    BLOOD_ARTERY,
+    CHOROID,
+    MASK_COVERAGE,
+    MELANIN,
+    SOFT_OPACITY,
+    Painter,
+    blend,
+    covered,
+    grid,
+    mask_of,
+    net,
+    noise,
+    tessellation,
+)
 from .planning import PhantomConfig
-
-MASK_COVERAGE = 0.5
-"""A pixel belongs to the mask of a sharp structure (MA, HE, EX, VB, PRH, LASER, DRUSEN, VESSEL, DISC, FOVEA,
-FOV) when the structure covers at least this share of it; the pixel at the centre of a lesion always
-belongs to it."""
-
-SOFT_OPACITY = 0.35
-"""A pixel belongs to the mask of SE when the spot's relative opacity is at least this; NV and IRMA masks are
-the patch that holds their strands (the strands widened by ``NET_REACH``), which is also what is
-painted reddish."""
-
-NET_REACH = 0.045
-"""Half width, in DD, by which strands of NV and IRMA are widened to the patch that makes up their mask."""
 
 BEAD_SPACING = 0.15
 """Distance from bead to bead of a beaded vein, DD."""
-
-BLOOD_ARTERY = np.array([0.27, 0.85, 0.72], np.float32)
-BLOOD = np.array([0.42, 1.05, 0.85], np.float32)
-CHOROID = np.array([0.50, 0.80, 0.55], np.float32)
-MELANIN = np.array([0.42, 0.85, 1.10], np.float32)
 
 LESION_COLUMNS = ("code", "kind", "quadrant", "x", "y", "radius_dd", "strength")
 
@@ -54,8 +60,8 @@ class Phantom:
 
     Attributes:
         image: uint8 (size, size, 3), RGB.
-        masks: one bool (size, size) for each of LESION_CODES and ANATOMY_CODES, all False where there is
-            none. VESSEL holds the normal vessels and beaded veins, not NV or IRMA. Lesions and anatomy lie
+        masks: one bool (size, size) for each of LESION_CODES and ANATOMY_CODES, with AMD also for each of AMD_CODES; all
+            False where there is none. VESSEL holds the normal vessels and beaded veins, not NV or IRMA. Lesions and anatomy lie
             within FOV.
         lesions: one row a lesion: ``code``, ``kind``, ``quadrant`` (ST, SN, IT, IN), ``x``, ``y`` (pixels,
             centre), ``radius_dd`` (DD), ``strength`` (opacity before the camera, 0 to 1).
@@ -65,6 +71,7 @@ class Phantom:
         disc_diameter_px: vertical disc diameter, about 1 DD, in pixels.
         image_id, patient_id, eye, camera: as in the plan.
         disc_xy, fovea_xy: centres in pixels; they may lie outside the picture.
+        amd_grade: the grade of AMD that follows from the lesions, 0 to 3; None in a study without AMD.
     """
 
     image: np.ndarray
@@ -80,60 +87,7 @@ class Phantom:
     camera: str
     disc_xy: tuple[float, float]
     fovea_xy: tuple[float, float]
-
-
-class Painter:
-    """Draws outlines and strands given in DD onto the pixel grid, by supersampling."""
-
-    def __init__(self, size: int, half: float):
-        self.size, self.half = size, half
-        self.ss = 4 if size <= 288 else 3 if size <= 512 else 2
-        self.scale = size / (2 * half)  # pixels a DD
-
-    def canvas(self) -> np.ndarray:
-        """Returns an empty fine canvas, uint8."""
-        return np.zeros((self.size * self.ss, self.size * self.ss), np.uint8)
-
-    def fixed(self, points: np.ndarray) -> np.ndarray:
-        """DD to fixed-point canvas coordinates (4 fractional bits)."""
-        at = (points + self.half) * (self.scale * self.ss) - 0.5
-        return np.round(at * 16).astype(np.int32)
-
-    def fill(self, canvas: np.ndarray, outline: np.ndarray, value: int = 255) -> None:
-        """Fills an outline (n, 2)."""
-        cv2.fillPoly(canvas, [self.fixed(outline)], value, cv2.LINE_8, 4)
-
-    def stroke(self, canvas: np.ndarray, curve: np.ndarray, width: float, value: int = 255) -> None:
-        """Draws an open curve of ``width`` DD; below one fine pixel it fades instead."""
-        wide = width * self.scale * self.ss
-        cv2.polylines(
-            canvas,
-            [self.fixed(curve)],
-            False,
-            int(value * min(1.0, max(wide, 0.25))),
-            max(1, round(wide)),
-            cv2.LINE_8,
-            4,
-        )
-
-    def down(self, canvas: np.ndarray) -> np.ndarray:
-        """Averages a fine canvas to coverage 0 to 1, float32 (size, size)."""
-        return cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA).astype(
-            np.float32
-        ) * np.float32(1 / 255)
-
-    def pixel(self, x: float, y: float) -> tuple[int, int]:
-        """Returns row and column of the pixel that holds a point (DD)."""
-        at = [min(self.size - 1, max(0, int((v + self.half) * self.scale))) for v in (y, x)]
-        return at[0], at[1]
-
-
-def _noise(rng: np.random.Generator, cells: int, size: int, cubic: bool = True) -> np.ndarray:
-    """Smooth standard-normal noise with ``cells`` lattice points a side, resized to ``size``."""
-    lattice = rng.standard_normal((cells, cells), dtype=np.float32)
-    if cells > size:
-        return cv2.resize(lattice, (size, size), interpolation=cv2.INTER_AREA)
-    return cv2.resize(lattice, (size, size), interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR)
+    amd_grade: int | None = None
 
 
 def _thickness(radius: np.ndarray, scale: float) -> np.ndarray:
@@ -240,72 +194,6 @@ def paint_vessels(
     return out[0], out[1], painter.down(reflex), painter.down(outline)
 
 
-def _cover(
-    painter: Painter, lesions: list[Lesion], valued: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws filled lesions: opacity (float32), mask (bool), coverage (float32)."""
-    cover, level = painter.canvas(), painter.canvas()
-    for one in lesions:
-        for outline in one.blobs:
-            painter.fill(cover, outline)
-            painter.fill(level, outline, round(255 * one.strength))
-    full = painter.down(cover)
-    return painter.down(level), _mask(painter, full, lesions, MASK_COVERAGE), full
-
-
-def _mask(painter: Painter, cover: np.ndarray, lesions: list[Lesion], threshold: float) -> np.ndarray:
-    mask = cover >= threshold
-    for one in lesions:  # parts smaller than a pixel or two own the pixel that they darken or brighten most
-        for outline in one.blobs:
-            if float(np.ptp(outline, axis=0).max()) * painter.scale < 2.0:
-                mask[painter.pixel(*outline.mean(0))] = True
-    return mask
-
-
-def _net(painter: Painter, lesions: list[Lesion]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws nets of strands: opacity of the strands, soft patch, mask of the patch."""
-    level, patch = painter.canvas(), painter.canvas()
-    for one in lesions:
-        for curve, width in one.strands:
-            painter.stroke(level, curve, width, round(255 * one.strength))
-            painter.stroke(patch, curve, width + 2 * NET_REACH)
-    cover = painter.down(patch)
-    mask = cover >= MASK_COVERAGE
-    for one in lesions:  # nets below a pixel: the pixel in the middle of the first strand
-        curve = one.strands[0][0]
-        mask[painter.pixel(*curve[len(curve) // 2])] = True
-    return painter.down(level), cover, mask
-
-
-def _tessellation(rng: np.random.Generator, eye: Eye, size: int) -> np.ndarray:
-    """Choroidal vessels seen through a thin pigment layer: a net of bright bands, -0.5 to 1, float32 (size,
-    size)."""
-    axis = (
-        (np.arange(size, dtype=np.float32) + 0.5) * np.float32(2 * eye.half / size) - np.float32(eye.half)
-    ).astype(np.float32)
-    x = np.broadcast_to(axis[None, :], (size, size)).astype(np.float32)
-    y = np.broadcast_to(axis[:, None], (size, size)).astype(np.float32)
-    wx, wy = 0.16 * _noise(rng, 14, size), 0.16 * _noise(rng, 14, size)
-    centre = 0.7 * eye.disc + 0.3 * eye.fovea
-    dx, dy = x - np.float32(centre[0]) + wx, y - np.float32(centre[1]) + wy
-    angle, away = cv2.cartToPolar(dx, dy)[::-1]
-    lattice = rng.standard_normal((64, 64), dtype=np.float32)
-    lattice = cv2.GaussianBlur(np.tile(lattice, (2, 2)), (0, 0), 0.8)[:64, :64]
-    lattice /= lattice.std()
-    u = angle * np.float32(64 / (2 * np.pi))
-    v = np.sqrt(away + 0.05) * np.float32(7.0)
-    first = cv2.remap(lattice, (u + 0.9 * v) % 64, v % 64, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
-    second = cv2.remap(
-        lattice,
-        (64 - u + 0.8 * v + 11) % 64,
-        (v * 1.15 + 23) % 64,
-        cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_WRAP,
-    )
-    ridge = np.exp(-(first**2) / 0.22) + 0.7 * np.exp(-(second**2) / 0.16)
-    return np.minimum(ridge, 1.2) - np.float32(0.6)
-
-
 @dataclass
 class _Look:
     """What the two eyes of a patient share in colour and texture."""
@@ -331,13 +219,6 @@ def _draw_look(rng: np.random.Generator) -> _Look:
     )
 
 
-def _grid(size: int, half: float) -> tuple[np.ndarray, np.ndarray]:
-    axis = (
-        (np.arange(size, dtype=np.float32) + 0.5) * np.float32(2 * half / size) - np.float32(half)
-    ).astype(np.float32)
-    return axis[None, :], axis[:, None]
-
-
 def _ellipse(
     eye: Eye, grow: float, x: np.ndarray, y: np.ndarray, shift: tuple[float, float] = (0, 0)
 ) -> np.ndarray:
@@ -356,11 +237,11 @@ def _background(
     rng = planning.stream(config, planning.STREAM_TEXTURE, *key)
     size = config.size
     low = max(48, size // 4)
-    x, y = _grid(low, eye.half)
+    x, y = grid(low, eye.half)
     light, dark = np.array([0.90, 0.53, 0.33]), np.array([0.56, 0.31, 0.155])
     base = (light * (1 - look.pigment) + dark * look.pigment).astype(np.float32)
     base = base * np.asarray(camera.gain, np.float32) * capture.warmth.astype(np.float32)
-    melanin = 0.13 * _noise(rng, 4, low) + 0.04 * _noise(rng, 12, low) + 0.025 * _noise(rng, 40, low)
+    melanin = 0.13 * noise(rng, 4, low) + 0.04 * noise(rng, 12, low) + 0.025 * noise(rng, 40, low)
     fx, fy = x - np.float32(eye.fovea[0]), y - np.float32(eye.fovea[1])
     r2 = fx * fx + fy * fy
     depth = np.float32(look.macula)
@@ -383,14 +264,14 @@ def _background(
     )
 
     middle = max(64, size // 2)
-    grain = 0.035 * _noise(rng, 128, middle) + 0.03 * _noise(rng, 70, middle)
-    bands = _tessellation(rng, eye, middle)
-    mx, my = _grid(middle, eye.half)
+    grain = 0.035 * noise(rng, 128, middle) + 0.03 * noise(rng, 70, middle)
+    bands = tessellation(rng, eye, middle)
+    mx, my = grid(middle, eye.half)
     far = 1 - 0.8 * np.exp(
         -((mx - np.float32(eye.fovea[0])) ** 2 + (my - np.float32(eye.fovea[1])) ** 2) / 1.6
     )
     patchy = np.clip(
-        0.75 + 0.45 * cv2.resize(_noise(rng, 5, 48), (middle, middle), interpolation=cv2.INTER_LINEAR),
+        0.75 + 0.45 * cv2.resize(noise(rng, 5, 48), (middle, middle), interpolation=cv2.INTER_LINEAR),
         0.1,
         1.6,
     )
@@ -407,7 +288,7 @@ def _background(
         [np.ascontiguousarray(grain * MELANIN[c] - bands * CHOROID[c], np.float32) for c in range(3)]
     )
     texture = cv2.resize(texture, (size, size), interpolation=cv2.INTER_LINEAR)
-    texture += (np.float32(0.022) * _noise(rng, 320, size, cubic=False))[..., None] * MELANIN
+    texture += (np.float32(0.022) * noise(rng, 320, size, cubic=False))[..., None] * MELANIN
     return image * cv2.exp(-texture)
 
 
@@ -415,7 +296,7 @@ def _shade(eye: Eye, camera: Camera, capture: Capture, size: int) -> tuple[np.nd
     """Returns illumination (size, size, 1) and veil (size, size, 3): the picture becomes ``image * light +
     veil``."""
     low = max(48, size // 4)
-    x, y = _grid(low, eye.half / eye.fov_radius)
+    x, y = grid(low, eye.half / eye.fov_radius)
     x = x - np.float32(eye.fov_centre[0] / eye.fov_radius)
     y = y - np.float32(eye.fov_centre[1] / eye.fov_radius)
     r2 = x * x + y * y
@@ -447,13 +328,6 @@ def _shade(eye: Eye, camera: Camera, capture: Capture, size: int) -> tuple[np.nd
     )
 
 
-def _blend(image: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> None:
-    """Blends a colour (3,) into the image in place with opacity ``alpha`` (size, size)."""
-    for c in range(3):
-        channel = image[..., c]
-        channel += alpha * (np.float32(colour[c]) - channel)
-
-
 def _paint(
     config: PhantomConfig,
     key: tuple[int, int],
@@ -477,9 +351,11 @@ def _paint(
     gain = np.asarray(camera.gain, np.float32) * capture.warmth.astype(np.float32)
 
     image = _background(config, key, eye, look, camera, capture)
-    if by_code["DRUSEN"]:
-        opacity, masks["DRUSEN"], _ = _cover(painter, by_code["DRUSEN"])
-        _blend(image, 0.55 * soften(opacity, 0.008 * scale), np.array([0.98, 0.80, 0.45]) * gain)
+    if config.amd is not None:
+        masks |= paint_amd(config, key, image, painter, eye, lesions, gain)
+    elif by_code["DRUSEN"]:
+        opacity, masks["DRUSEN"], _ = covered(painter, by_code["DRUSEN"])
+        blend(image, 0.55 * soften(opacity, 0.008 * scale), np.array([0.98, 0.80, 0.45]) * gain)
     if by_code["LASER"]:
         groups = [
             [one for one in by_code["LASER"] if one.kind == kind] for kind in ("pale", "focal", "pigmented")
@@ -488,21 +364,21 @@ def _paint(
         for kind, group in zip(("pale", "focal", "pigmented"), groups, strict=True):
             if not group:
                 continue
-            opacity, mask, _ = _cover(painter, group)
+            opacity, mask, _ = covered(painter, group)
             masks["LASER"] |= mask
             opacity = soften(opacity, 0.014 * scale)
             core = soften(opacity, 0.045 * scale)
             if kind == "pigmented":
-                _blend(image, 0.40 * opacity, np.array([0.78, 0.66, 0.46]) * gain)
-                _blend(
+                blend(image, 0.40 * opacity, np.array([0.78, 0.66, 0.46]) * gain)
+                blend(
                     image, np.clip(1.3 * core - 0.15, 0, 0.8) * opacity, np.array([0.17, 0.15, 0.15]) * gain
                 )
             else:
-                _blend(image, 0.62 * opacity, np.array([0.88, 0.76, 0.52]) * gain)
+                blend(image, 0.62 * opacity, np.array([0.88, 0.76, 0.52]) * gain)
                 ring = np.clip(opacity - core, 0, 1)
                 image *= np.exp(-0.9 * ring)[..., None]
 
-    x, y = _grid(size, eye.half)
+    x, y = grid(size, eye.half)
     disc_edge = _ellipse(eye, 1.0, x, y)
     soft = 0.035
     disc = np.clip(disc_edge / soft + 0.5, 0, 1)
@@ -512,9 +388,9 @@ def _paint(
         + np.array([1.08, 0.86, 0.58]) * look.disc_pallor
     )
     brightness = 1.0 - 0.12 * look.pigment
-    _blend(image, 0.96 * disc, rim_colour * brightness * gain)
+    blend(image, 0.96 * disc, rim_colour * brightness * gain)
     cup_edge = _ellipse(eye, max(eye.cup, 0.1), x, y, tuple(eye.cup_centre - eye.disc))
-    _blend(
+    blend(
         image,
         0.8 * np.clip(cup_edge / 0.15 + 0.5, 0, 1) * disc,
         np.array([1.32, 1.18, 0.86]) * brightness * gain,
@@ -523,8 +399,8 @@ def _paint(
     artery, vein, reflex, cover = paint_vessels(painter, eye, by_code["VB"])
     masks["VESSEL"] = cover >= MASK_COVERAGE
     if by_code["EX"]:
-        opacity, masks["EX"], _ = _cover(painter, by_code["EX"])
-        _blend(
+        opacity, masks["EX"], _ = covered(painter, by_code["EX"])
+        blend(
             image,
             0.92 * soften(opacity, 0.004 * scale) * (1 - 0.6 * vein),
             np.array([1.04, 0.92, 0.55]) * gain,
@@ -533,41 +409,39 @@ def _paint(
     density = [thick * (0.62 * BLOOD_ARTERY[c] * artery + 0.82 * BLOOD[c] * vein) for c in range(3)]
     for code in ("HE", "MA"):
         if by_code[code]:
-            opacity, masks[code], _ = _cover(painter, by_code[code])
+            opacity, masks[code], _ = covered(painter, by_code[code])
             opacity = soften(opacity, (0.016 if code == "HE" else 0.005) * scale)
             if code == "HE":  # clots are denser in places
-                clot = _noise(
-                    planning.stream(config, planning.STREAM_TEXTURE, *key, 1), 90, size, cubic=False
-                )
+                clot = noise(planning.stream(config, planning.STREAM_TEXTURE, *key, 1), 90, size, cubic=False)
                 opacity = opacity * np.clip(0.88 + 0.22 * clot, 0.45, 1.25)
             for c in range(3):
                 density[c] = density[c] + (0.95 if code == "HE" else 1.0) * BLOOD[c] * opacity
     if by_code["IRMA"]:
-        strands, patch, masks["IRMA"] = _net(painter, by_code["IRMA"])
+        strands, patch, masks["IRMA"] = net(painter, by_code["IRMA"])
         for c in range(3):
             density[c] = density[c] + BLOOD[c] * (0.66 * strands + 0.05 * patch)
     image *= cv2.exp(-cv2.merge([np.ascontiguousarray(d, np.float32) for d in density]))
     image += (0.075 * reflex)[..., None] * np.array([1.0, 0.72, 0.5], np.float32) * gain
     if by_code["SE"]:
-        opacity, _, full = _cover(painter, by_code["SE"])
+        opacity, _, full = covered(painter, by_code["SE"])
         full = soften(full, 0.03 * scale)
-        masks["SE"] = _mask(painter, full, by_code["SE"], SOFT_OPACITY)
-        _blend(image, 0.85 * soften(opacity, 0.03 * scale), np.array([1.0, 0.93, 0.72]) * brightness * gain)
+        masks["SE"] = mask_of(painter, full, by_code["SE"], SOFT_OPACITY)
+        blend(image, 0.85 * soften(opacity, 0.03 * scale), np.array([1.0, 0.93, 0.72]) * brightness * gain)
     if by_code["NV"]:
-        strands, patch, masks["NV"] = _net(painter, by_code["NV"])
+        strands, patch, masks["NV"] = net(painter, by_code["NV"])
         for one in by_code["NV"]:
             if one.fibrosis > 0:
-                cover = _net(painter, [one])[1]
+                cover = net(painter, [one])[1]
                 sheet = one.fibrosis * cover * soften(cover, 0.07 * scale)
-                _blend(image, soften(sheet, 0.02 * scale), np.array([0.92, 0.86, 0.74]) * brightness * gain)
+                blend(image, soften(sheet, 0.02 * scale), np.array([0.92, 0.86, 0.74]) * brightness * gain)
         wash = soften(patch, 0.03 * scale)
         red = 0.80 * strands + 0.08 * wash
         image *= cv2.exp(-cv2.merge([np.ascontiguousarray(BLOOD[c] * red, np.float32) for c in range(3)]))
     if by_code["PRH"]:
-        opacity, masks["PRH"], _ = _cover(painter, by_code["PRH"])
+        opacity, masks["PRH"], _ = covered(painter, by_code["PRH"])
         opacity = soften(opacity, 0.012 * scale)
-        _blend(image, 0.93 * opacity, np.array([0.42, 0.075, 0.06]) * (1.1 - 0.35 * look.pigment) * gain)
-        clot = _noise(planning.stream(config, planning.STREAM_TEXTURE, *key, 2), 24, size)
+        blend(image, 0.93 * opacity, np.array([0.42, 0.075, 0.06]) * (1.1 - 0.35 * look.pigment) * gain)
+        clot = noise(planning.stream(config, planning.STREAM_TEXTURE, *key, 2), 24, size)
         image *= cv2.exp(-0.22 * opacity * clot)[..., None]
     if by_code["VB"]:
         canvas = painter.canvas()
@@ -639,7 +513,7 @@ def _paint(
     empty = np.zeros((size, size), bool)
     inside = masks["FOV"]
     complete = {}
-    for code in (*LESION_CODES, *ANATOMY_CODES):
+    for code in (*LESION_CODES, *(AMD_CODES if config.amd is not None else ()), *ANATOMY_CODES):
         complete[code] = masks[code] & inside if code in masks else empty.copy()
     return out, complete
 
@@ -661,7 +535,13 @@ def _scene(config: PhantomConfig, index: int) -> tuple[dict[str, Any], Eye, list
         row["eye"],
     )
     seeds = np.random.SeedSequence(config.seed, spawn_key=(planning.STREAM_LESIONS, patient, side))
-    return row, eye, sample_lesions(seeds, eye, row["grade"], row["treated"], config.hardness), camera
+    lesions = sample_lesions(seeds, eye, row["grade"], row["treated"], config.hardness)
+    if config.amd is not None:
+        # drusen are a sign here and not a look-alike: they come with the grade of AMD only
+        lesions = [one for one in lesions if one.code != "DRUSEN"]
+        own = np.random.SeedSequence(config.seed, spawn_key=(planning.STREAM_AMD, patient, side))
+        lesions += sample_amd(own, eye, row["amd_grade"], row["atrophy"], config.hardness, lesions)
+    return row, eye, lesions, camera
 
 
 def render(config: PhantomConfig, image: int | str, *, without: tuple[str, ...] = ()) -> Phantom:
@@ -681,8 +561,9 @@ def render(config: PhantomConfig, image: int | str, *, without: tuple[str, ...] 
         KeyError: there is no such eye.
         ValueError: ``without`` holds an unknown code.
     """
-    if unknown := set(without) - set(LESION_CODES):
-        raise ValueError(f"unknown lesion code {sorted(unknown)}: use codes from {', '.join(LESION_CODES)}")
+    known = LESION_CODES if config.amd is None else (*LESION_CODES, *AMD_CODES)
+    if unknown := set(without) - set(known):
+        raise ValueError(f"unknown lesion code {sorted(unknown)}: use codes from {', '.join(known)}")
     index = planning.index_of(config, image)
     row, eye, lesions, camera = _scene(config, index)
     lesions = [one for one in lesions if one.code not in without]
@@ -719,6 +600,7 @@ def render(config: PhantomConfig, image: int | str, *, without: tuple[str, ...] 
         camera=row["camera"],
         disc_xy=centre[0],
         fovea_xy=centre[1],
+        amd_grade=None if config.amd is None else amd_grade_from_lesions(lesions),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from . import planning
-from .grading import ANATOMY_CODES, LESION_CODES
+from .grading import AMD_CODES, LESION_CODES
 from .planning import PhantomConfig, plan
 from .rendering import render
 
@@ -38,6 +38,14 @@ MASK_COLOURS = {
     "DRUSEN": (255, 180, 215),
 }
 """Outline colour (RGB) of each lesion on a contact sheet."""
+
+AMD_MASK_COLOURS = {
+    "PIGMENT": (120, 170, 255),
+    "CNV": (120, 255, 0),
+    "SRF": (0, 255, 255),
+    "GA": (255, 255, 255),
+}
+"""The same for lesions that only a phantom with AMD has."""
 
 
 POOL_PIXELS = 24 * 384**2
@@ -100,7 +108,7 @@ def _write_eye(config: PhantomConfig, root: Path, index: int) -> list[str]:
     if (codes := _kept(root, image_id, config.size)) is not None:
         return codes
     phantom = render(config, index)
-    codes = [code for code in (*LESION_CODES, *ANATOMY_CODES) if phantom.masks[code].any()]
+    codes = [code for code, mask in phantom.masks.items() if mask.any()]
     for code in codes:
         mask = Image.fromarray(phantom.masks[code].astype(np.uint8) * 255).convert(
             "1", dither=Image.Dither.NONE
@@ -151,9 +159,9 @@ def _settle(config: PhantomConfig, root: Path) -> bool:
                 f"{root} was built by another version of the phantom (format {found.get('format')}, now "
                 f"{FORMAT}): delete it or give another root"
             )
-        differs = [
-            f"{k} is {there.get(k)!r}, wanted {v!r}" for k, v in wanted["config"].items() if there.get(k) != v
-        ]
+        names = dict.fromkeys([*wanted["config"], *there])
+        pairs = [(name, there.get(name), wanted["config"].get(name)) for name in names]
+        differs = [f"{name} is {found!r}, wanted {other!r}" for name, found, other in pairs if found != other]
         if differs:
             raise ValueError(
                 f"{root} holds a phantom study with another configuration ({'; '.join(differs)}): "
@@ -178,7 +186,7 @@ def write(
     Layout: ``images/<image_id>.jpeg`` (quality 92, no chroma subsampling); ``masks/<image_id>_<CODE>.png`` (1
     bit, only for codes present in the eye); ``eyes/<image_id>.json`` (lesions with places and sizes, disc and
     fovea, written last for each eye); ``labels.csv`` with ``image_id, patient_id, eye, grade`` (as recorded),
-    ``true_grade, gradable`` and ``lesion_<CODE>`` (0 or 1); ``phantom.json`` (the configuration), written
+    ``true_grade, gradable``, with AMD ``amd_grade``, and ``lesion_<CODE>`` (0 or 1); ``phantom.json`` (the configuration), written
     last of all: a folder that has it is complete. Each file appears whole or not at all.
 
     Args:
@@ -237,7 +245,9 @@ def write(
     labels["grade"] = table["label"]
     labels["true_grade"] = table["grade"]
     labels["gradable"] = table["gradable"].astype(int)
-    for code in LESION_CODES:
+    if config.amd is not None:
+        labels["amd_grade"] = table["amd_grade"]
+    for code in (*LESION_CODES, *(AMD_CODES if config.amd is not None else ())):
         labels[f"lesion_{code}"] = [int(code in codes[index]) for index in range(total)]
     _replace_bytes(root / "labels.csv", labels.to_csv(index=False, lineterminator="\n").encode())
     final = json.dumps({"format": FORMAT, "config": config.to_dict()}, indent=1) + "\n"
@@ -249,14 +259,15 @@ def write(
 def _outlined(image: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:
     """Returns the image with the outline of each lesion mask in its colour."""
     out = image.copy()
-    for code in reversed(LESION_CODES):
+    colours = MASK_COLOURS | AMD_MASK_COLOURS
+    for code in reversed([code for code in colours if code in masks]):
         if masks[code].any():
             contours, _ = cv2.findContours(
                 cv2.dilate(masks[code].astype(np.uint8), np.ones((3, 3), np.uint8)),
                 cv2.RETR_LIST,
                 cv2.CHAIN_APPROX_NONE,
             )
-            cv2.drawContours(out, contours, -1, MASK_COLOURS[code], 1)
+            cv2.drawContours(out, contours, -1, colours[code], 1)
     return out
 
 
@@ -315,4 +326,66 @@ def contact_sheet(
     return sheet
 
 
-__all__ = ["MASK_COLOURS", "contact_sheet", "write"]
+AMD_ROWS = {
+    "amd 0  no AMD": "grade == 0 and amd_grade == 0",
+    "amd 1  small drusen": "grade == 0 and amd_grade == 1",
+    "amd 2  large drusen": "grade == 0 and amd_grade == 2",
+    "amd 3  CNV": "grade == 0 and amd_grade == 3",
+    "DR 2 or more and AMD": "grade >= 2 and amd_grade >= 2",
+}
+"""Rows of :func:`amd_sheet`: title, and which eyes are in it."""
+
+
+def amd_sheet(
+    config: PhantomConfig, path: str | os.PathLike | None, pairs: int = 3, thumbnail: int | None = None
+) -> np.ndarray:
+    """Draws examples of every grade of AMD and of both diseases, each beside the same photograph with its lesions outlined.
+
+    Args:
+        config: the configuration, with AMD; only gradable eyes of different patients are shown. Where it has too few eyes, the
+            study is continued with further patients.
+        path: where to save the sheet, or None.
+        pairs: eyes in a row.
+        thumbnail: side of a photograph in pixels; by default ``config.size``.
+
+    Returns:
+        The sheet, uint8 RGB (height, width, 3): the rows of ``AMD_ROWS`` from top to bottom; a place for which the study has no
+        eye stays dark.
+
+    Raises:
+        ValueError: the configuration is without AMD.
+    """
+    if config.amd is None:
+        raise ValueError("this phantom is without AMD: give amd the shares of eyes that have it")
+    side = thumbnail or config.size
+    wide = replace(config, n_patients=max(config.n_patients, 100 * pairs))
+    table = plan(wide)
+    table = table[table["gradable"]].groupby("patient_id").sample(1, random_state=0).sort_index()
+    header, gap = max(22, side // 12), 4
+    sheet = np.full(
+        (len(AMD_ROWS) * (header + side) + header, 2 * pairs * (side + gap) - gap, 3), 18, np.uint8
+    )
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, side / 520
+    for row, (title, rule) in enumerate(AMD_ROWS.items()):
+        top = row * (header + side)
+        place = (6, top + int(0.72 * header))
+        cv2.putText(sheet, title, place, font, scale, (235, 235, 235), 1, cv2.LINE_AA)
+        for pair, index in enumerate(table.query(rule).index[:pairs]):
+            phantom = render(wide, int(index))
+            for k, picture in enumerate((phantom.image, _outlined(phantom.image, phantom.masks))):
+                if side != config.size:
+                    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+                left = (2 * pair + k) * (side + gap)
+                sheet[top + header : top + header + side, left : left + side] = picture
+    at = 6
+    for code, colour in (MASK_COLOURS | AMD_MASK_COLOURS).items():
+        cv2.putText(sheet, code, (at, len(sheet) - int(0.3 * header)), font, scale, colour, 1, cv2.LINE_AA)
+        at += int(cv2.getTextSize(code + "   ", font, scale, 1)[0][0])
+    if path is not None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace_bytes(path, _encode(Image.fromarray(sheet), "PNG", optimize=True))
+    return sheet
+
+
+__all__ = ["AMD_MASK_COLOURS", "MASK_COLOURS", "amd_sheet", "contact_sheet", "write"]

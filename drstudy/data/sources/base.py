@@ -35,7 +35,7 @@ class Source:
     """A data set as read.
 
     Attributes:
-        name: phantom, eyepacs, aptos, idrid, diaretdb1, folder or pooled.
+        name: phantom, eyepacs, aptos, idrid, diaretdb1, odir, folder or pooled.
         root: Folder of the data set.
         manifest: See :mod:`drstudy.data.manifest`; rows whose file exists and whose label can be used.
         problems: Columns file, problem, action: what was left out or noticed, one row each.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drstudy.core import paths
 from drstudy.data import manifest as manifests
-from drstudy.data.sources import aptos, diaretdb1, eyepacs, folder, identity, idrid, phantom, pooled
+from drstudy.data.sources import aptos, diaretdb1, eyepacs, folder, identity, idrid, odir, phantom, pooled
 from drstudy.data.sources.base import Reading, Source, SourceError, check_losses
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ LAYOUTS: dict[str, ModuleType] = {
     "aptos": aptos,
     "idrid": idrid,
     "diaretdb1": diaretdb1,
+    "odir": odir,
     "folder": folder,
 }
 """Name of a source to its module, which has ``read(reading)`` and the sentence ``LAYOUT``."""
@@ -39,7 +40,7 @@ def load(
     """Read a data set's labels and list its files.
 
     Args:
-        source: ``phantom``, ``eyepacs``, ``aptos``, ``idrid``, ``diaretdb1``, ``folder`` or ``pooled``.
+        source: ``phantom``, ``eyepacs``, ``aptos``, ``idrid``, ``diaretdb1``, ``odir``, ``folder`` or ``pooled``.
         root: Folder of the data set, as a parameter writes it (:func:`drstudy.core.paths.resolve`); for ``pooled`` the parts
             (:func:`drstudy.data.sources.pooled.parts`), each of which is read with the same settings.
         pattern: Regular expression for the name of an image, with a group ``patient`` and perhaps ``eye``; empty means the known schemes.

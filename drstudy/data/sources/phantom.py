@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drstudy.core import paths
 from drstudy.data import masks as masks_of
@@ -15,6 +16,7 @@ from drstudy.data.sources.tables import need_columns, needed, read_csv
 
 if TYPE_CHECKING:
     from drstudy.core.params import DataAudit
+    from drstudy.data.phantom import PhantomConfig
 
 LAYOUT = "A phantom has labels.csv, images/ and masks/; leave DATA_ROOT empty to have one made."
 
@@ -35,10 +37,28 @@ def read(reading: Reading) -> None:
             if f"{name}_{code}" in masks
         }
         extra |= {column: row[column] for column in (*lesions, "true_grade", "gradable") if column in row}
+        if "amd_grade" in row:
+            extra |= {"amd_grade": row["amd_grade"], "amd": int(row["amd_grade"] != "0")}
         if image := files.find(name):
             reading.problems += masks_of.examine(extra, reading.root / image[0])
         add(reading, files, name, row["grade"], patient=row["patient_id"], eye=row["eye"], **extra)
     name_unlabelled(reading, files)
+
+
+def config_of(parameters: Mapping[str, Any]) -> PhantomConfig:
+    """The phantom that parameters of notebook 01 describe.
+
+    Args:
+        parameters: By their names in lower case; what a record lacks, because it is older, has its default.
+    """
+    from drstudy.data import phantom
+
+    names = {"n_patients", "seed", "distribution", "difficulty", "label_noise"}
+    given = {name: parameters[name] for name in names} | {"size": parameters["phantom_size"]}
+    if shares := parameters.get("amd_shares"):
+        given |= {"amd": tuple(shares), "amd_grades": tuple(parameters["amd_distribution"])}
+        given["amd_atrophy"] = parameters["amd_atrophy"]
+    return phantom.PhantomConfig(**given)
 
 
 def prepare_phantom(parameters: DataAudit) -> Path:
@@ -49,14 +69,7 @@ def prepare_phantom(parameters: DataAudit) -> Path:
     """
     from drstudy.data import phantom
 
-    config = phantom.PhantomConfig(
-        n_patients=parameters.n_patients,
-        size=parameters.phantom_size,
-        seed=parameters.seed,
-        distribution=parameters.distribution,
-        difficulty=parameters.difficulty,
-        label_noise=parameters.label_noise,
-    )
+    config = config_of(parameters.model_dump())
     made_by = json.dumps({"format": phantom.writing.FORMAT, "config": config.to_dict()}, sort_keys=True)
     key = hashlib.sha256(made_by.encode()).hexdigest()[:12]
     folder = paths.data() / "phantom" / f"{config.n_patients}x{config.size}-{key}"

@@ -52,18 +52,13 @@ def stages(profile: Profile) -> list[Stage]:
 
 
 def _further_audits(profile: Profile) -> list[Stage]:
-    """The same photographs and the same split again, with other parameters."""
-    return [
-        Stage(
-            params.DataAudit,
-            profile.name,
-            variant,
-            {**values, "SPLIT_FROM": profile.audit},
-            (profile.audit,),
-            auxiliary=True,
-        )
-        for variant, values in profile.audits.items()
-    ]
+    """The same photographs and the same split again, with other parameters; or, where ``SPLIT_FROM`` is empty, other photographs."""
+    found = []
+    for variant, values in profile.audits.items():
+        own = {"SPLIT_FROM": profile.audit} | values
+        needs = tuple(filter(None, (own["SPLIT_FROM"],)))
+        found.append(Stage(params.DataAudit, profile.name, variant, own, needs, auxiliary=True))
+    return found
 
 
 def _trained(profile: Profile) -> list[Stage]:

@@ -21,7 +21,7 @@ class DataAudit(Parameters):
     """Notebook 01.
 
     Attributes:
-        source: Layout of the data: phantom, eyepacs, aptos, idrid, diaretdb1, folder or pooled.
+        source: Layout of the data: phantom, eyepacs, aptos, idrid, diaretdb1, odir, folder or pooled.
         data_root: Folder of the data set; for the phantom, empty means a folder under ``data/`` named by what makes it; for pooled, the parts
             as ``source:folder + source:folder``.
         votes: Number of experts, of four, who must have marked a pixel for it to belong to a lesion; diaretdb1 only.
@@ -38,11 +38,17 @@ class DataAudit(Parameters):
         max_megapixels: Larger files are quarantined as possible decompression bombs.
         workers: Processes that decode; 0 is one a core.
         n_patients, phantom_size, distribution, difficulty, label_noise: See :class:`drstudy.data.phantom.PhantomConfig`.
+        amd_shares: Shares of the phantom's eyes with DR only, AMD only, both, neither; empty is a phantom without AMD, of which
+            nothing is recorded.
+        amd_distribution: Among its eyes with AMD, shares of the grades 1 (small drusen), 2 (large drusen) and 3 (CNV).
+        amd_atrophy: Among those of grade 2 or more, share with geographic atrophy.
     """
 
     notebook: ClassVar[str] = "01_data_audit"
     OUTSIDE: ClassVar[frozenset[str]] = frozenset({"data_root"})
-    source: Literal["phantom", "eyepacs", "aptos", "idrid", "diaretdb1", "folder", "pooled"] = "phantom"
+    source: Literal["phantom", "eyepacs", "aptos", "idrid", "diaretdb1", "odir", "folder", "pooled"] = (
+        "phantom"
+    )
     data_root: str = ""
     votes: Annotated[int, Field(ge=1, le=4)] = 3
     patient_pattern: str = ""
@@ -60,6 +66,9 @@ class DataAudit(Parameters):
     distribution: Literal["mild", "eyepacs"] = "mild"
     difficulty: Share = 0.5
     label_noise: Share = 0.0
+    amd_shares: tuple[Share, ...] = ()
+    amd_distribution: tuple[Share, Share, Share] = (0.34, 0.33, 0.33)
+    amd_atrophy: Share = 0.15
 
     def places(self, name: str) -> list[str]:
         """As of every notebook; of pooled data the folder of each part."""
@@ -80,6 +89,22 @@ class DataAudit(Parameters):
     def _sums_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
         if abs(sum(value) - 1) > 1e-6:
             raise ValueError(f"train, validation and test must sum to 1, not {sum(value):g}")
+        return value
+
+    @field_validator("amd_shares")
+    @classmethod
+    def _four_or_none(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if value and (len(value) != 4 or abs(sum(value) - 1) > 1e-6):
+            raise ValueError(
+                f"DR only, AMD only, both and neither are four shares that sum to 1, or none; not {list(value)}"
+            )
+        return value
+
+    @field_validator("amd_distribution")
+    @classmethod
+    def _amd_sums_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(value) - 1) > 1e-6:
+            raise ValueError(f"grades 1, 2 and 3 of AMD must sum to 1, not {sum(value):g}")
         return value
 
 
