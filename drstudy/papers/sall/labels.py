@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import records
-from drstudy.data import manifest
+from drstudy.data import amd, manifest
 from drstudy.data.dataset import Dataset
 from drstudy.papers.sall.params import DISEASES, Sall
 
@@ -32,7 +32,10 @@ def truth(audit: records.Record, data: Dataset, p: Sall) -> pd.DataFrame:
     Raises:
         LabelError: If a column is missing, a label is not below the number of classes, or a training split lacks diseased eyes.
     """
-    table = manifest.read(audit.path("manifest.csv")).set_index("image_id")
+    table = manifest.read(audit.path("manifest.csv"))
+    if amd.columns(table):
+        table = table.assign(amd=amd.labels(table)["amd"])
+    table = table.set_index("image_id")
     found = data.table[["image_id", "patient_id", "split"]].reset_index(drop=True)
     for disease, column, classes in zip(DISEASES, (p.dr_label, p.amd_label), p.classes):
         if column not in table:

@@ -190,6 +190,17 @@ def gains(networks: Mapping[tuple, Drawn], against: str = "single") -> pd.DataFr
     return found.assign(against=against)
 
 
+def gains_by_seed(networks: Mapping[tuple, Drawn], metric: str = "accuracy") -> pd.DataFrame:
+    """Gain over single task of each seed, on all labels and as trained: ``setting, disease, seed, value``."""
+    rows = []
+    for (fraction, setting, disease, how, seed), one in networks.items():
+        base = networks.get((fraction, "single", disease, how, seed))
+        if fraction == 1 and how == RAW and setting != "single" and base is not None:
+            value = one.values[metric][0] - base.values[metric][0]
+            rows.append({"setting": setting, "disease": disease, "seed": seed, "value": value})
+    return pd.DataFrame(rows)
+
+
 def relative(networks: Mapping[tuple, Drawn], setting: str, disease: str, metric: str) -> dict[str, float]:
     """Mean measure of a setting over that of single task, less 1, on all labels as trained: ``value``, ``lo``, ``hi``."""
     grouped = _by_setting(networks)
@@ -276,6 +287,27 @@ def teacher_quality(
                 if here.any():
                     frame = _frame(feed.train[here], true[disease].to_numpy()[here], p[here])
                     rows += _quality(frame, resamples, seed, teacher=name, disease=disease, kind=kind)
+    return pd.DataFrame(rows)
+
+
+def teacher_confusion(feed: Pooled, table: pd.DataFrame, shown: pd.DataFrame, teachers: Teachers) -> pd.DataFrame:
+    """Hidden truth and the teacher's most probable class, on training photographs that hide the disease.
+
+    Returns:
+        ``disease, truth, predicted, photographs, share`` (of the photographs of that truth), one row per cell.
+    """
+    ids, rows = feed.train["image_id"], []
+    true = table.set_index("image_id").loc[ids, list(DISEASES)]
+    seen = shown.set_index("image_id").loc[ids, list(DISEASES)]
+    for disease in DISEASES:
+        logits = teachers.logits[disease]
+        here = (seen[disease].isna() & true[disease].notna()).to_numpy()
+        grade, predicted = true[disease].to_numpy()[here].astype(int), logits[here].argmax(1)
+        for label in range(logits.shape[1]):
+            for said in range(logits.shape[1]):
+                count = int(((grade == label) & (predicted == said)).sum())
+                share = count / max(1, (grade == label).sum())
+                rows.append({"disease": disease, "truth": label, "predicted": said, "photographs": count, "share": share})
     return pd.DataFrame(rows)
 
 
