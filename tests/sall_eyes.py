@@ -39,7 +39,9 @@ def feed(table: pd.DataFrame, p, channels: int = 12, noise: float = 0.6, seed: i
     values[:, 3] = (table["amd"] > 0) * 2 + noise * values[:, 3]
     values = torch.tensor(values, dtype=torch.float32)
     order = table.assign(row=np.arange(len(table)), grade=pd.array(table["dr"].astype(int), dtype="Int64"))
-    data = Dataset(np.zeros((len(table), 1, 1, 3), np.uint8), order.drop(columns=["dr", "amd"]), "fabricated", ())
+    data = Dataset(
+        np.zeros((len(table), 1, 1, 3), np.uint8), order.drop(columns=["dr", "amd"]), "fabricated", ()
+    )
     made = Pooled.__new__(Pooled)
     made.data, made.p, made.compute = data, p, CPU
     made.net = types.SimpleNamespace(weights_used="fabricated")

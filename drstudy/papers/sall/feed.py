@@ -71,7 +71,9 @@ class Pooled(features.Features):
             ValueError: If it has another number of views, and as :meth:`drstudy.data.dataset.Dataset.with_targets`.
         """
         if p.views != self.values.shape[1]:
-            raise ValueError(f"The recipe has {p.views} views; the features were made for {self.values.shape[1]}.")
+            raise ValueError(
+                f"The recipe has {p.views} views; the features were made for {self.values.shape[1]}."
+            )
         other = copy.copy(self)
         for name in ("_train_targets", "_train_rows"):
             other.__dict__.pop(name, None)  # they are computed once for each set of targets
@@ -109,7 +111,9 @@ def last_layer(net: GradingNet, h: Tensor) -> Tensor:
     return kept[layer].float()
 
 
-def open_pooled(net: GradingNet, data: Dataset, p: SallRecipe, compute: Compute) -> tuple[Pooled, features.Features]:
+def open_pooled(
+    net: GradingNet, data: Dataset, p: SallRecipe, compute: Compute
+) -> tuple[Pooled, features.Features]:
     """The pooled features, and those of the trunk that they were made from, which the maps need.
 
     Args:

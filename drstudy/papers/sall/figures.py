@@ -29,7 +29,9 @@ def gains(table: pd.DataFrame, by_seed: pd.DataFrame) -> Figure:
     """
     import seaborn as sns
 
-    part = table[(table["fraction"] == 1) & (table["scale"] == measures.RAW) & (table["metric"] == "accuracy")]
+    part = table[
+        (table["fraction"] == 1) & (table["scale"] == measures.RAW) & (table["metric"] == "accuracy")
+    ]
     names = [name for name in SETTINGS if name in set(part["setting"])]
     colours = dict(zip(KINDS, style.series_colours(KINDS)))
     figure, axes = figures.new_figure(1, 2, 10, 0.34 * len(names) + 1.4, sharey=True)
@@ -37,7 +39,17 @@ def gains(table: pd.DataFrame, by_seed: pd.DataFrame) -> Figure:
         seeds = by_seed[by_seed["disease"] == disease].assign(value=100 * by_seed["value"])
         seeds = seeds.assign(name=seeds["setting"].map(title))
         order = [title(name) for name in names]
-        sns.stripplot(seeds, x="value", y="name", order=order, color=style.NEUTRAL, size=3, alpha=0.6, jitter=0.15, ax=axis)
+        sns.stripplot(
+            seeds,
+            x="value",
+            y="name",
+            order=order,
+            color=style.NEUTRAL,
+            size=3,
+            alpha=0.6,
+            jitter=0.15,
+            ax=axis,
+        )
         rows = part[part["disease"] == disease].set_index("setting")
         for y, name in enumerate(names):
             row, colour = rows.loc[name], colours[SETTINGS[name].kind]
@@ -66,9 +78,25 @@ def reliability(curves: pd.DataFrame, scale: str = measures.RAW) -> Figure:
     part = curves[curves["scale"] == scale].assign(name=curves["setting"].map(title))
     for axis, disease in zip(axes[0], DISEASES):
         rows = part[part["disease"] == disease]
-        sns.lineplot(rows, x="said", y="seen", hue="name", hue_order=list(palette), palette=palette, marker="o", ax=axis, legend=False)
+        sns.lineplot(
+            rows,
+            x="said",
+            y="seen",
+            hue="name",
+            hue_order=list(palette),
+            palette=palette,
+            marker="o",
+            ax=axis,
+            legend=False,
+        )
         axis.plot([0, 1], [0, 1], color=style.NEUTRAL, linewidth=0.8, linestyle="--")
-        axis.set(title=NAMES[disease], xlabel=f"predicted probability ({scale})", ylabel="observed share of correct answers", xlim=(0, 1), ylim=(0, 1))
+        axis.set(
+            title=NAMES[disease],
+            xlabel=f"predicted probability ({scale})",
+            ylabel="observed share of correct answers",
+            xlim=(0, 1),
+            ylim=(0, 1),
+        )
         axis.grid(alpha=0.3)
     _legend(figure, list(palette.items()))
     return figure
@@ -95,8 +123,20 @@ def _curves(axis: Axes, part: pd.DataFrame, names: list[str], palette: dict[str,
     import seaborn as sns
 
     shown = part[part["setting"].isin(names)]
-    shown = shown.assign(name=shown["setting"].map(title), share=100 * shown["fraction"], percent=100 * shown["value"])
-    sns.lineplot(shown, x="share", y="percent", hue="name", hue_order=list(palette), palette=palette, marker="o", ax=axis, legend=False)
+    shown = shown.assign(
+        name=shown["setting"].map(title), share=100 * shown["fraction"], percent=100 * shown["value"]
+    )
+    sns.lineplot(
+        shown,
+        x="share",
+        y="percent",
+        hue="name",
+        hue_order=list(palette),
+        palette=palette,
+        marker="o",
+        ax=axis,
+        legend=False,
+    )
     for place, (name, rows) in enumerate(shown.groupby("name", sort=False)):
         x = rows["share"] * (1 + 0.02 * (place - 1.5))  # side by side, so that no interval hides another
         axis.vlines(x, 100 * rows["lo"], 100 * rows["hi"], color=palette[name], alpha=0.5)
@@ -120,9 +160,23 @@ def teacher(confusion: pd.DataFrame) -> Figure:
         part = confusion[confusion["disease"] == disease]
         share = part.pivot(index="truth", columns="predicted", values="share")
         count = part.pivot(index="truth", columns="predicted", values="photographs")
-        sns.heatmap(100 * share, annot=count, fmt="d", cmap=style.SHARES_MAP, vmin=0, vmax=100, cbar=False, square=True, ax=axis)
+        sns.heatmap(
+            100 * share,
+            annot=count,
+            fmt="d",
+            cmap=style.SHARES_MAP,
+            vmin=0,
+            vmax=100,
+            cbar=False,
+            square=True,
+            ax=axis,
+        )
         other = NAMES[next(name for name in DISEASES if name != disease)]
-        axis.set(title=f"{NAMES[disease]} teacher on the {other} collection", xlabel=f"{NAMES[disease]} class of the teacher", ylabel=f"hidden {NAMES[disease]} class")
+        axis.set(
+            title=f"{NAMES[disease]} teacher on the {other} collection",
+            xlabel=f"{NAMES[disease]} class of the teacher",
+            ylabel=f"hidden {NAMES[disease]} class",
+        )
     return figure
 
 
@@ -130,4 +184,6 @@ def _legend(figure: Figure, entries: list[tuple[str, str]]) -> None:
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=colour, marker="o", label=name) for name, colour in entries]
-    figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 5), frameon=False, fontsize=9)
+    figure.legend(
+        handles=lines, loc="outside lower center", ncols=min(len(lines), 5), frameon=False, fontsize=9
+    )

@@ -43,14 +43,18 @@ def truth(audit: records.Record, data: Dataset, p: Sall) -> pd.DataFrame:
                 f"The manifest of {p.audit} has no column {column!r}. Point AUDIT to photographs with labels of both diseases, such as the "
                 "variant 'amd' of notebook 01."
             )
-        values = pd.to_numeric(table[column].reindex(found["image_id"])).to_numpy(dtype=float, na_value=np.nan)
+        values = pd.to_numeric(table[column].reindex(found["image_id"])).to_numpy(
+            dtype=float, na_value=np.nan
+        )
         if (values >= classes).any():
             raise LabelError(
                 f"Column {column!r} has the label {np.nanmax(values):.0f}, but CLASSES allows {classes} classes, 0 to {classes - 1}. "
                 "Correct CLASSES."
             )
         if not (values[(found["split"] == "train").to_numpy()] > 0).any():
-            raise LabelError(f"No training photograph has {disease.upper()} by the column {column!r}; nothing can be learnt.")
+            raise LabelError(
+                f"No training photograph has {disease.upper()} by the column {column!r}; nothing can be learnt."
+            )
         found[disease] = values
     return found
 

@@ -103,7 +103,9 @@ def measure(
     for disease, region in REGIONS.items():
         own = table["layer"].str.endswith(f"|{disease}") | ~table["layer"].str.contains("|", regex=False)
         part = table[own & (table["kind"] == "mask") & (table["region"] == region)]
-        found.append(part.assign(disease=disease, layer=part["layer"].str.split("|").str[0].str.split(" ").str[0]))
+        found.append(
+            part.assign(disease=disease, layer=part["layer"].str.split("|").str[0].str.split(" ").str[0])
+        )
     every = pd.concat(found, ignore_index=True)
     keys = ["disease", "layer", "kind", "region", "image_id"]
     return every.groupby(keys, sort=False)[list(METRICS)].mean().reset_index()
@@ -123,7 +125,9 @@ def compared(
     Returns:
         Rows of :func:`drstudy.explain.measures.comparison.differences` with ``disease``; no rows where no eye has the mask.
     """
-    wanted = [(name, "single") for name in settings if name != "single"] + [(name, CENTRE) for name in settings]
+    wanted = [(name, "single") for name in settings if name != "single"] + [
+        (name, CENTRE) for name in settings
+    ]
     found = []
     for disease in DISEASES:
         part = table[table["disease"] == disease]

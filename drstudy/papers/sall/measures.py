@@ -211,7 +211,9 @@ def relative(networks: Mapping[tuple, Drawn], setting: str, disease: str, metric
     return statistics.from_weights(metrics.ratio(ours, base) - 1)
 
 
-def across(networks: Mapping[tuple, Drawn], first: tuple, second: tuple, disease: str, metric: str) -> dict[str, float]:
+def across(
+    networks: Mapping[tuple, Drawn], first: tuple, second: tuple, disease: str, metric: str
+) -> dict[str, float]:
     """One (setting, fraction) less another, means over seeds, as trained: ``value``, ``lo``, ``hi``; NaN where one was not trained."""
     grouped = _by_setting(networks)
     means = []
@@ -229,7 +231,12 @@ def _by_setting(networks: Mapping[tuple, Drawn]) -> dict[tuple, list[Drawn]]:
     for key in sorted(networks, key=lambda key: key[-1]):
         found.setdefault(key[:-1], []).append(networks[key])
     order = list(SETTINGS)
-    return dict(sorted(found.items(), key=lambda item: (-item[0][0], order.index(item[0][1]), -DISEASES.index(item[0][2]))))
+    return dict(
+        sorted(
+            found.items(),
+            key=lambda item: (-item[0][0], order.index(item[0][1]), -DISEASES.index(item[0][2])),
+        )
+    )
 
 
 def _table(grouped: Mapping, values_of) -> pd.DataFrame:
@@ -241,7 +248,9 @@ def _table(grouped: Mapping, values_of) -> pd.DataFrame:
             spread = each.std(ddof=1) if len(each) > 1 else np.nan
             about = dict(zip([*TASK, "scale"], key)) | {"metric": name}
             about |= statistics.from_weights(draws.mean(0))
-            rows.append(about | {"seeds": len(each), "seed_sd": spread, "seed_lo": each.min(), "seed_hi": each.max()})
+            rows.append(
+                about | {"seeds": len(each), "seed_sd": spread, "seed_lo": each.min(), "seed_hi": each.max()}
+            )
     return pd.DataFrame(rows)
 
 
@@ -261,7 +270,12 @@ def reliability(tests: pd.DataFrame, settings: Iterable[str], bins: int) -> pd.D
 
 
 def teacher_quality(
-    feed: Pooled, table: pd.DataFrame, shown: pd.DataFrame, teachers: Mapping[str, Teachers], resamples: int, seed: int
+    feed: Pooled,
+    table: pd.DataFrame,
+    shown: pd.DataFrame,
+    teachers: Mapping[str, Teachers],
+    resamples: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Soft labels of training photographs beside the hidden truth, which the paper could not see.
 
@@ -282,7 +296,10 @@ def teacher_quality(
     for name, one in teachers.items():
         for disease in DISEASES:
             p = _softmax(one.logits[disease])
-            for kind, wanted in (("other collection", seen[disease].isna()), ("own, out of fold", seen[disease].notna())):
+            for kind, wanted in (
+                ("other collection", seen[disease].isna()),
+                ("own, out of fold", seen[disease].notna()),
+            ):
                 here = (wanted & true[disease].notna()).to_numpy()
                 if here.any():
                     frame = _frame(feed.train[here], true[disease].to_numpy()[here], p[here])
@@ -290,7 +307,9 @@ def teacher_quality(
     return pd.DataFrame(rows)
 
 
-def teacher_confusion(feed: Pooled, table: pd.DataFrame, shown: pd.DataFrame, teachers: Teachers) -> pd.DataFrame:
+def teacher_confusion(
+    feed: Pooled, table: pd.DataFrame, shown: pd.DataFrame, teachers: Teachers
+) -> pd.DataFrame:
     """Hidden truth and the teacher's most probable class, on training photographs that hide the disease.
 
     Returns:
@@ -307,7 +326,15 @@ def teacher_confusion(feed: Pooled, table: pd.DataFrame, shown: pd.DataFrame, te
             for said in range(logits.shape[1]):
                 count = int(((grade == label) & (predicted == said)).sum())
                 share = count / max(1, (grade == label).sum())
-                rows.append({"disease": disease, "truth": label, "predicted": said, "photographs": count, "share": share})
+                rows.append(
+                    {
+                        "disease": disease,
+                        "truth": label,
+                        "predicted": said,
+                        "photographs": count,
+                        "share": share,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -315,7 +342,9 @@ def _quality(frame: pd.DataFrame, resamples: int, seed: int, **about: str) -> li
     measured = Drawn(frame, statistics.image_weights(frame["patient_id"], resamples, seed), calibration.BINS)
     extra = {"photographs": len(frame), "always_0": float((frame["grade"] == 0).mean())}
     names = ("accuracy", "qwk", "macro_auc", "nll", "ece")
-    return [about | {"metric": name} | statistics.from_weights(measured.values[name]) | extra for name in names]
+    return [
+        about | {"metric": name} | statistics.from_weights(measured.values[name]) | extra for name in names
+    ]
 
 
 def _frame(rows: pd.DataFrame, grade: np.ndarray, p: np.ndarray) -> pd.DataFrame:
@@ -363,7 +392,9 @@ def origin_probe(
         if setting == "single":
             continue
         encoder = networks[DISEASES[0]]
-        inside, outside = (encoder.encode(values).detach().numpy() for values in (feed.values[:, 0], feed.still))
+        inside, outside = (
+            encoder.encode(values).detach().numpy() for values in (feed.values[:, 0], feed.still)
+        )
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
         probe.fit(inside[learn], train[learn] == "amd")
         said = probe.decision_function(outside[asked])
@@ -372,7 +403,11 @@ def origin_probe(
     for setting, draws in found.items():
         each = [one[0] for one in draws]
         spread = np.std(each, ddof=1) if len(each) > 1 else np.nan
-        rows.append({"setting": setting} | statistics.from_weights(np.mean(draws, axis=0)) | {"seeds": len(each), "seed_sd": spread})
+        rows.append(
+            {"setting": setting}
+            | statistics.from_weights(np.mean(draws, axis=0))
+            | {"seeds": len(each), "seed_sd": spread}
+        )
     return pd.DataFrame(rows)
 
 

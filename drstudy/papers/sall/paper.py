@@ -30,18 +30,42 @@ SECTIONS = (
                 "One row per setting and disease. Gains are over single task on the same test eyes, with 95 % intervals over patients; the "
                 "range over seeds stands apart. A gain above that of the controls would come from the other disease's labels.",
             ),
-            ("figure", "gains", "Gain of accuracy per setting: mean over seeds with 95 % interval over patients, and each seed."),
-            ("table", "teachers_display", "The teachers' soft labels beside the hidden truth. Higher is better."),
-            ("figure", "teacher", "The teachers' answers about the other disease's photographs beside the hidden truth."),
+            (
+                "figure",
+                "gains",
+                "Gain of accuracy per setting: mean over seeds with 95 % interval over patients, and each seed.",
+            ),
+            (
+                "table",
+                "teachers_display",
+                "The teachers' soft labels beside the hidden truth. Higher is better.",
+            ),
+            (
+                "figure",
+                "teacher",
+                "The teachers' answers about the other disease's photographs beside the hidden truth.",
+            ),
             ("figure", "fractions", "Accuracy by share of the labels, with 95 % intervals over patients."),
-            ("table", "calibration_display", "Calibration before and after temperature scaling, which is fitted on validation. Lower is better."),
-            ("figure", "reliability", "Predicted probability and observed share of correct answers, as trained."),
+            (
+                "table",
+                "calibration_display",
+                "Calibration before and after temperature scaling, which is fitted on validation. Lower is better.",
+            ),
+            (
+                "figure",
+                "reliability",
+                "Predicted probability and observed share of correct answers, as trained.",
+            ),
             (
                 "table",
                 "probe",
                 "Area under the ROC curve of a linear probe that tells the collection of a photograph from the student's features; 0.5 is chance.",
             ),
-            ("table", "maps_display", "Maps on the lesions of their disease: differences on the same eyes, percentage points."),
+            (
+                "table",
+                "maps_display",
+                "Maps on the lesions of their disease: differences on the same eyes, percentage points.",
+            ),
             ("table", "costs", "Mean time of training and parameters per setting."),
         ),
     ),

@@ -54,7 +54,9 @@ SETTINGS: dict[str, Setting] = {
     "random": Setting("soft, teacher of random weights", "control", "random", {}),
     "shuffled": Setting("soft, teacher of shuffled labels", "control", "shuffled", {}),
     "constant": Setting("soft, the teacher's mean for every photograph", "control", "mean", {}),
-    "smoothing": Setting("hard labels smoothed to the teacher's entropy", "control", "", {"smoothings": None}),
+    "smoothing": Setting(
+        "hard labels smoothed to the teacher's entropy", "control", "", {"smoothings": None}
+    ),
     "self": Setting("soft labels of the own disease only", "control", "own", {"soft_on": "known"}),
     "oracle": Setting("hard labels of both diseases (hidden truth)", "reference", "", {}),
 }
@@ -186,7 +188,9 @@ class Sall(Computing):
         if unknown := [name for name in value if name not in SETTINGS]:
             raise ValueError(f"{unknown[0]!r} is no setting; there are {', '.join(SETTINGS)}")
         if missing := [name for name in ("single", FULL) if name not in value]:
-            raise ValueError(f"{missing[0]!r} is missing: every gain is that over 'single', and claims are about {FULL!r}")
+            raise ValueError(
+                f"{missing[0]!r} is missing: every gain is that over 'single', and claims are about {FULL!r}"
+            )
         return each_once(value)
 
     @field_validator("fractions")

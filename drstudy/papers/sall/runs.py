@@ -45,7 +45,9 @@ class Results:
     frames: list[pd.DataFrame] = field(default_factory=list)
 
 
-def train_all(feed: Pooled, table: pd.DataFrame, origin: pd.Series, p: Sall, compute: Compute, keep: bool = False) -> Results:
+def train_all(
+    feed: Pooled, table: pd.DataFrame, origin: pd.Series, p: Sall, compute: Compute, keep: bool = False
+) -> Results:
     """Train everything.
 
     Args:
@@ -64,13 +66,20 @@ def train_all(feed: Pooled, table: pd.DataFrame, origin: pd.Series, p: Sall, com
         for setting in p.settings if share == 1 else [name for name in p.settings if name in FRACTIONED]:
             networks, cost, history = one.train(setting)
             costs.append({"setting": setting} | cost | one.key)
-            results.frames.append(predictions(feed, table, one.shown, networks, one.temperature(setting)).assign(setting=setting, **one.key))
+            results.frames.append(
+                predictions(feed, table, one.shown, networks, one.temperature(setting)).assign(
+                    setting=setting, **one.key
+                )
+            )
             if share == 1:
                 results.students[setting, seed] = networks
                 histories += [history.assign(setting=setting)] if seed == 0 else []
         if share == 1 and seed == 0:
             results.controls = dict(one.controls)
-        print(f"seed {seed}, {share:.0%} of the labels: {place}/{len(grid)}, {time.perf_counter() - began:.0f} s", flush=True)
+        print(
+            f"seed {seed}, {share:.0%} of the labels: {place}/{len(grid)}, {time.perf_counter() - began:.0f} s",
+            flush=True,
+        )
     found = pd.concat(results.frames, ignore_index=True)
     results.predictions = found[[*KEY, *(name for name in found if name not in KEY)]]
     results.costs = pd.DataFrame(costs)[["setting", "seed", "fraction", "seconds", "parameters"]]
@@ -117,7 +126,8 @@ class _Labels:
         changes = {}
         if "smoothings" in SETTINGS[setting].changes:
             changes["smoothings"] = tuple(
-                losses.smoothing_of(self._entropy(name), count) for name, count in zip(DISEASES, self.p.classes)
+                losses.smoothing_of(self._entropy(name), count)
+                for name, count in zip(DISEASES, self.p.classes)
             )
         return self.p.recipe(setting, self.seed, **changes)
 
@@ -135,7 +145,11 @@ class _Labels:
         source = SETTINGS[setting].soft
         targets = self.shown
         if setting == "oracle":
-            learning = self.kept & (self.truth["split"] == "train").to_numpy() & self.shown[list(DISEASES)].notna().any(axis=1).to_numpy()
+            learning = (
+                self.kept
+                & (self.truth["split"] == "train").to_numpy()
+                & self.shown[list(DISEASES)].notna().any(axis=1).to_numpy()
+            )
             targets = targets.copy()
             targets.loc[learning, list(DISEASES)] = self.truth.loc[learning, list(DISEASES)].to_numpy()
         if not source:
@@ -151,7 +165,9 @@ class _Labels:
         if source not in ("shuffled", "random"):
             return self.teachers.logits
         if source not in self.controls:
-            self.controls[source] = teach(self.feed, self.shown, self.p, self.seed, self.compute, self.keep, source)
+            self.controls[source] = teach(
+                self.feed, self.shown, self.p, self.seed, self.compute, self.keep, source
+            )
         return self.controls[source].logits
 
     def _means(self, soft: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +180,9 @@ class _Labels:
 
 
 @torch.no_grad()
-def predictions(feed: Pooled, table: pd.DataFrame, shown: pd.DataFrame, networks: dict[str, Student], temperature: float) -> pd.DataFrame:
+def predictions(
+    feed: Pooled, table: pd.DataFrame, shown: pd.DataFrame, networks: dict[str, Student], temperature: float
+) -> pd.DataFrame:
     """Predictions of validation (shown labels only) and test (all that the source knows), one row per disease and photograph.
 
     Args:

@@ -42,10 +42,14 @@ def display_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
             row["kappa"] = f"{ours.loc[(setting, disease, 'qwk'), 'value']:.2f}"
             if setting != "single":
                 gain = more.loc[(setting, disease, "accuracy")]
-                row["gain, points"] = intervals.text(*(100 * gain[["value", "lo", "hi"]].to_numpy(float)), 1, signs="all")
+                row["gain, points"] = intervals.text(
+                    *(100 * gain[["value", "lo", "hi"]].to_numpy(float)), 1, signs="all"
+                )
                 row["gain by seed"] = _by_seed(gain, 100, 1)
                 for metric in ("qwk", "macro_auc"):
-                    row[f"gain, {measures.MEASURES[metric]}"] = _signed(more.loc[(setting, disease, metric)], 3)
+                    row[f"gain, {measures.MEASURES[metric]}"] = _signed(
+                        more.loc[(setting, disease, metric)], 3
+                    )
             rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
@@ -60,7 +64,11 @@ def display_calibration(scores: pd.DataFrame) -> pd.DataFrame:
             one = whole.loc[(disease, setting, how, metric)]
             row[measures.MEASURES[metric]] = intervals.text(*one[["value", "lo", "hi"]].to_numpy(float), 3)
         rows.append(row)
-    return pd.DataFrame(rows).sort_values("disease", key=lambda names: names != "DR", kind="stable").reset_index(drop=True)
+    return (
+        pd.DataFrame(rows)
+        .sort_values("disease", key=lambda names: names != "DR", kind="stable")
+        .reset_index(drop=True)
+    )
 
 
 def display_teachers(quality: pd.DataFrame) -> pd.DataFrame:
@@ -68,9 +76,16 @@ def display_teachers(quality: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, part in quality.groupby(["teacher", "disease", "kind"], sort=False):
         by = part.set_index("metric")
-        row = {"teacher": key[0], "disease": NAMES[key[1]], "photographs of the": key[2], "number": by["photographs"].iloc[0]}
+        row = {
+            "teacher": key[0],
+            "disease": NAMES[key[1]],
+            "photographs of the": key[2],
+            "number": by["photographs"].iloc[0],
+        }
         for name in ("accuracy", "qwk", "macro_auc"):
-            row[measures.MEASURES[name]] = intervals.text(*by.loc[name, ["value", "lo", "hi"]].to_numpy(float), 2)
+            row[measures.MEASURES[name]] = intervals.text(
+                *by.loc[name, ["value", "lo", "hi"]].to_numpy(float), 2
+            )
         rows.append(row | {"accuracy of 'no disease'": f"{by['always_0'].iloc[0]:.2f}"})
     return pd.DataFrame(rows)
 
@@ -82,16 +97,25 @@ def display_maps(compared: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, part in compared.groupby(["disease", "against", "layer"], sort=False):
         by = part.set_index("metric")
-        row = {"disease": NAMES[key[0]], "map of": title(key[2]), "less": title(key[1]), "eyes": int(by["eyes"].max())}
+        row = {
+            "disease": NAMES[key[0]],
+            "map of": title(key[2]),
+            "less": title(key[1]),
+            "eyes": int(by["eyes"].max()),
+        }
         for name in maps.METRICS:
             there = name in by.index
-            numbers = by.loc[name, ["difference", "difference_lo", "difference_hi"]] if there else [np.nan] * 3
+            numbers = (
+                by.loc[name, ["difference", "difference_lo", "difference_hi"]] if there else [np.nan] * 3
+            )
             row[comparison.METRICS[name]] = intervals.difference(*(100 * np.asarray(numbers, float)))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def claims(networks: Mapping[tuple, measures.Drawn], gains: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
+def claims(
+    networks: Mapping[tuple, measures.Drawn], gains: pd.DataFrame, compared: pd.DataFrame
+) -> pd.DataFrame:
     """The numbers of ``claims.yaml``: ``quantity, value, lo, hi``; NaN where a setting, a fraction or a mask is missing.
 
     Args:
@@ -105,14 +129,23 @@ def claims(networks: Mapping[tuple, measures.Drawn], gains: pd.DataFrame, compar
         found = {
             "accuracy gain, {}, points": _gain(gains, 1.0, disease, "accuracy"),
             "accuracy gain, {}, relative": measures.relative(networks, FULL, disease, "accuracy"),
-            "soft less shuffled, {}": measures.across(networks, ("soft", 1.0), ("shuffled", 1.0), disease, "accuracy"),
-            "soft less smoothing, {}": measures.across(networks, ("soft", 1.0), ("smoothing", 1.0), disease, "accuracy"),
+            "soft less shuffled, {}": measures.across(
+                networks, ("soft", 1.0), ("shuffled", 1.0), disease, "accuracy"
+            ),
+            "soft less smoothing, {}": measures.across(
+                networks, ("soft", 1.0), ("smoothing", 1.0), disease, "accuracy"
+            ),
             "accuracy gain at the smallest fraction, {}": _gain(gains, smallest, disease, "accuracy"),
-            "half of the labels less all labels, {}": measures.across(networks, (FULL, 0.5), ("single", 1.0), disease, "accuracy"),
+            "half of the labels less all labels, {}": measures.across(
+                networks, (FULL, 0.5), ("single", 1.0), disease, "accuracy"
+            ),
             "calibration error, {}": _gain(gains, 1.0, disease, "ece"),
             "heat on lesions, {}": _heat(compared, disease),
         }
-        rows += [{"quantity": name.format(disease)} | {k: one[k] for k in ("value", "lo", "hi")} for name, one in found.items()]
+        rows += [
+            {"quantity": name.format(disease)} | {k: one[k] for k in ("value", "lo", "hi")}
+            for name, one in found.items()
+        ]
     return pd.DataFrame(rows)
 
 
@@ -132,11 +165,15 @@ def sentences(gains: pd.DataFrame) -> list[str]:
     for disease in DISEASES:
         for setting in ("soft", FULL):
             part = _plain(gains)
-            part = part[(part["setting"] == setting) & (part["disease"] == disease) & (part["metric"] == "accuracy")]
+            part = part[
+                (part["setting"] == setting) & (part["disease"] == disease) & (part["metric"] == "accuracy")
+            ]
             for one in part.to_dict("records"):
                 says = "excludes 0" if one["lo"] > 0 or one["hi"] < 0 else "contains 0"
                 number = intervals.text(*(100 * one[k] for k in ("value", "lo", "hi")), 1, signs="all")
-                found.append(f"{NAMES[disease]}, {title(setting)}: accuracy {number} points against single task; the interval {says}.")
+                found.append(
+                    f"{NAMES[disease]}, {title(setting)}: accuracy {number} points against single task; the interval {says}."
+                )
     return found
 
 

@@ -73,7 +73,13 @@ def predict(network: Student, feed: Pooled, disease: str) -> np.ndarray:
 
 
 def teach(
-    feed: Pooled, shown: pd.DataFrame, p: Sall, seed: int, compute: Compute, keep: bool = False, source: str = "teacher"
+    feed: Pooled,
+    shown: pd.DataFrame,
+    p: Sall,
+    seed: int,
+    compute: Compute,
+    keep: bool = False,
+    source: str = "teacher",
 ) -> Teachers:
     """Train the teachers of one seed.
 

@@ -189,7 +189,9 @@ class Sall(Task):
 
 def _fooling(rival: Discriminator, mine: Tensor) -> Tensor:
     """Non-saturating loss of the student: its features should be taken for the teacher's; 0 without photographs."""
-    return losses.told_apart(rival(mine), torch.ones(len(mine), device=mine.device)) if len(mine) else mine.sum()
+    return (
+        losses.told_apart(rival(mine), torch.ones(len(mine), device=mine.device)) if len(mine) else mine.sum()
+    )
 
 
 def _student(feed: Pooled, p: SallRecipe, seed: int) -> Student:
@@ -216,7 +218,9 @@ def _has_label(train: pd.DataFrame, p: SallRecipe, soft: Mapping[str, list[str]]
     names = [*p.heads, *(columns[0] for columns in soft.values())]
     found = train[names].notna().any(axis=1).to_numpy()
     if not found.any():
-        raise ValueError(f"No training photograph has a label of {', '.join(p.heads)}. Use larger FRACTIONS or more photographs.")
+        raise ValueError(
+            f"No training photograph has a label of {', '.join(p.heads)}. Use larger FRACTIONS or more photographs."
+        )
     return found
 
 
