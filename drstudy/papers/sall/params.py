@@ -163,10 +163,10 @@ class Sall(Computing):
     views: Positive = 1
     width: Positive = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    epochs: Positive = 2
-    steps: Positive = 4
+    epochs: Positive = 3
+    steps: Positive = 8
     batch_size: Annotated[int, Field(ge=2, le=100_000)] = 16
-    learning_rate: Rate = 1e-3
+    learning_rate: Rate = 1e-2
     weight_decay: Weight = 0.0
     temperature: Annotated[float, Field(ge=1, le=100)] = 3.0
     soft_weight: Weight = 0.5

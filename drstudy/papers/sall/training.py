@@ -115,7 +115,7 @@ class Sall(Task):
             fooled = [_fooling(self.modules["rivals"][name], mine) for name, (mine, _) in pairs.items()]
             parts["adversary"] = self.strength * sum(fooled)
         self.update("student", sum(parts.values()), len(batch))
-        found = {name: float(value) for name, value in parts.items()}
+        found = {name: value.item() for name, value in parts.items()}
         return found | ({"rivals": self.learn_rivals(pairs)} if self.p.adversary == "teacher" else {})
 
     def hard(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
