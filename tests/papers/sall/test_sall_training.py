@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sall_eyes
 import numpy as np
 import pandas as pd
 import pytest
+import sall_eyes
 import torch
 
 from drstudy.core.params import ParameterError
@@ -89,7 +89,8 @@ def test_a_teacher_never_predicts_a_patient_that_it_learnt_from(feed, shown, p):
     fold = labels.folds(patients, p.folds, p.seed)
     for disease in DISEASES:
         learned, outside = made.learned[disease], made.out_of_fold[disease]
-        assert outside.any() and not outside.all()
+        assert outside.any()
+        assert not outside.all()
         assert not set(patients[~outside]) & learned["all"], (
             "the teacher of all labels never saw these patients"
         )
@@ -117,7 +118,7 @@ def test_control_teachers_know_nothing(feed, shown, p):
             assert not np.allclose(control.logits[disease], real.logits[disease])
     again = teachers.teach(feed, shown, p, 0, CPU, source="random")
     assert not again.fits
-    moved = teachers._shuffled(shown, feed, "dr", 0)  # noqa: SLF001
+    moved = teachers._shuffled(shown, feed, "dr", 0)
     here = shown["image_id"].isin(feed.train["image_id"])
     assert sorted(moved.loc[here, "dr"].dropna()) == sorted(shown.loc[here, "dr"].dropna())
     assert moved.loc[~here, "dr"].equals(shown.loc[~here, "dr"])
@@ -133,10 +134,11 @@ def all_targets(feed, shown, p):
 
 @pytest.mark.parametrize("setting", [name for name in SETTINGS if name != "single"])
 def test_every_setting_trains_and_is_a_variant_of_one_recipe(setting, feed, table, p):
-    one = runs._Labels(feed, table, labels.assign(table, 0), p, 0, 1.0, CPU, False)  # noqa: SLF001
+    one = runs._Labels(feed, table, labels.assign(table, 0), p, 0, 1.0, CPU, False)
     networks, cost, history = one.train(setting)
     assert len(history) == p.epochs * p.steps, "the budget of steps is the same for all"
-    assert set(networks) == set(DISEASES) and cost["parameters"] > 0
+    assert set(networks) == set(DISEASES)
+    assert cost["parameters"] > 0
     recipe = one.recipe(setting)
     base = p.recipe("hard", 0)
     changed = {name for name in type(base).model_fields if getattr(base, name) != getattr(recipe, name)}
@@ -155,7 +157,7 @@ def test_the_released_form_has_its_temperature_on_all_heads(p):
 
 def test_loss_of_a_batch_by_hand(feed, shown, p):
     """The hard part of a step is the mean over photographs of the sum over heads of what is shown; the soft part of what is hidden."""
-    made, targets = all_targets(feed, shown, p)
+    _made, targets = all_targets(feed, shown, p)
     recipe = p.recipe("soft", 0)
     task = training.Sall(feed.labelled(targets, recipe), recipe, CPU)
     batch = next(task.feed.draws(torch.arange(8), torch.zeros(8, dtype=torch.int64)))
