@@ -204,7 +204,7 @@ def test_all_trainings_are_there_and_repeat(small):
 
 
 def test_teacher_quality_counts_hidden_photographs_only(small):
-    p, table, feed, origin, results = small
+    _p, table, feed, origin, results = small
     shown = labels.shown(table, origin)
     found = measures.teacher_quality(feed, table, shown, {"seed 0": results.teachers[0]}, 20, 0)
     seen = shown.set_index("image_id").loc[feed.train["image_id"]]
@@ -218,7 +218,7 @@ def test_teacher_quality_counts_hidden_photographs_only(small):
 
 
 def test_a_probe_finds_the_collection_where_features_show_it(small):
-    p, table, feed, origin, results = small
+    _p, table, feed, origin, results = small
     found = measures.origin_probe(feed, origin, table, results.students, 20, 0).set_index("setting")
     assert set(found.index) == {"soft", "full"}
     blind = {("soft", 0): dict.fromkeys(DISEASES, Student(feed.width, 8, CLASSES))}
