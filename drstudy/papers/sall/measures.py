@@ -29,6 +29,10 @@ MEASURES = {
 }
 """What is measured on test photographs, and its printed name. Higher is better for the first three, lower for the others."""
 
+ALL, OWN = "all eyes", "own collection"
+"""On which test photographs a network is measured: all whose label is known, or, as the paper measures (``docs/sources.md``, C2), those of
+the disease's own collection and normal ones."""
+
 RAW, SCALED = "as trained", "temperature scaled"
 """Probabilities as they are, and after one temperature that was fitted on the shown validation labels."""
 
@@ -141,11 +145,17 @@ def area(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.nda
     return metrics.ratio((ours * below).sum(1), ours.sum(1) * others.sum(1))
 
 
+def eyes_of(tests: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Test predictions on :data:`ALL` and on :data:`OWN` photographs."""
+    own = (tests["origin"] == tests["disease"]) | (tests["origin"] == "normal")
+    return {ALL: tests, OWN: tests[own]}
+
+
 def drawn(tests: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict[tuple, Drawn]:
     """(fraction, setting, disease, scale, seed) to the measures of that network.
 
     Args:
-        tests: First result of :func:`both_scales`.
+        tests: First result of :func:`both_scales`, or a value of :func:`eyes_of`.
         resamples, seed: Number of resamples of the bootstrap over patients, and seed of its draws.
         bins: Bins of the calibration error.
     """

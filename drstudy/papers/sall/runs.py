@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ class Results:
     """What all trainings gave.
 
     Attributes:
-        predictions: ``setting, seed, fraction, disease, image_id, patient_id, split, grade, p0..p4`` of validation and test: ``grade`` is the
+        predictions: ``setting, seed, fraction, disease, image_id, patient_id, split, origin, grade, p0..p4`` of validation and test: ``grade`` is the
             true label of the disease (0 to 4), probabilities of classes that the disease lacks are 0. Photographs whose label the
             source does not know are absent. On validation only shown labels occur.
         students: (setting, seed) to the network of each disease, trained on all labels.
@@ -42,7 +42,6 @@ class Results:
     controls: dict[str, Teachers]
     costs: pd.DataFrame
     history: pd.DataFrame
-    frames: list[pd.DataFrame] = field(default_factory=list)
 
 
 def train_all(
@@ -57,7 +56,7 @@ def train_all(
     """
     grid = [(seed, share) for share in sorted(p.fractions, reverse=True) for seed in range(p.seeds)]
     results = Results(pd.DataFrame(), {}, {}, {}, pd.DataFrame(), pd.DataFrame())
-    costs, histories, began = [], [], time.perf_counter()
+    frames, costs, histories, began = [], [], [], time.perf_counter()
     for place, (seed, share) in enumerate(grid, 1):
         one = _Labels(feed, table, origin, p, seed, share, compute, keep)
         costs.append({"setting": "teachers", "seconds": one.teachers.seconds, "parameters": np.nan} | one.key)
@@ -66,11 +65,8 @@ def train_all(
         for setting in p.settings if share == 1 else [name for name in p.settings if name in FRACTIONED]:
             networks, cost, history = one.train(setting)
             costs.append({"setting": setting} | cost | one.key)
-            results.frames.append(
-                predictions(feed, table, one.shown, networks, one.temperature(setting)).assign(
-                    setting=setting, **one.key
-                )
-            )
+            found = predictions(feed, table, origin, one.shown, networks, one.temperature(setting))
+            frames.append(found.assign(setting=setting, **one.key))
             if share == 1:
                 results.students[setting, seed] = networks
                 histories += [history.assign(setting=setting)] if seed == 0 else []
@@ -80,7 +76,7 @@ def train_all(
             f"seed {seed}, {share:.0%} of the labels: {place}/{len(grid)}, {time.perf_counter() - began:.0f} s",
             flush=True,
         )
-    found = pd.concat(results.frames, ignore_index=True)
+    found = pd.concat(frames, ignore_index=True)
     results.predictions = found[[*KEY, *(name for name in found if name not in KEY)]]
     results.costs = pd.DataFrame(costs)[["setting", "seed", "fraction", "seconds", "parameters"]]
     results.history = pd.concat(histories, ignore_index=True)
@@ -181,17 +177,25 @@ class _Labels:
 
 @torch.no_grad()
 def predictions(
-    feed: Pooled, table: pd.DataFrame, shown: pd.DataFrame, networks: dict[str, Student], temperature: float
+    feed: Pooled,
+    table: pd.DataFrame,
+    origin: pd.Series,
+    shown: pd.DataFrame,
+    networks: dict[str, Student],
+    temperature: float,
 ) -> pd.DataFrame:
     """Predictions of validation (shown labels only) and test (all that the source knows), one row per disease and photograph.
 
     Args:
         feed: Pooled features.
-        table, shown: Results of :func:`drstudy.papers.sall.labels.truth` and :func:`drstudy.papers.sall.labels.shown`.
+        table, origin, shown: Results of :func:`drstudy.papers.sall.labels.truth`, :func:`drstudy.papers.sall.labels.assign` and
+            :func:`drstudy.papers.sall.labels.shown`.
         networks: Network by disease.
         temperature: The logits are divided by it, as in training.
     """
     clean = feed.clean[["image_id", "patient_id", "split"]].reset_index(drop=True)
+    of = pd.Series(origin.to_numpy(), index=table["image_id"])
+    clean = clean.assign(origin=clean["image_id"].map(of))
     known = table.set_index("image_id").loc[clean["image_id"], list(DISEASES)].reset_index(drop=True)
     seen = shown.set_index("image_id").loc[clean["image_id"], list(DISEASES)].reset_index(drop=True)
     found = []

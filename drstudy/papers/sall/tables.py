@@ -21,11 +21,12 @@ def title(setting: str) -> str:
     return SETTINGS[setting].title if setting in SETTINGS else setting
 
 
-def display_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
+def display_gains(scores: pd.DataFrame, gains: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     """One row per setting and disease, on all labels and as trained: accuracy, and the gains over single task.
 
     Args:
-        scores, gains: Results of :func:`drstudy.papers.sall.measures.scores` and :func:`drstudy.papers.sall.measures.gains`.
+        scores, gains: Results of :func:`drstudy.papers.sall.measures.scores` and :func:`drstudy.papers.sall.measures.gains`, all eyes.
+        own: The gains on eyes of the own collection.
 
     Returns:
         Texts. Accuracy and its gain are in per cent and percentage points, with the interval over patients; the spread over seeds of the
@@ -33,7 +34,7 @@ def display_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     ours = _plain(scores).set_index(["setting", "disease", "metric"])
-    more = _plain(gains).set_index(["setting", "disease", "metric"])
+    more, inside = (_plain(table).set_index(["setting", "disease", "metric"]) for table in (gains, own))
     for disease in DISEASES:
         for setting in dict.fromkeys(ours.index.get_level_values("setting")):
             row = {"disease": NAMES[disease], "setting": title(setting), "kind": SETTINGS[setting].kind}
@@ -46,10 +47,9 @@ def display_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
                     *(100 * gain[["value", "lo", "hi"]].to_numpy(float)), 1, signs="all"
                 )
                 row["gain by seed"] = _by_seed(gain, 100, 1)
-                for metric in ("qwk", "macro_auc"):
-                    row[f"gain, {measures.MEASURES[metric]}"] = _signed(
-                        more.loc[(setting, disease, metric)], 3
-                    )
+                near = 100 * inside.loc[(setting, disease, "accuracy"), ["value", "lo", "hi"]].to_numpy(float)
+                row["gain, own collection, points"] = intervals.text(*near, 1, signs="all")
+                row["gain, kappa"] = _signed(more.loc[(setting, disease, "qwk")], 2)
             rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
@@ -72,21 +72,28 @@ def display_calibration(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def display_teachers(quality: pd.DataFrame) -> pd.DataFrame:
-    """Soft labels beside the hidden truth, one row per teacher, disease and kind of photograph."""
+    """Soft labels beside the hidden truth, one row per kind of teacher, disease and kind of photograph.
+
+    Args:
+        quality: Result of :func:`drstudy.papers.sall.measures.teacher_quality`; the teachers of all seeds are named ``teacher <seed>``.
+
+    Returns:
+        Texts: the mean over the teachers of all seeds, with their range; the value alone where there is one.
+    """
     rows = []
-    for key, part in quality.groupby(["teacher", "disease", "kind"], sort=False):
-        by = part.set_index("metric")
+    kind = quality["teacher"].str.replace(r"^teacher \d+$", "teacher, all seeds", regex=True)
+    for key, part in quality.groupby([kind, "disease", "kind"], sort=False):
         row = {
             "teacher": key[0],
             "disease": NAMES[key[1]],
             "photographs of the": key[2],
-            "number": by["photographs"].iloc[0],
+            "number": part["photographs"].iloc[0],
         }
         for name in ("accuracy", "qwk", "macro_auc"):
-            row[measures.MEASURES[name]] = intervals.text(
-                *by.loc[name, ["value", "lo", "hi"]].to_numpy(float), 2
-            )
-        rows.append(row | {"accuracy of 'no disease'": f"{by['always_0'].iloc[0]:.2f}"})
+            values = part.loc[part["metric"] == name, "value"]
+            spread = f" ({intervals.between(values.min(), values.max(), 2)})" if len(values) > 1 else ""
+            row[measures.MEASURES[name]] = f"{values.mean():.2f}{spread}"
+        rows.append(row | {"accuracy of 'no disease'": f"{part['always_0'].iloc[0]:.2f}"})
     return pd.DataFrame(rows)
 
 
@@ -114,14 +121,18 @@ def display_maps(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(
-    networks: Mapping[tuple, measures.Drawn], gains: pd.DataFrame, compared: pd.DataFrame
+    networks: Mapping[tuple, measures.Drawn],
+    gains: pd.DataFrame,
+    compared: pd.DataFrame,
+    own: Mapping[tuple, measures.Drawn],
 ) -> pd.DataFrame:
     """The numbers of ``claims.yaml``: ``quantity, value, lo, hi``; NaN where a setting, a fraction or a mask is missing.
 
     Args:
-        networks: Result of :func:`drstudy.papers.sall.measures.drawn`.
-        gains: Result of :func:`drstudy.papers.sall.measures.gains`.
+        networks: Result of :func:`drstudy.papers.sall.measures.drawn`, all eyes.
+        gains: Result of :func:`drstudy.papers.sall.measures.gains`, all eyes.
         compared: Result of :func:`drstudy.papers.sall.maps.compared`.
+        own: As ``networks``, on eyes of the own collection.
     """
     rows = []
     smallest = min(key[0] for key in networks)
@@ -129,6 +140,10 @@ def claims(
         found = {
             "accuracy gain, {}, points": _gain(gains, 1.0, disease, "accuracy"),
             "accuracy gain, {}, relative": measures.relative(networks, FULL, disease, "accuracy"),
+            "accuracy gain, {}, points, own collection": measures.across(
+                own, (FULL, 1.0), ("single", 1.0), disease, "accuracy"
+            ),
+            "accuracy gain, {}, relative, own collection": measures.relative(own, FULL, disease, "accuracy"),
             "soft less shuffled, {}": measures.across(
                 networks, ("soft", 1.0), ("shuffled", 1.0), disease, "accuracy"
             ),

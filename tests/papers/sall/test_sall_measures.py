@@ -132,7 +132,7 @@ def test_claims_have_a_row_for_each_quantity_of_the_ledger(networks):
 
     from drstudy.core import paths
 
-    found = tables.claims(networks, measures.gains(networks), pd.DataFrame())
+    found = tables.claims(networks, measures.gains(networks), pd.DataFrame(), networks)
     ledger = yaml.safe_load((paths.root() / "drstudy/papers/sall/claims.yaml").read_text())
     wanted = {one["where"]["quantity"] for claim in ledger for one in claim["evidence"]}
     assert wanted == set(found["quantity"])
@@ -150,14 +150,14 @@ def test_claims_have_a_row_for_each_quantity_of_the_ledger(networks):
 def test_claims_without_half_of_the_labels_have_no_number_there():
     found, _ = measures.both_scales(predictions(fractions=(0.25, 1.0)), CLASSES)
     drawn = measures.drawn(found, 20, 0, 15)
-    by = tables.claims(drawn, measures.gains(drawn), pd.DataFrame()).set_index("quantity")
+    by = tables.claims(drawn, measures.gains(drawn), pd.DataFrame(), drawn).set_index("quantity")
     assert np.isnan(by.loc["half of the labels less all labels, dr", "value"])
     assert np.isfinite(by.loc["accuracy gain at the smallest fraction, dr", "value"])
 
 
 def test_tables_and_figures_show_every_setting(tests, networks):
     scores, gains = measures.scores(networks), measures.gains(networks)
-    shown = tables.display_gains(scores, gains)
+    shown = tables.display_gains(scores, gains, gains)
     assert len(shown) == 2 * 6
     assert (shown["gain by seed"] != "").sum() == 2 * 5
     assert len(tables.display_calibration(scores)) == 2 * 6 * 2
