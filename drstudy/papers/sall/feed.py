@@ -21,7 +21,7 @@ from drstudy.training.batch import Batch
 
 
 class Pooled(features.Features):
-    """Means over the positions of the last layer of a frozen network, one per view, standardised over the training views.
+    """Means over the positions of the last layer of a frozen network, one per view, centred and scaled by the training views.
 
     No layer of the backbone learns (**a choice**: the release fine-tunes all of them), so hundreds of students share one pass of it. The
     grades of the data are no target; targets are set by :meth:`labelled`.
@@ -29,7 +29,7 @@ class Pooled(features.Features):
     Attributes:
         values: (N, K, C) float32 of the training photographs' K views.
         still: (M, C) float32 of the validation and test photographs, without augmentation.
-        mean, spread: (C,) float32: mean and standard deviation over the training views before they were standardised.
+        mean, spread: (C,) float32: what was subtracted, and by what was divided; see :func:`centre_and_scale`.
         weights: Digest of the frozen network.
 
     Args:
@@ -48,7 +48,7 @@ class Pooled(features.Features):
             for batch in base.draws(positions, torch.arange(views).repeat(count))
         ]
         raw = torch.cat(drawn)
-        self.mean, self.spread = raw.mean(0), raw.std(0).clamp(min=1e-6)
+        self.mean, self.spread = centre_and_scale(raw)
         self.values = ((raw - self.mean) / self.spread).reshape(count, views, -1)
         every = base.unaugmented(np.arange(len(base.clean)))
         self.still = (torch.cat([pooled(self.net, h) for h in every]) - self.mean) / self.spread
@@ -93,6 +93,18 @@ class Pooled(features.Features):
     def place(self, split: str) -> np.ndarray:
         """Positions in :attr:`clean` of a split."""
         return np.flatnonzero(self.clean["split"].to_numpy() == split)
+
+
+def centre_and_scale(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of each channel, and one scale for all: the root mean square of their standard deviations, (C,) each.
+
+    A scale per channel would blow up channels that are silent in training: one lit by a single validation photograph would decide its loss.
+
+    Args:
+        raw: (M, C) of the training views.
+    """
+    scale = raw.var(0).mean().sqrt().clamp(min=1e-6)
+    return raw.mean(0), scale.expand(raw.shape[1]).clone()
 
 
 @torch.no_grad()

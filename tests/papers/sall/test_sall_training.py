@@ -9,6 +9,7 @@ import sall_eyes
 import torch
 
 from drstudy.core.params import ParameterError
+from drstudy.papers.sall import feed as feed_module
 from drstudy.papers.sall import labels, losses, params, runs, teachers, training
 from drstudy.papers.sall.params import DISEASES, SETTINGS
 from drstudy.training import checkpoints, loop, multilabel
@@ -273,6 +274,15 @@ def test_the_hidden_truth_is_no_target(feed, shown, p):
     own = feed.labelled(shown, p.recipe("hard", 0))
     batch = next(own.draws(torch.arange(8), torch.zeros(8, dtype=torch.int64)))
     assert set(batch.targets) == {"dr", "amd", "domain"}
+
+
+def test_a_channel_that_is_silent_in_training_is_not_blown_up():
+    """One that fires only in a validation photograph keeps its size beside the others; by its own spread it would be infinite."""
+    raw = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 2.0, 2.0, 0.0])
+    mean, scale = feed_module.centre_and_scale(raw)
+    assert scale.tolist() == pytest.approx([raw.var(0).mean().sqrt().item()] * 4)
+    assert ((torch.tensor([0.0, 0.0, 0.0, 3.0]) - mean) / scale).abs().max() < 2
+    assert ((raw - mean) / scale).var(0).mean().item() == pytest.approx(1, rel=1e-5)
 
 
 # --- parameters -----------------------------------------------------------------------------------------
