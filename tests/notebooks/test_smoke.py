@@ -64,6 +64,14 @@ FILES = {
         "tables/attention.csv",
         "outlines/outlines.json",
     ],
+    "13_sall": [
+        "predictions.csv",
+        "timings.csv",
+        "tables/collections.csv",
+        "tables/teachers.csv",
+        "tables/gains.csv",
+        "tables/claims.csv",
+    ],
     "21_views": [
         "predictions_1.csv",
         "predictions_fresh.csv",

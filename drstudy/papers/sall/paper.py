@@ -66,7 +66,6 @@ SECTIONS = (
                 "maps_display",
                 "Maps on the lesions of their disease: differences on the same eyes, percentage points.",
             ),
-            ("table", "costs", "Mean time of training and parameters per setting."),
         ),
     ),
 )
