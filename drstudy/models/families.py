@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drstudy.models.base import GradingNet
+from drstudy.models.compat import torchvision
 from drstudy.models.convolutions import ClampedConv, SameConv
 from drstudy.models.weights import LITE_MEAN, LITE_STD
 
@@ -171,6 +172,42 @@ class Staged(GradingNet):
         x = F.adaptive_avg_pool2d(self.tap("last_stage", self.net.features[-2:](h)), 1)
         flattens = any(isinstance(module, nn.Flatten) for module in self.net.classifier)
         return self.net.classifier(x if flattens else torch.flatten(x, 1))
+
+
+class Inception(GradingNet):
+    """InceptionV3: the last block, ``Mixed_7c``, is fine-tuned. The auxiliary head keeps its place for published weights, and is not used.
+
+    Its ImageNet weights expect pixels scaled to -1 to 1.
+    """
+
+    pooled = True
+    mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    head_path = "fc"
+
+    @classmethod
+    def create(cls, backbone: str) -> nn.Module:
+        """InceptionV3 from random weights, with the auxiliary head and without a normalisation of its own."""
+        options = {"weights": None, "aux_logits": True, "transform_input": False, "init_weights": False}
+        return torchvision.models.get_model(backbone, **options)
+
+    def _declare(self) -> None:
+        self.trainable = ("Mixed_7c",)
+        self.cam_layers = {"mixed_7c": "Mixed_7c"}
+
+    def _active_when_frozen(self) -> tuple[str, ...]:
+        return ("dropout",)
+
+    def trunk(self, x: Tensor) -> Tensor:
+        for name, module in self.net.named_children():
+            if name == "Mixed_7c":
+                break
+            if name != "AuxLogits":
+                x = module(x)
+        return x
+
+    def tail(self, h: Tensor) -> Tensor:
+        net = self.net
+        return net.fc(net.dropout(_pool(self.tap("mixed_7c", net.Mixed_7c(h)))))
 
 
 class EfficientNetLite(GradingNet):

@@ -17,7 +17,7 @@ from drstudy.core.names import N_GRADES
 from drstudy.models import weights as pretrained
 from drstudy.models.base import GradingNet
 from drstudy.models.compat import torchvision
-from drstudy.models.families import VGG, DenseNet, EfficientNetLite, FineResNet, ResNet, Staged
+from drstudy.models.families import VGG, DenseNet, EfficientNetLite, FineResNet, Inception, ResNet, Staged
 from drstudy.models.weights import BUNDLED, FINE
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "EfficientNetLite",
     "FineResNet",
     "GradingNet",
+    "Inception",
     "ResNet",
     "Staged",
     "assemble",
@@ -43,6 +44,7 @@ FAMILIES: tuple[tuple[str, type[GradingNet]], ...] = (
     (rf"resnet(18|34|50){FINE}", FineResNet),
     (r"(wide_)?resnet.*|resnext.*", ResNet),
     (r"vgg\d+(_bn)?", VGG),
+    (r"inception_v3", Inception),
     ("|".join(BUNDLED), EfficientNetLite),
     (r"efficientnet_(b|v2_).*|mobilenet_v[23].*|convnext_.*", Staged),
 )

@@ -11,6 +11,7 @@ NAMES = (
     "transfer",
     "ram",
     "lesions",
+    "sall",
     "glam",
     "views",
     "beside",

@@ -68,6 +68,14 @@ FILES = {
         "tables/attention.csv",
         "outlines/outlines.json",
     ],
+    "13_sall": [
+        "predictions.csv",
+        "timings.csv",
+        "tables/collections.csv",
+        "tables/teachers.csv",
+        "tables/gains.csv",
+        "tables/claims.csv",
+    ],
     "14_glam": ["predictions.csv", "common_predictions.csv", "common_maps.npz"],
     "20_side_by_side": ["timings.csv", "tables/systems.csv", "tables/missing.csv", "tables/grading.csv"],
     "21_views": [
