@@ -1,0 +1,85 @@
+"""Photographs for a GAN: small, as they are, half of them mirrored if wanted."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drstudy.core.devices import Compute
+from drstudy.data.dataset import Dataset
+from drstudy.papers.gan.recipe import GanRecipe
+from drstudy.training import transforms
+from drstudy.training.batch import Batch
+from drstudy.training.features import Features
+
+IN_ONE_GO = 256
+"""Photographs that are made smaller at once."""
+
+MIRRORED = 1
+"""Number of the view that is mirrored: a left eye becomes a right one."""
+
+
+class Photographs(Features):
+    """All photographs of the training split in memory, at the size of the GAN, and those of validation and test on request.
+
+    There is no frozen network whose output could be cached. Pictures are between -1 and 1. Photographs are not turned, unlike for the
+    grading networks: the generator shall learn an upright eye.
+    """
+
+    def __init__(self, data: Dataset, p: GanRecipe, compute: Compute) -> None:
+        super().__init__(None, data, p, compute)
+
+    def _check_size(self) -> None:
+        stored = self.data.images.shape[1]
+        if stored < self.p.input_size:
+            raise ValueError(
+                f"SIZE is {self.p.input_size}, but the photographs of AUDIT have {stored} pixels a side. Point AUDIT to an audit with a larger "
+                "IMAGE_SIZE, or lower SIZE."
+            )
+
+    @functools.cached_property
+    def small(self) -> Tensor:
+        """Training photographs (N, 3, S, S) uint8 on the CPU, in the order of :attr:`train`."""
+        return shrunk(self.data.images, self.train["row"].to_numpy(), self.p.input_size)
+
+    def prepare(self) -> None:
+        """Make the photographs smaller now."""
+        _ = self.small
+
+    def draws(self, positions: Tensor, views: Tensor) -> Iterator[Batch]:
+        """Batches of photographs, those of view :data:`MIRRORED` mirrored."""
+        for some in self._batches(len(positions)):
+            pictures = self.small[positions[some]]
+            mirrored = (views[some] == MIRRORED)[:, None, None, None]
+            pictures = torch.where(mirrored, pictures.flip(3), pictures)
+            yield self._batch(self.compute.put(scaled(pictures)), positions[some], views[some])
+
+    def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
+        """Photographs of validation and test as they are."""
+        rows = self.clean["row"].to_numpy()[positions]
+        for start in range(0, len(rows), IN_ONE_GO):
+            pictures = shrunk(self.data.images, rows[start : start + IN_ONE_GO], self.p.input_size)
+            yield self.compute.put(scaled(pictures))
+
+
+def shrunk(images: np.ndarray, rows: np.ndarray, size: int) -> Tensor:
+    """Stored photographs (N, H, H, 3) uint8, of which these rows, as (M, 3, size, size) uint8."""
+    parts = [
+        transforms.resize(transforms.channels_first(images[rows[start : start + IN_ONE_GO]]), size)
+        for start in range(0, len(rows), IN_ONE_GO)
+    ]
+    return torch.cat(parts) if parts else torch.empty((0, 3, size, size), dtype=torch.uint8)
+
+
+def scaled(pictures: Tensor) -> Tensor:
+    """uint8 to float32 between -1 and 1, as the networks take and give pictures."""
+    return pictures.float() / 127.5 - 1
+
+
+def unscaled(pictures: Tensor) -> Tensor:
+    """Between -1 and 1 to uint8, rounded; what is outside is clipped."""
+    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
