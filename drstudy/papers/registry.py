@@ -12,6 +12,7 @@ NAMES = (
     "ram",
     "lesions",
     "glam",
+    "gan",
     "views",
 )
 """Folders below ``drstudy/papers``, in the order in which the ledger and the README show them."""

@@ -46,6 +46,12 @@ class Photographs(Features):
         """Training photographs (N, 3, S, S) uint8 on the CPU, in the order of :attr:`train`."""
         return shrunk(self.data.images, self.train["row"].to_numpy(), self.p.input_size)
 
+    @functools.cached_property
+    def mean(self) -> Tensor:
+        """Mean of the training photographs, and of their mirrored ones if these are shown: (3, S, S) between -1 and 1."""
+        mean = scaled(self.small.double().mean(0).float())
+        return mean if self.p.views == 1 else (mean + mean.flip(2)) / 2
+
     def prepare(self) -> None:
         """Make the photographs smaller now."""
         _ = self.small

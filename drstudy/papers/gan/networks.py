@@ -1,6 +1,6 @@
 """Generator and critic: residual, for photographs of 32 to 256 pixels, unconditional or conditional on the grade.
 
-The parts are those of published GANs (``docs/sources.md``, E1): residual blocks, a norm whose gain and bias depend on the class in the
+The parts are those of published GANs (``docs/sources.md``, G1): residual blocks, a norm whose gain and bias depend on the class in the
 generator, and a projection of the class on the critic's features. Widths and depths are choices of this study.
 
 Grades come as *weights* (N, 5), float: a one in the column of the grade, or a mixture of two grades, by which a picture can be
@@ -26,13 +26,19 @@ SMALLEST = 4
 WIDEST = 8
 """The coarsest maps have at most this many times the channels of the finest."""
 
+MOST = 0.98
+"""The ground is clipped to this, since black and white would take infinite inputs of the hyperbolic tangent."""
+
+FOLD = 2
+"""Squares of so many pixels a side are channels of one cell of the finest maps (pixel shuffle), which halves the cost of both networks."""
+
 
 @dataclass(frozen=True)
 class Shape:
     """What both networks look like.
 
     Attributes:
-        size: Side of the photographs, pixels; a power of 2, at least 8.
+        size: Side of the photographs, pixels; a power of 2, at least 16.
         width: Channels of the finest maps.
         latent: Length of the noise vector.
         grades: Number of grades on which the networks are conditional; 0 makes unconditional ones.
@@ -44,15 +50,15 @@ class Shape:
     grades: int = N_GRADES
 
     def __post_init__(self) -> None:
-        if self.size < 2 * SMALLEST or self.size & (self.size - 1):
+        if self.size < 2 * FOLD * SMALLEST or self.size & (self.size - 1):
             raise ValueError(
-                f"Photographs of {self.size} pixels cannot be made: the side must be a power of 2, at least 8."
+                f"Photographs of {self.size} pixels cannot be made: the side must be a power of 2, at least 16."
             )
 
     @property
     def channels(self) -> list[int]:
-        """Channels of the maps of 4, 8, ... ``size`` pixels: doubled with each halving of the side, up to :data:`WIDEST` times."""
-        halvings = int(math.log2(self.size // SMALLEST))
+        """Channels of the maps of 4, 8, ... ``size`` / 2 cells: doubled with each halving of the side, up to :data:`WIDEST` times."""
+        halvings = int(math.log2(self.size // FOLD // SMALLEST))
         return [self.width * min(2**step, WIDEST) for step in range(halvings, -1, -1)]
 
     def facts(self) -> dict[str, int]:
@@ -71,7 +77,7 @@ class ConditionalNorm(nn.Module):
     All movements start at 0. A conditional network that takes over the weights of an unconditional one therefore starts as the same
     function. With ``grades`` 0 it is a plain batch norm.
 
-    Source: de Vries et al. 2017 and Miyato & Koyama 2018 (``docs/sources.md``, E1), written as a departure from the common norm.
+    Source: de Vries et al. 2017 and Miyato & Koyama 2018 (``docs/sources.md``, G1), written as a departure from the common norm.
     """
 
     def __init__(self, channels: int, grades: int) -> None:
@@ -110,8 +116,12 @@ class Up(nn.Module):
 class Generator(nn.Module):
     """Noise and a grade to a photograph.
 
+    The network draws what differs from a *ground*, the mean of the training photographs, and so needs not learn where the field of view
+    is. That is a choice of this study, for short trainings; nothing keeps a picture inside of the field of view.
+
     Attributes:
         shape: What it looks like.
+        ground: (1, 3, S, S), the hyperbolic area tangent of the mean photograph; 0 (mid-grey) before :meth:`start_from`.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -122,7 +132,8 @@ class Generator(nn.Module):
         pairs = itertools.pairwise(channels)
         self.blocks = nn.ModuleList([Up(inputs, outputs, shape.grades) for inputs, outputs in pairs])
         self.norm = ConditionalNorm(channels[-1], shape.grades)
-        self.last = nn.Conv2d(channels[-1], 3, 3, padding=1)
+        self.last = nn.Conv2d(channels[-1], 3 * FOLD**2, 3, padding=1)
+        self.register_buffer("ground", torch.zeros(1, 3, shape.size, shape.size))
         _initialise(self)
 
     def forward(self, noise: Tensor, weights: Tensor) -> Tensor:
@@ -137,7 +148,12 @@ class Generator(nn.Module):
         )
         for block in self.blocks:
             x = block(x, weights)
-        return torch.tanh(self.last(F.relu(self.norm(x, weights))))
+        x = F.pixel_shuffle(self.last(F.relu(self.norm(x, weights))), FOLD)
+        return torch.tanh(x + self.ground)
+
+    def start_from(self, mean: Tensor) -> None:
+        """Set the ground: the mean photograph (3, S, S), between -1 and 1."""
+        self.ground.copy_(mean.clamp(-MOST, MOST).atanh())
 
 
 class Down(nn.Module):
@@ -161,7 +177,7 @@ class Critic(nn.Module):
     """A photograph and a grade to one score, higher for real photographs of that grade. It has no batch norm.
 
     The score is linear in the pooled features, plus, if conditional, their product with a learnt vector of the grade (the projection of
-    Miyato & Koyama 2018, equation 3; ``docs/sources.md``, E1).
+    Miyato & Koyama 2018, equation 3; ``docs/sources.md``, G1).
 
     Args:
         shape: What it looks like.
@@ -171,7 +187,7 @@ class Critic(nn.Module):
     def __init__(self, shape: Shape, spectral: bool) -> None:
         super().__init__()
         self.shape, self.spectral = shape, spectral
-        channels = [3, *reversed(shape.channels[:-1])]
+        channels = [3 * FOLD**2, *reversed(shape.channels[:-1])]
         pairs = itertools.pairwise(channels)
         self.blocks = nn.ModuleList([Down(*pair, raw=place == 0) for place, pair in enumerate(pairs)])
         self.linear = nn.Linear(channels[-1], 1)
@@ -184,9 +200,10 @@ class Critic(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """RGB (N, 3, S, S), between -1 and 1, to pooled features (N, C)."""
+        x = F.pixel_unshuffle(images, FOLD)
         for block in self.blocks:
-            images = block(images)
-        return F.relu(images).mean((2, 3))
+            x = block(x)
+        return F.relu(x).mean((2, 3))
 
     def forward(self, images: Tensor, weights: Tensor) -> Tensor:
         """RGB (N, 3, S, S), between -1 and 1, and weights of the grades (N, G) to scores (N,)."""
@@ -195,7 +212,7 @@ class Critic(nn.Module):
         return score if self.projected is None else score + (features * self.projected(weights)).sum(1)
 
     def freeze(self, blocks: int) -> None:
-        """Let the first blocks learn no more (Mo et al. 2020, FreezeD; ``docs/sources.md``, E1).
+        """Let the first blocks learn no more (Mo et al. 2020, FreezeD; ``docs/sources.md``, G1).
 
         Raises:
             ValueError: If there are fewer blocks.
@@ -226,12 +243,15 @@ def build(shape: Shape, spectral: bool, seed: int) -> tuple[Generator, Critic]:
 
 
 def take_over(net: nn.Module, weights: dict[str, Tensor]) -> list[str]:
-    """Let a network start from the weights of another, as far as both have them; returns the names of what stays random.
+    """Let a network start from the weights of another, as far as both have them; returns the names of what stays as it is.
+
+    The ground of a generator is not taken over: it belongs to the photographs.
 
     Raises:
         ValueError: If a tensor has another shape, or the network lacks one of the weights: they are not of the same form.
     """
     own = net.state_dict()
+    weights = {name: tensor for name, tensor in weights.items() if name != "ground"}
     wrong = [name for name, tensor in weights.items() if name not in own or own[name].shape != tensor.shape]
     if wrong:
         raise ValueError(

@@ -59,8 +59,8 @@ class Gan(Computing):
     loss: Literal["hinge", "cwgan_gp"] = "hinge"
     critic_steps: Annotated[int, Field(ge=1, le=50)] = 5
     penalty: Annotated[float, Field(ge=0, le=1000)] = 10.0
-    learning_rate: Rate = 4e-4
-    critic_rate: Rate = 4e-4
+    learning_rate: Rate = 1e-3
+    critic_rate: Rate = 1e-3
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.99)
     average: Annotated[float, Field(ge=0, lt=1)] = 0.99
     augmentation: Policies = POLICIES

@@ -14,7 +14,7 @@ from drstudy.training.recipe import Training
 
 Rate = Annotated[float, Field(gt=0, le=10)]
 Policies = tuple[Literal["colour", "translation", "cutout"], ...]
-Side = Literal[8, 16, 32, 64, 128, 256]
+Side = Literal[16, 32, 64, 128, 256]
 
 UNCONDITIONAL = 0
 
@@ -30,7 +30,7 @@ class GanRecipe(Training):
         epochs, steps: An *epoch* here is ``steps`` steps of the generator, after which the loop writes a checkpoint and measures.
         critic_steps: Steps of the critic for each step of the generator; each takes a new batch of photographs.
         penalty: Weight of the gradient penalty; of ``cwgan_gp`` only.
-        learning_rate, critic_rate, betas: Adam. The main paper's code has betas (0, 0.99) (``docs/sources.md``, A4 and A8).
+        learning_rate, critic_rate, betas: Adam. The main paper's code has betas (0, 0.99) (``docs/sources.md``, A4 and A7).
         augmentation: What the critic sees is augmented by these; see :mod:`drstudy.papers.gan.augmentation`.
         average: Weight of the past in the moving average of the generator, once enough steps were taken.
         views: 2 shows each photograph also mirrored, as an eye of the other side; 1 does not.

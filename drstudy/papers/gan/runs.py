@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
+from drstudy.core.names import GRADES, N_GRADES
 from drstudy.data.dataset import Dataset
 from drstudy.papers.gan import feed, networks, training, watching
 from drstudy.papers.gan.networks import Generator, Shape
@@ -27,6 +28,9 @@ START = "pretrained.safetensors"
 
 GENERATOR = "generator.safetensors"
 """File of the conditional generator in the result folder."""
+
+PICTURES = "pictures.npz"
+"""File of the generated pictures in the result folder: ``images`` (N, S, S, 3) uint8 RGB and ``grades`` (N,) int64."""
 
 
 @dataclass(frozen=True)
@@ -129,37 +133,69 @@ def train(task: GanTask, folder: Path | None = None, keep: bool = False) -> Trai
 # --- pictures ------------------------------------------------------------------------------------------
 
 
-def generate(
-    generator: Generator, grades: np.ndarray | Tensor, seed: int, batch_size: int = 64
-) -> np.ndarray:
+def generate(generator: Generator, grades: np.ndarray, seed: int, batch_size: int = 64) -> np.ndarray:
     """Pictures of given grades.
 
     Args:
         generator: Conditional generator; it is set to evaluation mode.
-        grades: (N,) whole numbers 0 to 4, or weights (N, 5) of mixtures of grades.
-        seed: Seed of the noise. The k-th picture depends on the seed, on k and on its grade alone, up to rounding.
+        grades: (N,) whole numbers 0 to 4.
+        seed: Seed of the noise.
         batch_size: Pictures in one pass.
 
     Returns:
         (N, S, S, 3) uint8 RGB.
 
     Raises:
-        ValueError: If a grade is outside 0 to 4.
+        ValueError: If a grade is no whole number from 0 to 4.
     """
-    given = torch.as_tensor(np.asarray(grades))
-    if given.ndim == 1:
-        if len(given) and (given.min() < 0 or given.max() > 4 or given.is_floating_point()):
-            raise ValueError(f"Grades are whole numbers from 0 to 4; given: {given.unique().tolist()[:10]}.")
-        given = given.long()
-    else:
-        given = given.float()
-    pictures = training.scaled_pictures(generator, given, seed, batch_size)
+    given = np.asarray(grades)
+    if given.ndim != 1 or (len(given) and not np.isin(given, GRADES).all()):
+        raise ValueError(
+            f"Grades are whole numbers from 0 to 4, one per picture; given: {given.tolist()[:10]}."
+        )
+    noise = training.noise_of(generator, len(given), seed)
+    weights = networks.one_hot(torch.from_numpy(given.astype(np.int64)))
+    return as_images(training.from_noise(generator, noise, weights, batch_size))
+
+
+def between_grades(
+    generator: Generator, eyes: int, seed: int, steps: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of the same noise while the grade goes from 0 to 4, in equal parts between neighbouring grades.
+
+    Args:
+        generator: Conditional generator; it is set to evaluation mode.
+        eyes: Number of noise vectors.
+        seed: Seed of the noise.
+        steps: Parts from one grade to the next.
+
+    Returns:
+        (eyes, moments, S, S, 3) uint8 RGB, and the grade at each moment, (moments,) float64, from 0 to 4.
+    """
+    grades = np.linspace(GRADES[0], GRADES[-1], steps * (N_GRADES - 1) + 1)
+    low = np.minimum(np.floor(grades).astype(int), N_GRADES - 2)
+    share = torch.from_numpy(grades - low).float()[:, None]
+    ends = [networks.one_hot(torch.from_numpy(one)) for one in (low, low + 1)]
+    weights = ((1 - share) * ends[0] + share * ends[1]).repeat(eyes, 1)
+    noise = training.noise_of(generator, eyes, seed).repeat_interleave(len(grades), 0)
+    found = as_images(training.from_noise(generator, noise, weights))
+    return found.reshape(eyes, len(grades), *found.shape[1:]), grades
+
+
+def as_images(pictures: Tensor) -> np.ndarray:
+    """(N, 3, S, S) between -1 and 1 to (N, S, S, 3) uint8."""
     return feed.unscaled(pictures).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def save(generator: Generator, path: Path) -> None:
     """Write a generator, from which :func:`load` makes it again."""
     tensors.write(path, generator.state_dict(), generator.shape.facts())
+
+
+def save_pictures(images: np.ndarray, grades: np.ndarray, path: Path) -> None:
+    """Write generated pictures (N, S, S, 3) uint8 and the grades (N,) that were asked for, atomically."""
+    with paths.atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, images=images, grades=np.asarray(grades, dtype=np.int64))
 
 
 def load(path: Path) -> Generator:
@@ -182,10 +218,3 @@ def load(path: Path) -> Generator:
 def chosen(trained: dict[str, Trained]) -> str:
     """Name of the GAN whose pictures are used: the one with transfer. The choice was made before any training, and not by results."""
     return TRANSFER if TRANSFER in trained else next(name for name in trained if name != PRETRAINING)
-
-
-def weights_between(low: int, high: int, steps: int) -> np.ndarray:
-    """Weights (steps, 5) float32 from one grade to another, in equal parts."""
-    ends = networks.one_hot(torch.tensor([low, high])).numpy()
-    share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-    return (1 - share) * ends[0] + share * ends[1]

@@ -80,6 +80,7 @@ class GanTask(Task):
         self.generator, self.critic = networks.build(p.shape, p.spectral, p.seed)
         if p.start:
             start(self.generator, self.critic, p.start)
+        self.generator.start_from(feed.mean)
         self.critic.freeze(p.frozen_blocks)
         for net in (self.generator, self.critic):
             net.to(compute.device, memory_format=torch.channels_last)
@@ -133,7 +134,7 @@ class GanTask(Task):
         """Energy distance of generated to validation photographs, and the diversity of the former over that of the latter, both on
         pictures of 16 x 16 pixels. As many are generated of each grade as there are photographs."""
         held, grades = self._held_out
-        made = watching.coarse(scaled_pictures(self.average, grades, self.p.seed))
+        made = watching.coarse(pictures_of(self.average, grades, self.p.seed))
         groups = grades if self.p.grades else None
         measured = {
             "energy": watching.energy(made, held),
@@ -141,7 +142,7 @@ class GanTask(Task):
         }
         if self.epoch in (kept := moments(self.p.epochs)):
             fixed = torch.arange(N_GRADES).repeat_interleave(self.p.kept_pictures)
-            page = unscaled(scaled_pictures(self.average, fixed, self.p.seed)).permute(0, 2, 3, 1)
+            page = unscaled(pictures_of(self.average, fixed, self.p.seed)).permute(0, 2, 3, 1)
             self.album.pages[kept.index(self.epoch)] = page.unflatten(0, (N_GRADES, -1)).cpu()
         self.finished = self.epoch, self.learned()
         self.log[-1] |= {f"val_{name}": value for name, value in measured.items()}
@@ -242,25 +243,30 @@ def _still(critic: Critic) -> Iterator[None]:
 
 
 @torch.no_grad()
-def scaled_pictures(generator: Generator, grades: Tensor, seed: int, batch_size: int = 64) -> Tensor:
-    """Pictures (N, 3, S, S) float32 on the CPU, between -1 and 1, of noise that follows from the seed and each picture's place.
+def from_noise(generator: Generator, noise: Tensor, weights: Tensor, batch_size: int = 64) -> Tensor:
+    """Pictures (N, 3, S, S) float32 on the CPU, between -1 and 1.
 
     Args:
         generator: It is set to evaluation mode.
-        grades: (N,) int64, or weights (N, 5) float32 of mixtures.
-        seed: Seed of the noise.
+        noise: (N, latent) float32.
+        weights: (N, 5) float32 weights of the grades.
         batch_size: Pictures in one pass.
     """
     generator.eval()
-    weights = grades if grades.ndim == 2 else networks.one_hot(grades)
-    noise = torch.randn(len(grades), generator.shape.latent, generator=torch.Generator().manual_seed(seed))
-    device = next(generator.parameters()).device
-    parts = [
-        generator(some.to(device), of.to(device)).float().cpu()
-        for some, of in zip(noise.split(batch_size), weights.split(batch_size))
-    ]
-    side = generator.shape.size
-    return torch.cat(parts) if parts else torch.empty((0, 3, side, side))
+    device, side = next(generator.parameters()).device, generator.shape.size
+    pairs = zip(noise.split(batch_size), weights.split(batch_size))
+    parts = [generator(some.to(device), of.to(device)).float().cpu() for some, of in pairs]
+    return torch.cat(parts) if len(noise) else torch.empty((0, 3, side, side))
+
+
+def noise_of(generator: Generator, count: int, seed: int) -> Tensor:
+    """Noise (count, latent) that follows from the seed; the first rows are the same for any count."""
+    return torch.randn(count, generator.shape.latent, generator=torch.Generator().manual_seed(seed))
+
+
+def pictures_of(generator: Generator, grades: Tensor, seed: int) -> Tensor:
+    """:func:`from_noise` for grades (N,) int64 and noise that follows from a seed."""
+    return from_noise(generator, noise_of(generator, len(grades), seed), networks.one_hot(grades))
 
 
 # --- transfer --------------------------------------------------------------------------------------------
