@@ -176,7 +176,7 @@ class Down(nn.Module):
 class Critic(nn.Module):
     """A photograph and a grade to one score, higher for real photographs of that grade. It has no batch norm.
 
-    The score is linear in the pooled features, plus, if conditional, their product with a learnt vector of the grade (the projection of
+    The score is linear in the features, plus, if conditional, their product with a learnt vector of the grade (the projection of
     Miyato & Koyama 2018, equation 3; ``docs/sources.md``, G1).
 
     Args:
@@ -199,11 +199,11 @@ class Critic(nn.Module):
                     spectral_norm(layer)
 
     def features(self, images: Tensor) -> Tensor:
-        """RGB (N, 3, S, S), between -1 and 1, to pooled features (N, C)."""
+        """RGB (N, 3, S, S), between -1 and 1, to features (N, C), summed over all places."""
         x = F.pixel_unshuffle(images, FOLD)
         for block in self.blocks:
             x = block(x)
-        return F.relu(x).mean((2, 3))
+        return F.relu(x).sum((2, 3))
 
     def forward(self, images: Tensor, weights: Tensor) -> Tensor:
         """RGB (N, 3, S, S), between -1 and 1, and weights of the grades (N, G) to scores (N,)."""

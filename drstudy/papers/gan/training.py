@@ -261,7 +261,8 @@ def from_noise(generator: Generator, noise: Tensor, weights: Tensor, batch_size:
 
 def noise_of(generator: Generator, count: int, seed: int) -> Tensor:
     """Noise (count, latent) that follows from the seed; the first rows are the same for any count."""
-    return torch.randn(count, generator.shape.latent, generator=torch.Generator().manual_seed(seed))
+    numbers = np.random.default_rng(seed).standard_normal((count, generator.shape.latent), dtype=np.float32)
+    return torch.from_numpy(numbers)
 
 
 def pictures_of(generator: Generator, grades: Tensor, seed: int) -> Tensor:
