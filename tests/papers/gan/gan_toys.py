@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 import toy_tasks
 
 from drstudy.core import devices
@@ -31,7 +32,15 @@ def recipe(**changes) -> ToyRecipe:
 
 
 def build(p: GanRecipe) -> GanTask:
-    return runs.build(p, toy_tasks.eyes(), devices.setup("cpu", p.precision, 1, p.seed))
+    """The task; of the variant ``sgd`` with plain gradient descent.
+
+    Adam's first step has the sign of the gradient and no size, so the rounding of a gradient near 0 would become a whole step.
+    """
+    task = runs.build(p, toy_tasks.eyes(), devices.setup("cpu", p.precision, 1, p.seed))
+    if p.variant == "sgd":
+        for name, adam in task.optimisers.items():
+            task.optimisers[name] = torch.optim.SGD(adam.param_groups[0]["params"], lr=0.004)
+    return task
 
 
 def make(given, team) -> GanTask:
