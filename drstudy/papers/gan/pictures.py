@@ -45,7 +45,9 @@ class Pictures:
                 "output to 0..255 and put the channels last."
             )
         if not len(self.images):
-            raise ValueError("There is no picture in the set. Generate some, or give the split a larger share.")
+            raise ValueError(
+                "There is no picture in the set. Generate some, or give the split a larger share."
+            )
         for name in ("grades", "patients"):
             if getattr(self, name).shape != (len(self.images),):
                 raise ValueError(
@@ -151,7 +153,9 @@ def by_counts(grades: np.ndarray, wanted: np.ndarray, random: np.random.Generato
     for grade, count in enumerate(np.asarray(wanted, dtype=int)):
         places = np.flatnonzero(grades == grade)
         if count and not len(places):
-            raise ValueError(f"{count} pictures of grade {grade} are needed, but the set has none of this grade.")
+            raise ValueError(
+                f"{count} pictures of grade {grade} are needed, but the set has none of this grade."
+            )
         rounds = -(-count // len(places)) if len(places) else 0
         drawn = [random.permutation(places) for _ in range(rounds)]
         found.append(np.concatenate(drawn)[:count] if drawn else np.empty(0, np.int64))
