@@ -149,7 +149,7 @@ def by_counts(grades: np.ndarray, wanted: np.ndarray, random: np.random.Generato
     Raises:
         ValueError: If pictures of a grade are wanted and there is none.
     """
-    found = []
+    found, each = [], random.spawn(N_GRADES)  # so that another number of one grade changes no other grade
     for grade, count in enumerate(np.asarray(wanted, dtype=int)):
         places = np.flatnonzero(grades == grade)
         if count and not len(places):
@@ -157,6 +157,6 @@ def by_counts(grades: np.ndarray, wanted: np.ndarray, random: np.random.Generato
                 f"{count} pictures of grade {grade} are needed, but the set has none of this grade."
             )
         rounds = -(-count // len(places)) if len(places) else 0
-        drawn = [random.permutation(places) for _ in range(rounds)]
+        drawn = [each[grade].permutation(places) for _ in range(rounds)]
         found.append(np.concatenate(drawn)[:count] if drawn else np.empty(0, np.int64))
     return np.concatenate(found).astype(np.int64)
