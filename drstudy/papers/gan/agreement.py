@@ -18,7 +18,7 @@ import torch
 from drstudy.core.devices import Compute
 from drstudy.core.names import GRADES
 from drstudy.evaluation import metrics, multilabel, statistics
-from drstudy.explain.methods import methods
+from drstudy.explain.methods import cam, methods
 from drstudy.models.nets import GradingNet
 from drstudy.papers.gan import arm_tables, arms, heads, pictures
 from drstudy.papers.gan.heads import HeadRecipe, Known
@@ -204,6 +204,4 @@ def heat(net: GradingNet, some: Pictures, compute: Compute) -> np.ndarray:
     """
     x = compute.put(transforms.to_input(some.images, net.input_size, net.mean, net.std))
     raw = methods.evidence(methods.explain(net, x, "grad_cam", torch.from_numpy(some.grades)))
-    size = (some.size, some.size)
-    large = torch.nn.functional.interpolate(torch.from_numpy(raw)[:, None], size, mode="bilinear")
-    return large[:, 0].numpy()
+    return cam.upsample(raw, some.size)

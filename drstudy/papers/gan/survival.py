@@ -1,7 +1,8 @@
 """Which lesions survive a generator's size: what cannot be seen at 64 pixels cannot be generated at 64 pixels.
 
 Each lesion of each real eye is scaled down, with its photograph, by area averaging. Two questions are asked at each size. Is the lesion at
-least one pixel wide? Does it stand out from its surroundings by the Rose criterion (Rose 1948; ``docs/sources.md``, G1)? A grade whose
+least one pixel wide? Does it stand out from its surroundings by the Rose criterion (Rose 1948; ``docs/sources.md``, G1)? Visible is less than recognisable: the criterion
+says that something is there, not that its shape can be told. A grade whose
 defining lesions pass in fewer than half of its eyes is reported as not generable at that size. The three thresholds are constants of this module and were
 fixed before the first run. They are choices of this study.
 
@@ -21,6 +22,7 @@ from drstudy.data import labels, manifest
 from drstudy.data.dataset import Dataset
 from drstudy.evaluation import statistics
 from drstudy.explain.measures import scores
+from drstudy.explain.methods import cam
 from drstudy.show import intervals
 
 SIZES = (64, 128, 256)
@@ -97,9 +99,7 @@ def lesions(
         return pd.DataFrame(columns=COLUMNS)
     eyes = data.part(split)
     eyes = eyes[eyes["grade"].fillna(0) > 0]
-    if most:
-        order = eyes.groupby("grade").cumcount().argsort(kind="stable")
-        eyes = eyes.iloc[np.sort(order[:most])]
+    eyes = cam.choose_images(eyes, most, seed=0)
     read, parts = labels.mask_reader(audit, LESIONS), []
     fitting = [int(size) for size in sizes if size <= data.images.shape[1]]
     for eye in eyes.to_dict("records"):
