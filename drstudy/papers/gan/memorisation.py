@@ -36,6 +36,9 @@ PLANTED = 12
 PAIRS = 12
 """Pairs that are shown."""
 
+SUSPECTED = 0.01
+"""Probability by chance of the number of flagged pictures, below which copies are suspected."""
+
 SPACES = ("pixels", "features")
 
 MIRRORED: Mapping[str, tuple[tuple[int, ...], ...]] = {
@@ -55,8 +58,9 @@ class Found:
     Attributes:
         pictures: One row per space and picture with :data:`COLUMNS`: ``picture`` is its place in its set, ``train`` that of the nearest training photograph,
             ``ratio`` the distance to it over the distance to the nearest held-out photograph.
-        summary: One row per space and kind: ``pictures, flagged, share, by_chance, verdict``; for generated pictures also ``as_near``, and ``auc,
-            auc_lo, auc_hi``, the probability that a generated picture has a smaller ratio than a held-out one.
+        summary: One row per space and kind: ``pictures, flagged, share, by_chance, p, verdict``; for generated pictures also ``as_near``, and ``auc,
+            auc_lo, auc_hi``, the probability that a generated picture has a smaller ratio than a held-out one; its interval resamples pictures and patients while the
+            photographs that they are compared with stay the same.
         planted: Kind to the planted copies.
     """
 
@@ -193,7 +197,7 @@ def _summary(found: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
             continue
         count, flagged = len(part), int(part["flagged"].sum())
         row = {"space": space, "kind": kind, "pictures": count, "flagged": flagged, "share": flagged / count}
-        row["by_chance"] = 1 / (len(real) + 1)
+        row |= {"by_chance": 1 / (len(real) + 1), "p": chance(flagged, count, len(real))}
         if kind == GENERATED:
             both = pd.concat([part, real])
             score = -both["ratio"].to_numpy()
@@ -217,6 +221,18 @@ def _summary(found: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     return table
 
 
+def chance(flagged: int, pictures: int, held_out: int) -> float:
+    """Probability that at least so many of the pictures are flagged if they are like held-out photographs.
+
+    Of all orders of the ratios, each as likely as any other, it is the share in which the ``flagged`` smallest are of pictures.
+
+    Args:
+        flagged: Number of pictures with a ratio below that of every held-out photograph.
+        pictures, held_out: Numbers of both.
+    """
+    return float(np.prod([(pictures - i) / (pictures + held_out - i) for i in range(flagged)]))
+
+
 def _as_near(found: pd.DataFrame, generated: pd.DataFrame, real: pd.DataFrame) -> float:
     """Number of generated pictures as near to a training photograph as a noised copy; NaN where a held-out photograph is as near."""
     limit = found.loc[found["kind"] == "planted, noised", "to_train"].max()
@@ -227,8 +243,7 @@ def _verdict(row: pd.Series, control: bool) -> str:
     """What the counts of generated pictures say, given whether the positive control was caught."""
     if not control:
         return "not tested: planted copies were missed"
-    expected = row["pictures"] * row["by_chance"]
-    if row["as_near"] > 0 or row["flagged"] > max(1.0, 3 * expected):
+    if row["as_near"] > 0 or row["p"] < SUSPECTED:
         return "copies suspected"
     return "no copies found"
 
@@ -262,6 +277,6 @@ def findings(found: Found) -> list[str]:
         )
         sentences.append(
             f"In {space}, {row['flagged']} of {row['pictures']} generated pictures are nearer to a training photograph, relative to held-out ones, than any held-out "
-            f"photograph is ({row['pictures'] * row['by_chance']:.1f} expected by chance); planted copies that were flagged: {control}. Verdict: {row['verdict']}."
+            f"photograph is ({row['pictures'] * row['by_chance']:.1f} expected by chance, p = {row['p']:.2g}); planted copies that were flagged: {control}. Verdict: {row['verdict']}."
         )
     return sentences

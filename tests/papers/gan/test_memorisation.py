@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from pictures_made import SIZE, Blocks, eyes
@@ -40,7 +42,15 @@ def test_planted_copies_are_caught_and_new_pictures_are_not_accused(honest, spac
     assert made["verdict"] == "no copies found"
     assert made["by_chance"] == pytest.approx(1 / 41)
     assert made["as_near"] == 0
-    assert made["auc_lo"] < 0.5 < made["auc_hi"]
+    assert 0.3 < made["auc"] < 0.7
+
+
+def test_probability_by_chance():
+    """Two pictures and one held-out photograph: the two smallest of three ratios are both of pictures in one of three orders."""
+    assert memorisation.chance(0, 2, 1) == 1
+    assert memorisation.chance(1, 2, 1) == pytest.approx(2 / 3)
+    assert memorisation.chance(2, 2, 1) == pytest.approx(1 / 3)
+    assert memorisation.chance(10, 10, 40) == pytest.approx(1 / math.comb(50, 10))
 
 
 def test_a_generator_that_copies_is_found(real):
