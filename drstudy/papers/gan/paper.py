@@ -13,8 +13,8 @@ NAME = params.Gan.notebook
 def stages(profile: Profile) -> list[Stage]:
     """One stage. A profile with ``models_from`` starts its conditional GANs from the unconditional one of that profile."""
     taken = f"results/{profile.models_from}/{NAME}" if profile.models_from else ""
-    own = {"AUDIT": profile.audit, "PRETRAINED": taken}
-    needs = tuple(filter(None, (profile.audit, taken)))
+    own = {"AUDIT": profile.audit, "MODEL": profile.network, "PRETRAINED": taken}
+    needs = tuple(filter(None, (profile.audit, profile.network, taken)))
     return [Stage(params.Gan, profile.name, overrides=own, needs=needs)]
 
 

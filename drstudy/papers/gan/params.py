@@ -44,13 +44,24 @@ class Gan(Computing):
         rival_epochs: Epochs of a conditional GAN with the other loss, from random weights; 0 leaves it out.
         processes: Processes that train each GAN together, one per GPU (on a CPU only to test it).
         shown: Pictures of each grade in the figures.
+        model: Result folder of notebook 03: the grading network that is asked for the grade of generated pictures.
+        encoder_size: Side at which the bundled EfficientNet-Lite0 reads pictures, pixels.
+        surviving: Eyes whose lesions are measured at the sizes of generated pictures; 0 is all of the training split.
+        compared: Pictures of a set, at most, in the comparisons of quality; 0 is all.
+        head_steps, head_rate, head_seeds: Steps and learning rate (Adam) of each classifier, and number of seeds for each arm.
+        augmented_views: Augmented views of each rare photograph, for the arm with classical augmentation.
         resamples: Number of resamples of the bootstrap over patients.
     """
 
     notebook: ClassVar[str] = "15_gan_oversampling"
     TRAINS: ClassVar[bool] = True
     FED_BY: ClassVar[tuple[str, ...]] = ("AUDIT", "PRETRAINED")
-    SHOWS: ClassVar[frozenset[str]] = frozenset({"processes", "shown", "resamples"})
+    SHOWS: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("processes", "shown", "model", "encoder_size", "surviving", "compared"),
+            *("head_steps", "head_rate", "head_seeds", "augmented_views", "resamples"),
+        }
+    )
     audit: str = "results/smoke/01_data_audit"
     pretrained: str = ""
     size: Side = 32
@@ -74,6 +85,14 @@ class Gan(Computing):
     rival_epochs: Epochs = 2
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     shown: Annotated[int, Field(ge=1, le=32)] = 6
+    model: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
+    encoder_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = 96
+    surviving: Annotated[int, Field(ge=0, le=10_000_000)] = 20
+    compared: Annotated[int, Field(ge=0, le=10_000_000)] = 24
+    head_steps: Positive = 50
+    head_rate: Rate = 1e-3
+    head_seeds: Annotated[int, Field(ge=1, le=100)] = 2
+    augmented_views: Annotated[int, Field(ge=1, le=100)] = 1
     resamples: Positive = 200
 
     def trainings(self) -> tuple[str, ...]:
