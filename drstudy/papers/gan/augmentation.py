@@ -1,4 +1,4 @@
-"""Differentiable augmentation of what the critic sees: colour, translation, cutout (Zhao et al. 2020; ``docs/sources.md``, G1).
+"""Differentiable augmentation of what the critic sees: colour, translation, cutout (Zhao et al. 2020; ``docs/sources.md``, G5).
 
 Real and generated photographs go through the same functions with numbers drawn from the same distribution, and the generator learns
 through them. The critic can therefore neither memorise few photographs easily, nor teach the generator to make augmented ones.

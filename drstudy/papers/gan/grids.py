@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core.names import GRADE_NAMES, GRADES
+from drstudy.papers.gan.pictures import Pictures
 from drstudy.show import figures, style
 
 if TYPE_CHECKING:
@@ -40,18 +41,19 @@ def over_training(album: np.ndarray, epochs: Sequence[int], steps: int) -> Figur
     return figure
 
 
-def by_grade(images: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+def by_grade(sources: Mapping[str, Pictures], each: int) -> Figure:
     """Pictures of several sources side by side: one row per grade, one group of columns per source.
 
     Args:
-        images: Title to the pictures of each grade, (n, S, S, 3) uint8 each; a grade may have none.
+        sources: Title to pictures.
+        each: Pictures of each grade; fewer where there are not so many.
     """
-    widest = max(len(one) for groups in images.values() for one in groups)
-    figure, axes = grid(len(GRADES), len(images), widest, 1)
-    for column, (title, groups) in enumerate(images.items()):
-        for axis, pictures in zip(axes[:, column], groups):
-            if len(pictures):
-                axis.imshow(_padded(np.concatenate(list(pictures), 1), widest))
+    figure, axes = grid(len(GRADES), len(sources), each, 1)
+    for column, (title, some) in enumerate(sources.items()):
+        for axis, grade in zip(axes[:, column], GRADES):
+            few = some.images[some.grades == grade][:each]
+            if len(few):
+                axis.imshow(_padded(np.concatenate(list(few), 1), each))
         axes[0, column].set_title(title, fontsize=10)
     _name_rows(axes)
     return figure
@@ -73,14 +75,11 @@ def between_grades(pictures: np.ndarray, grades: Sequence[float]) -> Figure:
     return figure
 
 
-def quiz(
-    real: np.ndarray, real_grades: np.ndarray, fake: np.ndarray, fake_grades: np.ndarray, each: int, seed: int
-) -> tuple[Figure, pd.DataFrame]:
+def quiz(real: Pictures, generated: Pictures, each: int, seed: int) -> tuple[Figure, pd.DataFrame]:
     """Real and generated pictures in random order, numbered and not labelled; the answers are in the table.
 
     Args:
-        real, fake: (N, S, S, 3) and (M, S, S, 3) uint8.
-        real_grades, fake_grades: (N,) and (M,).
+        real, generated: Pictures of one size.
         each: Pictures of each kind for each grade, fewer where there are not so many. Both kinds get the same number.
         seed: Seed of the choice and the order.
 
@@ -90,12 +89,12 @@ def quiz(
     rng = np.random.default_rng(seed)
     rows, shown = [], []
     for grade in GRADES:
-        places = [np.flatnonzero(grades == grade) for grades in (real_grades, fake_grades)]
+        places = [np.flatnonzero(some.grades == grade) for some in (real, generated)]
         count = min(each, *map(len, places))
-        for pictures, where, answer in zip((real, fake), places, ("real", "generated")):
+        for some, where, answer in zip((real, generated), places, ("real", "generated")):
             for place in rng.permutation(where)[:count]:
                 rows.append({"grade": grade, "answer": answer})
-                shown.append(pictures[place])
+                shown.append(some.images[place])
     order = rng.permutation(len(rows))
     answers = pd.DataFrame(rows, columns=["grade", "answer"]).iloc[order].reset_index(drop=True)
     answers.insert(0, "picture", np.arange(1, len(answers) + 1))

@@ -1,4 +1,4 @@
-"""The two losses: Wasserstein with a gradient penalty, and hinge (``docs/sources.md``, G1)."""
+"""The two losses: Wasserstein with a gradient penalty, and hinge (``docs/sources.md``, G5)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Generator and critic: residual, for photographs of 32 to 256 pixels, unconditional or conditional on the grade.
 
-The parts are those of published GANs (``docs/sources.md``, G1): residual blocks, a norm whose gain and bias depend on the class in the
+The parts are those of published GANs (``docs/sources.md``, G5): residual blocks, a norm whose gain and bias depend on the class in the
 generator, and a projection of the class on the critic's features. Widths and depths are choices of this study.
 
 Grades come as *weights* (N, 5), float: a one in the column of the grade, or a mixture of two grades, by which a picture can be
@@ -77,7 +77,7 @@ class ConditionalNorm(nn.Module):
     All movements start at 0. A conditional network that takes over the weights of an unconditional one therefore starts as the same
     function. With ``grades`` 0 it is a plain batch norm.
 
-    Source: de Vries et al. 2017 and Miyato & Koyama 2018 (``docs/sources.md``, G1), written as a departure from the common norm.
+    Source: de Vries et al. 2017 and Miyato & Koyama 2018 (``docs/sources.md``, G5), written as a departure from the common norm.
     """
 
     def __init__(self, channels: int, grades: int) -> None:
@@ -177,7 +177,7 @@ class Critic(nn.Module):
     """A photograph and a grade to one score, higher for real photographs of that grade. It has no batch norm.
 
     The score is linear in the features, plus, if conditional, their product with a learnt vector of the grade (the projection of
-    Miyato & Koyama 2018, equation 3; ``docs/sources.md``, G1).
+    Miyato & Koyama 2018, equation 3; ``docs/sources.md``, G5).
 
     Args:
         shape: What it looks like.
@@ -212,7 +212,7 @@ class Critic(nn.Module):
         return score if self.projected is None else score + (features * self.projected(weights)).sum(1)
 
     def freeze(self, blocks: int) -> None:
-        """Let the first blocks learn no more (Mo et al. 2020, FreezeD; ``docs/sources.md``, G1).
+        """Let the first blocks learn no more (Mo et al. 2020, FreezeD; ``docs/sources.md``, G5).
 
         Raises:
             ValueError: If there are fewer blocks.
