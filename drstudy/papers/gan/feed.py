@@ -1,4 +1,4 @@
-"""Photographs for a GAN: small, as they are, half of them mirrored if wanted."""
+"""Photographs for a GAN: small, upright, and either all turned into left eyes or shown both ways round."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from drstudy.core.devices import Compute
+from drstudy.core.records import Record
+from drstudy.data import manifest
 from drstudy.data.dataset import Dataset
 from drstudy.papers.gan.recipe import GanRecipe
 from drstudy.training import transforms
@@ -19,6 +22,9 @@ from drstudy.training.features import Features
 IN_ONE_GO = 256
 """Photographs that are made smaller at once."""
 
+RIGHT = "right_eye"
+"""Target that says whose side an eye is of: 1 right, 0 left, NaN unknown."""
+
 MIRRORED = 1
 """Number of the view that is mirrored: a left eye becomes a right one."""
 
@@ -27,7 +33,8 @@ class Photographs(Features):
     """All photographs of the training split in memory, at the size of the GAN, and those of validation and test on request.
 
     There is no frozen network whose output could be cached. Pictures are between -1 and 1. Photographs are not turned, unlike for the
-    grading networks: the generator shall learn an upright eye.
+    grading networks: the generator shall learn an upright eye. With ``p.sides`` ``left``, right eyes are mirrored, so that the disc of all
+    eyes is on one side; the target :data:`RIGHT` says which.
     """
 
     def __init__(self, data: Dataset, p: GanRecipe, compute: Compute) -> None:
@@ -40,11 +47,24 @@ class Photographs(Features):
                 f"SIZE is {self.p.input_size}, but the photographs of AUDIT have {stored} pixels a side. Point AUDIT to an audit with a larger "
                 "IMAGE_SIZE, or lower SIZE."
             )
+        if self.p.sides == "left" and (RIGHT not in self.data.table or self.train[RIGHT].isna().all()):
+            raise ValueError(
+                "SIDES is 'left', but of no training photograph it is known which eye it shows. Set SIDES to 'both', or use photographs "
+                "whose names say the side."
+            )
 
     @functools.cached_property
     def small(self) -> Tensor:
         """Training photographs (N, 3, S, S) uint8 on the CPU, in the order of :attr:`train`."""
-        return shrunk(self.data.images, self.train["row"].to_numpy(), self.p.input_size)
+        pictures = shrunk(self.data.images, self.train["row"].to_numpy(), self.p.input_size)
+        return self._as_left(pictures, self.train)
+
+    def _as_left(self, pictures: Tensor, rows: pd.DataFrame) -> Tensor:
+        """Pictures with the right eyes among these rows mirrored, if the recipe wants left ones. Eyes of unknown side stay as they are."""
+        if self.p.sides != "left":
+            return pictures
+        right = torch.from_numpy((rows[RIGHT] == 1).to_numpy())[:, None, None, None]
+        return torch.where(right, pictures.flip(3), pictures)
 
     @functools.cached_property
     def mean(self) -> Tensor:
@@ -68,8 +88,17 @@ class Photographs(Features):
         """Photographs of validation and test as they are."""
         rows = self.clean["row"].to_numpy()[positions]
         for start in range(0, len(rows), IN_ONE_GO):
-            pictures = shrunk(self.data.images, rows[start : start + IN_ONE_GO], self.p.input_size)
+            some = slice(start, start + IN_ONE_GO)
+            pictures = shrunk(self.data.images, rows[some], self.p.input_size)
+            pictures = self._as_left(pictures, self.clean.iloc[positions[some]])
             yield self.compute.put(scaled(pictures))
+
+
+def with_sides(data: Dataset, audit: Record) -> Dataset:
+    """The photographs with the target :data:`RIGHT`, from the manifest of their audit."""
+    eyes = manifest.read(audit.path("manifest.csv"))[["image_id", "eye"]]
+    right = eyes["eye"].map({"right": 1.0, "left": 0.0})
+    return data.with_targets(pd.DataFrame({"image_id": eyes["image_id"], RIGHT: right.astype(float)}))
 
 
 def shrunk(images: np.ndarray, rows: np.ndarray, size: int) -> Tensor:

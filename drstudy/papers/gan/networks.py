@@ -29,6 +29,9 @@ WIDEST = 8
 MOST = 0.98
 """The ground is clipped to this, since black and white would take infinite inputs of the hyperbolic tangent."""
 
+QUIET = 0.1
+"""Factor of the generator's last layer at the start, so that its first pictures are close to the ground."""
+
 FOLD = 2
 """Squares of so many pixels a side are channels of one cell of the finest maps (pixel shuffle), which halves the cost of both networks."""
 
@@ -135,6 +138,8 @@ class Generator(nn.Module):
         self.last = nn.Conv2d(channels[-1], 3 * FOLD**2, 3, padding=1)
         self.register_buffer("ground", torch.zeros(1, 3, shape.size, shape.size))
         _initialise(self)
+        with torch.no_grad():
+            self.last.weight.mul_(QUIET)
 
     def forward(self, noise: Tensor, weights: Tensor) -> Tensor:
         """Noise (N, latent) and weights of the grades (N, G) to RGB (N, 3, S, S), between -1 and 1.

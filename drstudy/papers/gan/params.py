@@ -36,6 +36,8 @@ class Gan(Computing):
         size, width, latent: Side of the pictures, channels of the finest maps, length of the noise.
         loss, critic_steps, penalty: Loss of all GANs but one; steps of the critic for each step of the generator, and weight of the gradient
             penalty, of ``cwgan_gp``. Hinge takes one step of the critic.
+        sides: ``left`` lets the GANs learn left eyes, with right ones mirrored, and mirrors half of the pictures that are used; ``both`` shows
+            them each eye as it is and mirrored.
         learning_rate, critic_rate, betas, average, batch_size, sampler, augmentation: See :class:`drstudy.papers.gan.recipe.GanRecipe`.
         steps: Steps of the generator in what is called an epoch.
         pretraining_epochs, epochs: Of the unconditional GAN, and of each conditional one.
@@ -67,6 +69,7 @@ class Gan(Computing):
     size: Side = 32
     width: Annotated[int, Field(ge=2, le=256)] = 4
     latent: Annotated[int, Field(ge=1, le=1024)] = 16
+    sides: Literal["left", "both"] = "left"
     loss: Literal["hinge", "cwgan_gp"] = "hinge"
     critic_steps: Annotated[int, Field(ge=1, le=50)] = 5
     penalty: Annotated[float, Field(ge=0, le=1000)] = 10.0
@@ -120,6 +123,7 @@ class Gan(Computing):
         return GanRecipe(
             **given | {"variant": name.replace(" ", "_")},
             input_size=self.size,
+            views=1 if self.sides == "left" else 2,
             loss=loss,
             critic_steps=self.critic_steps if loss == "cwgan_gp" else 1,
             epochs=epochs,
@@ -129,7 +133,7 @@ class Gan(Computing):
         )
 
     SHARED: ClassVar[tuple[str, ...]] = (
-        *("audit", "width", "latent", "penalty", "learning_rate", "critic_rate", "betas", "average"),
+        *("audit", "sides", "width", "latent", "penalty", "learning_rate", "critic_rate", "betas", "average"),
         *("augmentation", "batch_size", "sampler", "steps", "processes"),
     )
     """Fields that all recipes take as they are."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from drstudy.core import devices, paths, records
 from drstudy.data.dataset import load
-from drstudy.papers.gan import runs
+from drstudy.papers.gan import feed, runs
 from drstudy.papers.gan.recipe import GanRecipe
 from drstudy.papers.gan.training import GanTask
 
@@ -24,4 +24,5 @@ def task(given: dict[str, Any], team: Accelerator) -> GanTask:
     p = GanRecipe.check(given)
     device = "cpu" if team.device.type == "cpu" else str(team.device)
     compute = devices.setup(device, p.precision, p.threads, p.seed)
-    return runs.build(p, load(records.load(paths.resolve(p.audit))), compute)
+    audit = records.load(paths.resolve(p.audit))
+    return runs.build(p, feed.with_sides(load(audit), audit), compute)

@@ -33,7 +33,7 @@ class GanRecipe(Training):
         learning_rate, critic_rate, betas: Adam. The main paper's code has betas (0, 0.99) (``docs/sources.md``, A4 and A7).
         augmentation: What the critic sees is augmented by these; see :mod:`drstudy.papers.gan.augmentation`.
         average: Weight of the past in the moving average of the generator, once enough steps were taken.
-        views: 2 shows each photograph also mirrored, as an eye of the other side; 1 does not.
+        sides: ``left`` mirrors right eyes, so that all have the disc on one side; ``both`` shows each eye as it is and mirrored.
         start: File with the weights from which both networks start; empty starts from random ones. They count by their content.
         frozen_blocks: Number of the critic's first blocks that do not learn.
         kept_pictures: Pictures for each grade that are kept at each of the moments of :data:`drstudy.papers.gan.training.MOMENTS`.
@@ -56,6 +56,7 @@ class GanRecipe(Training):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.99)
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 8
 
+    sides: Literal["left", "both"] = "both"
     loss: Literal["hinge", "cwgan_gp"] = "hinge"
     width: Annotated[int, Field(ge=2, le=256)] = 8
     latent: Annotated[int, Field(ge=1, le=1024)] = 64
@@ -72,11 +73,13 @@ class GanRecipe(Training):
     processes: Annotated[int, Field(ge=1, le=64)] = 1
 
     @model_validator(mode="after")
-    def _frozen_blocks_were_trained(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.frozen_blocks and not self.start:
             raise ValueError(
                 "FROZEN_BLOCKS above 0 would freeze random layers: it needs START, the pretrained networks"
             )
+        if self.views != (1 if self.sides == "left" else 2):
+            raise ValueError("VIEWS is 1 with SIDES 'left', and 2 with 'both': as they are, and mirrored")
         return self
 
     @property

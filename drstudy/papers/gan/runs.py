@@ -63,7 +63,7 @@ def train_all(
 
     Args:
         p: Parameters.
-        data: Photographs and split; only training photographs are learnt, and validation photographs watched.
+        data: Photographs and split, of :func:`drstudy.papers.gan.feed.with_sides`; only training photographs are learnt, and validation photographs watched.
         compute: Device and precision.
         folder: Result folder, for checkpoints and the file of the unconditional networks; ``None`` needs ``p.pretrained``.
         keep: See :func:`drstudy.training.loop.fit`.
@@ -133,13 +133,16 @@ def train(task: GanTask, folder: Path | None = None, keep: bool = False) -> Trai
 # --- pictures ------------------------------------------------------------------------------------------
 
 
-def generate(generator: Generator, grades: np.ndarray, seed: int, batch_size: int = 64) -> np.ndarray:
+def generate(
+    generator: Generator, grades: np.ndarray, seed: int, mirrored: bool = False, batch_size: int = 64
+) -> np.ndarray:
     """Pictures of given grades.
 
     Args:
         generator: Conditional generator; it is set to evaluation mode.
         grades: (N,) whole numbers 0 to 4.
         seed: Seed of the noise.
+        mirrored: Whether about half of the pictures, by the seed, are mirrored: of a generator that has learnt left eyes only.
         batch_size: Pictures in one pass.
 
     Returns:
@@ -155,7 +158,11 @@ def generate(generator: Generator, grades: np.ndarray, seed: int, batch_size: in
         )
     noise = training.noise_of(generator, len(given), seed)
     weights = networks.one_hot(torch.from_numpy(given.astype(np.int64)))
-    return as_images(training.from_noise(generator, noise, weights, batch_size))
+    pictures = as_images(training.from_noise(generator, noise, weights, batch_size))
+    if mirrored:
+        turned = np.random.default_rng([seed, 1]).random(len(pictures)) < 0.5
+        pictures[turned] = pictures[turned, :, ::-1]
+    return pictures
 
 
 def between_grades(

@@ -56,7 +56,8 @@ def generated(trained: Mapping[str, Trained], train: Pictures, seed: int) -> dic
         if name == used:
             counts = np.maximum(counts, AGAIN * arms.needed(train.counts))
         grades = np.repeat(np.array(GRADES, dtype=np.int64), counts)
-        found[name] = pictures.generated(runs.generate(one.generator, grades, seed), grades)
+        mirrored = one.recipe.sides == "left"
+        found[name] = pictures.generated(runs.generate(one.generator, grades, seed, mirrored), grades)
     return found
 
 

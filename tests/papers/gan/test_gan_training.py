@@ -106,6 +106,45 @@ def test_mirrored_views_and_the_scale_of_photographs():
     assert torch.allclose(photographs.mean, photographs.mean.flip(2), atol=1e-6)
 
 
+def sided(right):
+    """The toys with a side each."""
+    data = toy_tasks.eyes()
+    values = pd.DataFrame({"image_id": data.table["image_id"], feed.RIGHT: right})
+    return data.with_targets(values)
+
+
+def test_right_eyes_are_mirrored_in_training_and_validation():
+    right = np.array([1.0, 0.0, np.nan] * 11)
+    data, compute = sided(right), devices.setup("cpu", "fp32", 1, 0)
+    left, both = (
+        feed.Photographs(data, gan_toys.recipe(sides=sides, views=views), compute)
+        for sides, views in (("left", 1), ("both", 2))
+    )
+    assert torch.equal(left.small[0], both.small[0].flip(2))
+    assert torch.equal(left.small[1:3], both.small[1:3]), "left, and unknown"
+    pairs = [torch.cat(list(one.unaugmented(np.arange(13)))) for one in (left, both)]  # rows 20 to 32
+    for turned, plain, side in zip(*pairs, right[20:]):
+        assert torch.equal(turned, plain.flip(2) if side == 1 else plain)
+
+
+def test_left_eyes_need_known_sides():
+    for data in (toy_tasks.eyes(), sided(np.full(33, np.nan))):
+        with pytest.raises(ValueError, match=r"which eye it shows\. Set SIDES to 'both'"):
+            feed.Photographs(data, gan_toys.recipe(sides="left", views=1), devices.setup("cpu", "fp32", 1, 0))
+    with pytest.raises(ValueError, match="VIEWS is 1 with SIDES 'left'"):
+        gan_toys.recipe(sides="left")
+
+
+def test_half_of_the_pictures_of_left_eyes_are_mirrored_back():
+    generator, _ = networks.build(networks.Shape(16, 2, 4), True, 0)
+    grades = np.repeat(np.arange(5), 40)
+    plain, turned = (runs.generate(generator, grades, 3, mirrored=mirrored) for mirrored in (False, True))
+    back = [np.array_equal(a, b[:, ::-1]) for a, b in zip(plain, turned)]
+    same = [np.array_equal(a, b) for a, b in zip(plain, turned)]
+    assert np.all(np.array(back) | np.array(same))
+    assert 0.35 < np.mean(back) < 0.65
+
+
 def test_photographs_that_are_too_small_are_refused():
     with pytest.raises(ValueError, match=r"SIZE is 128, but the photographs of AUDIT have 64 pixels"):
         gan_toys.build(gan_toys.recipe(input_size=128))
@@ -172,6 +211,7 @@ def test_a_generator_is_kept_and_found_again(tmp_path):
 def trained(tmp_path_factory):
     p = params.Gan(
         size=16,
+        sides="both",
         width=2,
         latent=4,
         batch_size=4,
