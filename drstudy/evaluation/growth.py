@@ -1,6 +1,6 @@
 """Scores against the number of training photographs: a power law, and an honest band where it is extrapolated.
 
-The law is ``score(n) = limit - gap * n ** -rate`` (docs/sources.md, G2). It is fitted to each resample of the measured scores by itself, so
+The law is ``score(n) = limit - gap * n ** -rate`` (docs/sources.md, H2). It is fitted to each resample of the measured scores by itself, so
 the band has the uncertainty of the law's three numbers, which are poorly determined by a few sizes. It does not have the uncertainty
 about the law: no measurement up to n shows that a score goes on in the same way at ten times n.
 """

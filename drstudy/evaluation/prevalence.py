@@ -6,7 +6,7 @@ two sets at this common prevalence is not due to the mix of grades.
 
 The weight of an image of grade g is the wanted share of g over its share in the set. The weighted mix is exact in the data and in each
 resample, since every resample is weighted by its own shares. This assumes that eyes of one grade look alike in both mixes
-(label shift; docs/sources.md, G1); a set of severer eyes within a grade is not corrected.
+(label shift; docs/sources.md, H1); a set of severer eyes within a grade is not corrected.
 """
 
 from __future__ import annotations

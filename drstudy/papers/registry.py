@@ -13,6 +13,7 @@ NAMES = (
     "lesions",
     "sall",
     "glam",
+    "gan",
     "views",
     "beside",
     "external",

@@ -142,6 +142,20 @@ SAMPLER_COLOURS = {
 }
 
 
+PICTURE_COLOURS = {
+    "reference": NEUTRAL,
+    "floor": NEUTRAL,
+    "sampler": "#E69F00",
+    "real": "#0072B2",
+    "generated": "#D55E00",
+    "control": "#CC79A7",
+    "blurred": "#56B4E9",
+    "noised": "#117733",
+    "grades mixed": "#882255",
+}
+"""One colour per kind of training set, or of set of pictures, where real and generated photographs are compared."""
+
+
 def series_colours(labels: Sequence[str]) -> list[str]:
     """One colour per label: of :data:`SAMPLER_COLOURS` if all are samplers, else of :data:`SERIES_COLOURS` in order."""
     if set(labels) <= set(SAMPLER_COLOURS):

@@ -44,7 +44,7 @@ MADE_BY = (
 def local_contrast(image: np.ndarray) -> np.ndarray:
     """The photograph minus its own blur, four times as strong, about grey; the rim of the field is grey.
 
-    It takes away the illumination and most of the camera's colour. Source: Graham 2015 (docs/sources.md, G3); the width of the blur is a
+    It takes away the illumination and most of the camera's colour. Source: Graham 2015 (docs/sources.md, H3); the width of the blur is a
     thirtieth of the side, and the rim begins at 93 % of the radius (ours).
 
     Args:

@@ -208,7 +208,7 @@ def choose(scores: np.ndarray, table: pd.DataFrame, specificity: float) -> Chose
 
 
 def calibrate(scores: np.ndarray, grade: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and offset, (4,) each, of the log odds of each cut as a straight line of its score (Platt 1999; docs/sources.md, G4).
+    """Slope and offset, (4,) each, of the log odds of each cut as a straight line of its score (Platt 1999; docs/sources.md, H4).
 
     The fit is penalised as in scikit-learn's default, so that a cut with few eyes above it keeps a finite slope. A cut that no eye, or
     every eye, reaches has the slope 0 and the odds of half an eye.
