@@ -71,6 +71,13 @@ FILES = {
         "tables/scores.csv",
         "tables/differences.csv",
     ],
+    "22_external_validation": [
+        "predictions_pooled.csv",
+        "tables/choices.csv",
+        "tables/matrix.csv",
+        "tables/ablation.csv",
+        "tables/curve.csv",
+    ],
     "05_heatmap_analysis/densenet121-seed0": ["maps.npz", "tables/heat_summary.csv", "tables/cases.csv"],
 }
 SLOW = 60  # seconds: what a notebook of this profile should take at most
