@@ -85,6 +85,13 @@ FILES = {
         "tables/scores.csv",
         "tables/differences.csv",
     ],
+    "22_external_validation": [
+        "predictions_pooled.csv",
+        "tables/choices.csv",
+        "tables/matrix.csv",
+        "tables/ablation.csv",
+        "tables/curve.csv",
+    ],
     "05_heatmap_analysis/densenet121-seed0": [
         "maps.npz",
         "common_maps.npz",

@@ -115,18 +115,19 @@ def train(
     for fold in sorted(bench.table["fold"].unique()):
         rows = subset(bench, training, fold, size, seed)
         names = [recipes[fold]] if isinstance(recipes, Mapping) else list(recipes)
-        tried = {name: _validated(bench, name, rows) for name in names}
-        criteria += [
-            {"fold": fold, "recipe": name, "criterion": one.criterion} for name, one in tried.items()
-        ]
-        best = max(tried, key=lambda name: tried[name].criterion)
+        table = bench.table.iloc[rows]
+        scores = {name: _inner(bench, name, rows) for name in names}
+        reached = {name: learner.best_ridge(one, table)[1] for name, one in scores.items()}
+        criteria += [{"fold": fold, "recipe": name, "criterion": value} for name, value in reached.items()]
+        best = max(reached, key=reached.get)
         test = np.flatnonzero(bench.table["fold"] == fold)
-        tested = {name: _tested(bench, name, rows, test, tried[name]) for name in (names if each else [best])}
-        for name in names if each else ():
-            alone.setdefault(name, []).append(tested[name])
-        chosen[int(fold)] = (best, tried[best])
-        parts.append(tested[best])
-    joined = {name: pd.concat(frames, ignore_index=True) for name, frames in alone.items()}
+        for name in names if each else [best]:
+            decision = learner.choose(scores[name], table, bench.specificity)
+            alone.setdefault(name, []).append(_tested(bench, name, rows, test, decision))
+            if name == best:
+                chosen[int(fold)] = (best, decision)
+                parts.append(alone[name][-1])
+    joined = {name: pd.concat(frames, ignore_index=True) for name, frames in alone.items() if each}
     return Trained(pd.concat(parts, ignore_index=True), chosen, pd.DataFrame(criteria), joined)
 
 
@@ -146,11 +147,10 @@ def subset(bench: Bench, training: str, fold: int, size: int = 0, seed: int = 0)
     return rows[np.isin(groups, list(taken))]
 
 
-def _validated(bench: Bench, name: str, rows: np.ndarray) -> Chosen:
-    """What validation chooses for a recipe, from the training images alone."""
-    table = bench.table.iloc[rows]
-    scores = learner.inner_scores(bench.kernels[name][np.ix_(rows, rows)], table, bench.recipes[name].head)
-    return learner.choose(scores, table, bench.specificity)
+def _inner(bench: Bench, name: str, rows: np.ndarray) -> np.ndarray:
+    """Validation scores of a recipe, from the training images alone."""
+    gram = bench.kernels[name][np.ix_(rows, rows)]
+    return learner.inner_scores(gram, bench.table.iloc[rows], bench.recipes[name].head)
 
 
 def _tested(bench: Bench, name: str, rows: np.ndarray, test: np.ndarray, chosen: Chosen) -> pd.DataFrame:

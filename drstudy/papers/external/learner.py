@@ -25,6 +25,9 @@ REGRESSION, ORDINAL = "regression", "ordinal"
 
 CUTS = np.arange(1, N_GRADES)
 
+FINENESS = 2
+"""Decimals of the expected grade among which cuts are placed. Finer cuts would follow single eyes, and take longer to find."""
+
 
 class FoldError(ValueError):
     """Photographs cannot be divided into folds, or a fold cannot be learnt from."""
@@ -186,6 +189,13 @@ def inner_scores(gram: np.ndarray, table: pd.DataFrame, head: str) -> np.ndarray
     return found
 
 
+def best_ridge(scores: np.ndarray, table: pd.DataFrame) -> tuple[int, float]:
+    """Index of the best strength of the ridge by :func:`criterion`, and its criterion; arguments as of :func:`choose`."""
+    grade, sets = table["grade"].to_numpy(int), table["set"].to_numpy()
+    found = [criterion(one, grade, sets) for one in scores]
+    return int(np.argmax(found)), max(found)
+
+
 def choose(scores: np.ndarray, table: pd.DataFrame, specificity: float) -> Chosen:
     """Everything that validation decides, from scores of :func:`inner_scores`; no other image is read.
 
@@ -194,17 +204,15 @@ def choose(scores: np.ndarray, table: pd.DataFrame, specificity: float) -> Chose
         table: ``image_id, patient_id, grade, set`` of the training images.
         specificity: Wanted on validation, 0 to 1.
     """
-    grade, sets = table["grade"].to_numpy(int), table["set"].to_numpy()
-    found = [criterion(one, grade, sets) for one in scores]
-    best = int(np.argmax(found))
+    grade = table["grade"].to_numpy(int)
+    best, reached = best_ridge(scores, table)
     slopes, offsets = calibrate(scores[best], grade)
     probabilities = probability(scores[best], slopes, offsets)
     expected = probabilities @ np.arange(N_GRADES)
-    cuts = ordinal.fit_cuts(expected.round(6), grade)
+    cuts = ordinal.fit_cuts(expected.round(FINENESS), grade)
     validation = _frame(table, probabilities)
-    return Chosen(
-        best, found[best], slopes, offsets, cuts, calibration.threshold(validation, specificity), validation
-    )
+    threshold = calibration.threshold(validation, specificity)
+    return Chosen(best, reached, slopes, offsets, cuts, threshold, validation)
 
 
 def calibrate(scores: np.ndarray, grade: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -254,7 +262,7 @@ def decided(table: pd.DataFrame, scores: np.ndarray, chosen: Chosen) -> pd.DataF
     """
     probabilities = probability(scores, chosen.slopes, chosen.offsets)
     found = _frame(table, probabilities)
-    expected = (probabilities @ np.arange(N_GRADES)).round(6)
+    expected = probabilities @ np.arange(N_GRADES)
     called = calibration.referable(found)[0] >= chosen.threshold
     return found.assign(predicted=ordinal.grades(expected, chosen.cuts), called=called)
 
