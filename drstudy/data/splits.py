@@ -140,7 +140,7 @@ def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd
         fraction = Fraction(1, n_groups)
     if fraction in (0, 1):
         return frame.index if fraction else frame.index[:0]
-    grades, kinds = _strata(frame)
+    grades, kinds = strata_of(frame)
     wanted = share * np.bincount(grades, minlength=kinds)
     # the library wants as many images of some grade as there are folds; with fewer nothing can be spread
     # evenly
@@ -164,7 +164,7 @@ def _take(frame: pd.DataFrame, groups: pd.Series, share: float, seed: int) -> pd
     return frame.index[np.sort(best)]
 
 
-def _strata(frame: pd.DataFrame) -> tuple[np.ndarray, int]:
+def strata_of(frame: pd.DataFrame) -> tuple[np.ndarray, int]:
     """The stratum of each image, and how many there are: its grade, or the pair of grade and AMD where the frame has columns of AMD."""
     if frame["grade"].notna().all() and not any(name in frame for name in AMD_COLUMNS):
         return frame["grade"].astype(int).to_numpy(), len(GRADES)

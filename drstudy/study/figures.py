@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from drstudy.core import paths, records
 from drstudy.papers import registry
-from drstudy.papers.base import AUDIT, Shown
+from drstudy.papers.base import AMD, AUDIT, Shown
 from drstudy.study import claims, verify
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drstudy.data.phantom import PhantomConfig
 
 WIDEST = 1400
 """Pixels; larger pictures are scaled down for the page."""
@@ -25,6 +32,12 @@ COMMITTED = ("settings.csv", "costs.csv")
 """Files under ``figures/`` that are those of the committed results of the profile, ``reference/<profile>/``."""
 
 CONTACT_SHEET = "phantom.jpg"
+
+AMD_SHEET = "phantom_amd.jpg"
+"""Drawn from the parameters of the profile's audit of eyes with AMD. It stays as it was where the profile has none, or did not run it."""
+
+DRAWN = (CONTACT_SHEET, AMD_SHEET)
+"""Files under ``figures/`` that are drawn anew rather than copied from a result."""
 
 CLAIMS = "claims.csv"
 """Judged from all results of the profile, so of no single one."""
@@ -61,9 +74,10 @@ def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
     before = json.loads((folder / "manifest.json").read_text())
     manifest = _of_results(profile, folder, before, only)
     if only:
-        manifest |= {name: before[name] for name in (CONTACT_SHEET, *COMMITTED)}
+        manifest |= {name: before[name] for name in (*DRAWN, *COMMITTED)}
     else:
-        manifest |= _of_audit(profile, folder) | _of_reference(profile, folder)
+        manifest |= {AMD_SHEET: before[AMD_SHEET]} | _of_audit(profile, folder)
+        manifest |= _of_reference(profile, folder)
     _write_claims(profile, folder / CLAIMS, only)
     manifest[CLAIMS] = {"notebook": "", "run": "", "profile": profile, "file": "drstudy.study.claims.ledger"}
     for name, entry in manifest.items():
@@ -121,11 +135,21 @@ def _of_results(profile: str, folder: Path, before: dict[str, dict], only: Seque
 
 
 def _of_audit(profile: str, folder: Path) -> dict[str, dict]:
-    """Draw the contact sheet of the phantom that the profile's photographs are of."""
-    audit = records.load(paths.results() / profile / AUDIT)
-    _contact_sheet(audit, folder / CONTACT_SHEET)
-    drawn_by = "drstudy.data.phantom.contact_sheet"
-    return {CONTACT_SHEET: {"notebook": AUDIT, "run": audit.name, "profile": profile, "file": drawn_by}}
+    """Draw the contact sheets of the phantoms that the profile's photographs are of."""
+    from drstudy.data import phantom
+
+    place = paths.results() / profile / AUDIT
+    found = {CONTACT_SHEET: _drawn(profile, place, phantom.contact_sheet, folder / CONTACT_SHEET)}
+    if (place / AMD / "run.json").is_file():
+        found[AMD_SHEET] = _drawn(profile, place / AMD, amd_sheet, folder / AMD_SHEET)
+    return found
+
+
+def amd_sheet(config: PhantomConfig, path: None) -> np.ndarray:
+    """The sheet of a phantom with AMD, with photographs large enough to see small drusen, whatever the size that its profile can afford."""
+    from drstudy.data import phantom
+
+    return phantom.amd_sheet(replace(config, size=384), path, pairs=2, thumbnail=256)
 
 
 def _of_reference(profile: str, folder: Path) -> dict[str, dict]:
@@ -185,18 +209,17 @@ def _copy(source: Path, target: Path) -> None:
         picture.save(temporary, **({"quality": 85} if target.suffix == ".jpg" else {"optimize": True}))
 
 
-def _contact_sheet(audit: records.Record, target: Path) -> None:
+def _drawn(
+    profile: str, place: Path, draw: Callable[[PhantomConfig, None], np.ndarray], target: Path
+) -> dict[str, str]:
+    """Draw a sheet of the phantom of an audit; its entry of the manifest."""
     from PIL import Image
 
-    from drstudy.data import phantom
+    from drstudy.data.sources.phantom import config_of
 
-    p = audit.params
-    config = phantom.PhantomConfig(
-        n_patients=p["N_PATIENTS"],
-        size=p["PHANTOM_SIZE"],
-        seed=p["SEED"],
-        distribution=p["DISTRIBUTION"],
-        difficulty=p["DIFFICULTY"],
-    )
+    audit = records.load(place)
+    sheet = draw(config_of({name.lower(): value for name, value in audit.params.items()}), None)
     with paths.atomic(target) as temporary:
-        Image.fromarray(phantom.contact_sheet(config, None)).save(temporary, quality=85)
+        Image.fromarray(sheet).save(temporary, quality=85)
+    drawn_by = f"drstudy.data.phantom.{draw.__name__}"
+    return {"notebook": AUDIT, "run": audit.name, "profile": profile, "file": drawn_by}

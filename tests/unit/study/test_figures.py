@@ -16,7 +16,7 @@ def test_manifest_digests_are_those_of_the_files():
     assert set(manifest) == {
         *figures.shown(),
         *figures.COMMITTED,
-        figures.CONTACT_SHEET,
+        *figures.DRAWN,
         figures.CLAIMS,
     }
     for name, entry in manifest.items():
@@ -29,7 +29,7 @@ def test_nothing_else_lies_in_the_folder():
     assert names == {
         *figures.shown(),
         *figures.COMMITTED,
-        figures.CONTACT_SHEET,
+        *figures.DRAWN,
         figures.CLAIMS,
         "manifest.json",
     }

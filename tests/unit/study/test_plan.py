@@ -14,6 +14,7 @@ from drstudy.core.params import ParameterError
 from drstudy.models import nets
 from drstudy.papers import registry
 from drstudy.papers.base import ABLATION_BASE, TRAINING, Ablation, Stage
+from drstudy.papers.transfer import paper as transfer
 from drstudy.papers.transfer import params
 from drstudy.study import plan
 
@@ -239,10 +240,27 @@ def test_a_further_audit_runs_only_if_a_stage_needs_it():
     assert not any(stage.auxiliary for stage in whole.values() if stage.folder != chosen.fine_audit)
 
 
+@pytest.mark.parametrize("name", ["smoke", "demo"])
+def test_eyes_with_amd_are_other_eyes_with_a_split_of_their_own(name):
+    chosen = plan.profile(name)
+    assert "amd_labels" in chosen.data
+    assert chosen.amd_audit == f"{chosen.audit}/amd"
+    further = {one.folder: one for one in transfer.stages(chosen)}[chosen.amd_audit]
+    assert further.auxiliary
+    assert further.needs == ()
+    p = further.parameters()
+    assert p.split_from == ""
+    assert sum(p.amd_shares) == pytest.approx(1)
+    assert all(not stage.parameters().amd_shares for stage in transfer.stages(chosen)[1:2]), (
+        "the main audit has none"
+    )
+
+
 def test_a_profile_without_further_audits_takes_its_only_one():
     chosen = plan.profile("smoke")
-    assert chosen.audits == {}
+    assert "fine" not in chosen.audits
     assert chosen.fine_audit == chosen.audit
+    assert plan.profile("odir_mini").amd_audit == plan.profile("odir_mini").audit
     other = chosen.model_copy(update={"audits": {"large": {"IMAGE_SIZE": 1024}}})
     assert other.fine_audit == chosen.audit, "only the one of this name is for fine maps"
     assert plan.stage(FINE_MAPS, "smoke").overrides["AUDIT"] == chosen.audit
