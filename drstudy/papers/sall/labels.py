@@ -63,7 +63,8 @@ def assign(table: pd.DataFrame, seed: int) -> pd.Series:
     """The collection that each photograph belongs to, one for all photographs of a patient (**a choice**).
 
     A patient with one disease belongs to its collection; of patients with both, a seeded coin decides. A photograph without either
-    disease serves both, whatever its patient's collection. So does no other photograph.
+    disease serves both, whatever its patient's collection. Of a patient without known disease, a photograph with one unknown label belongs to the
+    collection of the label that is known.
 
     Args:
         table: Result of :func:`truth`; an unknown label counts as absent disease.
@@ -79,7 +80,10 @@ def assign(table: pd.DataFrame, seed: int) -> pd.Series:
     to_dr = np.where(both, coin, by_patient["dr"])
     owner = pd.Series(np.where(to_dr, "dr", "amd"), index=by_patient.index)
     healthy = (table[list(DISEASES)] == 0).all(axis=1)
-    return table["patient_id"].map(owner).where(~healthy, "normal").rename("origin")
+    origin = table["patient_id"].map(owner).where(~healthy, "normal")
+    ill_patient = by_patient.any(axis=1).reindex(table["patient_id"]).to_numpy()
+    known = pd.Series(np.where(table["dr"].notna(), "dr", "amd"), index=table.index)
+    return origin.where(healthy | ill_patient, known).rename("origin")
 
 
 def shown(table: pd.DataFrame, origin: pd.Series) -> pd.DataFrame:

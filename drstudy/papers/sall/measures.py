@@ -99,28 +99,29 @@ class Drawn:
 
     def __init__(self, test: pd.DataFrame, weights: np.ndarray, bins: int) -> None:
         grade, p, predicted = metrics.arrays(test)
-        self.weights = weights.astype(float)
-        total = self.weights.sum(1)
+        weights = weights.astype(float)
+        total = weights.sum(1)
         cells = np.eye(25)[5 * grade + predicted]
-        counts = statistics.weighted_sums(self.weights, cells).reshape(-1, 5, 5)
+        counts = statistics.weighted_sums(weights, cells).reshape(-1, 5, 5)
         shares = metrics.from_confusion(counts)
         self.values = {name: shares[name] for name in ("accuracy", "qwk")}
-        self.values["macro_auc"] = self._auc(grade, p)
+        self.values["macro_auc"] = macro_area(grade, p, weights)
         for name, each in metrics.per_image(grade, p).items():
-            self.values[name] = statistics.weighted_sums(self.weights, each) / total
+            self.values[name] = statistics.weighted_sums(weights, each) / total
         top, right = p.max(1), predicted == grade
         for name, adaptive in (("ece", False), ("ece_adaptive", True)):
             bounds = calibration.edges(top, bins, adaptive)
             place = np.searchsorted(bounds[1:-1], top, side="left")
             gaps = (right - top)[:, None] * (place[:, None] == np.arange(place.max() + 1))
-            self.values[name] = np.abs(statistics.weighted_sums(self.weights, gaps)).sum(1) / total
+            self.values[name] = np.abs(statistics.weighted_sums(weights, gaps)).sum(1) / total
 
-    def _auc(self, grade: np.ndarray, p: np.ndarray) -> np.ndarray:
-        """Mean over the classes that occur of the area of each against the others."""
-        present = [label for label in range(5) if 0 < (grade == label).sum() < len(grade)]
-        if not present:
-            return np.full(len(self.weights), np.nan)
-        return np.mean([area(grade == label, p[:, label], self.weights) for label in present], axis=0)
+
+def macro_area(grade: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over the classes that occur of the :func:`area` of each against the others, (R,); arguments as there."""
+    present = [label for label in range(p.shape[1]) if 0 < (grade == label).sum() < len(grade)]
+    if not present:
+        return np.full(len(weights), np.nan)
+    return np.mean([area(grade == label, p[:, label], weights) for label in present], axis=0)
 
 
 def area(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:

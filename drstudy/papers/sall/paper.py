@@ -28,7 +28,8 @@ SECTIONS = (
                 "table",
                 "gains_display",
                 "One row per setting and disease. Gains are over single task on the same test eyes, with 95 % intervals over patients; the "
-                "range over seeds stands apart. A gain above that of the controls would come from the other disease's labels.",
+                "range over seeds stands apart. A gain above that of the controls would come from the other disease's labels. *Own collection* leaves out "
+                "the eyes of the other disease's collection, as the paper's test does.",
             ),
             (
                 "figure",
@@ -49,7 +50,7 @@ SECTIONS = (
             (
                 "table",
                 "calibration_display",
-                "Calibration before and after temperature scaling, which is fitted on validation. Lower is better.",
+                "Calibration before and after temperature scaling, which is fitted on validation. Lower is better. Resampling adds chance to the errors by bins, so that their intervals lie too high.",
             ),
             (
                 "figure",

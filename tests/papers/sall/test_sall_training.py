@@ -70,6 +70,25 @@ def test_a_patient_belongs_to_one_collection_and_the_order_of_rows_does_not_matt
     assert len(coins) > 1, "the seed decides for patients with both diseases"
 
 
+def test_an_unknown_label_is_never_shown_and_the_known_one_is():
+    """Of the last patient nothing is known but the label of AMD: the photograph belongs to that collection."""
+    nan = float("nan")
+    table = pd.DataFrame(
+        {
+            "image_id": list("abcd"),
+            "patient_id": list("wxyz"),
+            "split": "train",
+            "dr": [2.0, nan, 0.0, nan],
+            "amd": [nan, 1.0, nan, 0.0],
+        }
+    )
+    origin = labels.assign(table, 0)
+    assert origin.tolist() == ["dr", "amd", "dr", "amd"]
+    shown = labels.shown(table, origin)
+    assert shown["dr"].tolist() == pytest.approx([2, nan, 0, nan], nan_ok=True)
+    assert shown["amd"].tolist() == pytest.approx([nan, 1, nan, 0], nan_ok=True)
+
+
 def test_fractions_are_nested_and_by_patient(table):
     origin = labels.assign(table, 0)
     small, large = (labels.fraction(table, origin, share, 1) for share in (0.25, 0.75))
