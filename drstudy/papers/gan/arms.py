@@ -158,7 +158,7 @@ def material(data: Dataset, fakes: Pictures, encoder: Encoder, views: int, seed:
     scale = np.where(spread > 1e-6 * max(1e-6, float(np.abs(whole["train"]).max())), spread, 1)
 
     def known(features: np.ndarray, grades: Iterable[int]) -> Known:
-        return Known(((features - middle) / scale).astype(np.float32), np.asarray(grades, dtype=np.int64))
+        return Known(((features - middle) / scale).astype(np.float32), np.array(grades, dtype=np.int64))
 
     rare = np.flatnonzero(needed(small.counts)[small.grades] > 0)
     rows, source = parts["train"]["row"].to_numpy(np.int64)[rare], np.repeat(rare, views)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-POLICIES = ("colour", "translation", "cutout")
+from drstudy.papers.gan.recipe import POLICIES
 
 SHIFT = 1 / 8
 """Largest translation, as a share of the side."""
@@ -51,7 +51,7 @@ def apply(images: Tensor, draw: Draw, policies: Sequence[str]) -> Tensor:
     Args:
         images: RGB (N, 3, S, S), between -1 and 1.
         draw: Numbers for them.
-        policies: Which of :data:`POLICIES` to apply, in the order of that list.
+        policies: Which of :data:`drstudy.papers.gan.recipe.POLICIES` to apply, in the order of that list.
 
     Returns:
         (N, 3, S, S); colour can leave the range from -1 to 1.

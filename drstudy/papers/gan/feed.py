@@ -63,7 +63,7 @@ class Photographs(Features):
         """Pictures with the right eyes among these rows mirrored, if the recipe wants left ones. Eyes of unknown side stay as they are."""
         if self.p.sides != "left":
             return pictures
-        right = torch.from_numpy((rows[RIGHT] == 1).to_numpy())[:, None, None, None]
+        right = torch.tensor((rows[RIGHT] == 1).tolist())[:, None, None, None]
         return torch.where(right, pictures.flip(3), pictures)
 
     @functools.cached_property

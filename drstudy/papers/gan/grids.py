@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -131,8 +132,7 @@ def learning(history: pd.DataFrame) -> Figure:
     }
     for axis, (column, title) in zip(axes[0], panels.items()):
         sns.lineplot(drawn, x="steps", y=column, ax=axis, legend=column == "gap", **look)
-        axis.set(xlabel="steps of the generator", ylabel=title)
-    axes[0, 0].set_yscale("symlog", linthresh=1)
+        axis.set(xlabel="steps of the generator", ylabel=textwrap.fill(title, 28))
     axes[0, 1].set_ylim(bottom=0)
     axes[0, 2].axhline(1, color=style.NEUTRAL, linestyle=":")
     handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -7,8 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from drstudy.core.params import Computing, Positive
-from drstudy.papers.gan.augmentation import POLICIES
-from drstudy.papers.gan.recipe import GanRecipe, Policies, Rate, Side
+from drstudy.papers.gan.recipe import POLICIES, GanRecipe, Policies, Rate, Side
 
 PRETRAINING, TRANSFER, FROZEN, SCRATCH, RIVAL = (
     "pretraining",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from drstudy.core.names import N_GRADES
 from drstudy.core.params import Positive
-from drstudy.papers.gan import networks
-from drstudy.papers.gan.augmentation import POLICIES
 from drstudy.training.recipe import Training
+
+if TYPE_CHECKING:
+    from drstudy.papers.gan.networks import Shape
+
+POLICIES = ("colour", "translation", "cutout")
+"""Augmentations of what the critic sees, in the order in which they are applied."""
 
 Rate = Annotated[float, Field(gt=0, le=10)]
 Policies = tuple[Literal["colour", "translation", "cutout"], ...]
@@ -83,9 +87,11 @@ class GanRecipe(Training):
         return self
 
     @property
-    def shape(self) -> networks.Shape:
+    def shape(self) -> Shape:
         """Of both networks."""
-        return networks.Shape(self.input_size, self.width, self.latent, self.grades)
+        from drstudy.papers.gan.networks import Shape
+
+        return Shape(self.input_size, self.width, self.latent, self.grades)
 
     @property
     def spectral(self) -> bool:

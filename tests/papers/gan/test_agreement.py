@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from pictures_made import eyes
 from sklearn.metrics import roc_auc_score
 from untrained import network
 
 from drstudy.core.devices import Compute
-from drstudy.papers.gan import agreement, arms, heads
+from drstudy.papers.gan import agreement, arms, encoders, heads
 from drstudy.papers.gan.heads import HeadRecipe, Known
+from drstudy.training import transforms
 
 CPU = Compute("cpu", "fp32")
 
@@ -118,6 +120,13 @@ def test_the_grading_network_looks_at_pictures_of_any_size():
     said = agreement.graded(net, some, CPU)
     assert said["grade"].tolist() == some.grades.tolist()
     np.testing.assert_allclose(said[[f"p{k}" for k in range(5)]].sum(axis=1), 1)
+    encoder = encoders.graded(net, CPU)
+    assert (encoder.name, encoder.input_size) == ("graded", 64)
+    with torch.no_grad(), net.record("layer4") as kept:
+        net(transforms.to_input(some.images, 64, net.mean, net.std))
+    np.testing.assert_allclose(
+        encoder.features(some), kept["layer4"].mean((2, 3)).numpy(), rtol=1e-3, atol=1e-4
+    )
     maps = agreement.heat(net, some, CPU)
     assert maps.shape == (6, 16, 16)
     assert (maps >= 0).all()

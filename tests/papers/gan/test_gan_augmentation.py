@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from drstudy.papers.gan import augmentation
-from drstudy.papers.gan.augmentation import POLICIES, Draw
+from drstudy.papers.gan.augmentation import Draw
+from drstudy.papers.gan.recipe import POLICIES
 
 
 def draw(count, **given):

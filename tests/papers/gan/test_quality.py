@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pictures_made import Blocks, eyes
 
 from drstudy.core.devices import Compute
+from drstudy.models import nets
 from drstudy.papers.gan import encoders, pictures, quality
+from drstudy.training import transforms
 
 
 def clouds(n=12, m=9, width=6, shift=0.5, seed=0):
@@ -184,6 +187,11 @@ def test_the_bundled_encoder_gives_the_pooled_layer():
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, encoder.features(some.images))
     assert encoder.net.weights_used == "bundled"
+    plain = nets.build("efficientnet_lite0", weights="bundled").eval()
+    with torch.no_grad():
+        x = transforms.to_input(some.images, 64, plain.mean, plain.std)
+        published = plain.net.extract_features(x).mean((2, 3))  # the package's own way
+    np.testing.assert_allclose(found, published.numpy(), atol=1e-4)
     with pytest.raises(
         ValueError,
         match="lite0 looks at pictures of 100 pixels, but efficientnet_lite0 needs a multiple of 32",
