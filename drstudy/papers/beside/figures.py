@@ -28,7 +28,7 @@ JOINED, STEP = 3.5, 0.025
 """Width of the bars that join systems, points, and their distance, as a share of the width of the panel."""
 
 MARGIN = 0.02
-"""Room beside the first and the last point, in the unit of the measure."""
+"""Room beside the first and the last point, as a share of the range of the points."""
 
 
 def scores(found: pd.DataFrame, titles: Mapping[str, str], per_row: int = 3) -> Figure:
@@ -141,9 +141,10 @@ def _line(ax: Axes, values: Mapping[str, float], pairs: pd.DataFrame, colours: M
         x, ends = 1 + STEP * (number + 1), [first - 0.2, last + 0.2]
         look = {"color": style.NEUTRAL, "linewidth": JOINED, "solid_capstyle": "butt", "clip_on": False}
         ax.plot([x, x], ends, transform=ax.get_yaxis_transform(), **look)
-    right = max(numbers)
+    left, right = min(0, *numbers), max(numbers)
+    room = MARGIN * ((right - left) or 1)
     ax.set(yticks=places, yticklabels=order, ylim=(-0.6, len(order) - 0.4))
-    ax.set_xlim(min(0, *numbers) - MARGIN, right + MARGIN * max(1, right))
+    ax.set_xlim(left - room, right + room)
     ax.grid(axis="x", alpha=0.3)
 
 
