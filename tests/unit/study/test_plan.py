@@ -20,7 +20,7 @@ from drstudy.study import plan
 
 COMPARISON, OVERSAMPLING = params.BackboneComparison.notebook, params.Oversampling.notebook
 HEATMAPS = params.HeatmapAnalysis.notebook
-LESIONS, FINE_MAPS = "12_lesions", "14_glam"
+LESIONS, TWO_DISEASES, FINE_MAPS = "12_lesions", "13_sall", "14_glam"
 
 
 @pytest.fixture
@@ -68,6 +68,9 @@ def test_smoke_is_the_notebooks_own_defaults():
     for stage in plan.plan("smoke", "all"):
         default = registry.parameters(stage.notebook)().upper()
         changed = {name for name, value in stage.parameters().upper().items() if value != default[name]}
+        changed -= set(
+            plan.profile("smoke").audits.get(stage.variant, {})
+        )  # a further audit has photographs of its own
         assert changed <= {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL", "SCORE_MODEL", "LESION_MAPS"}, (
             stage.name
         )
@@ -79,6 +82,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     for name in ("smoke", "demo", "eyepacs_mini", "paper"):
         core, everything = ({s.notebook for s in plan.plan(name, study)} for study in ("core", "all"))
         without = set() if "lesion_labels" in plan.profile(name).data else {LESIONS, FINE_MAPS}
+        without |= set() if "amd_labels" in plan.profile(name).data else {TWO_DISEASES}
         assert (
             everything - core
             == {n for n, one in registry.NOTEBOOKS.items() if one.study == "further"} - without
@@ -86,6 +90,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
         assert everything == set(registry.NOTEBOOKS) - without
     assert {name for name in plan.profiles() if "lesion_labels" not in plan.profile(name).data} == {
         "eyepacs_mini",
+        "odir_mini",
         "paper",
         "real_mini",
     }
@@ -237,7 +242,9 @@ def test_a_further_audit_runs_only_if_a_stage_needs_it():
     assert further.needs == (chosen.audit,)
     users = {stage.notebook for stage in whole.values() if chosen.fine_audit in stage.needs}
     assert users == {FINE_MAPS}
-    assert not any(stage.auxiliary for stage in whole.values() if stage.folder != chosen.fine_audit)
+    auxiliary = {stage.folder for stage in whole.values() if stage.auxiliary}
+    assert auxiliary == {chosen.fine_audit, chosen.amd_audit}
+    assert {stage.notebook for stage in whole.values() if chosen.amd_audit in stage.needs} == {TWO_DISEASES}
 
 
 @pytest.mark.parametrize("name", ["smoke", "demo"])
