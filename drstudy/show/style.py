@@ -155,6 +155,10 @@ LESIONS = {
     "PRH": Lesion(NAMES["PRH"], "#FF8A5C", "dashed"),
     "LASER": Lesion(NAMES["LASER"], "#BEBEBE", "solid"),
     "DRUSEN": Lesion(NAMES["DRUSEN"], "#C9B26B", "solid"),
+    "PIGMENT": Lesion(NAMES["PIGMENT"], "#B48CFF", "dashed"),
+    "CNV": Lesion(NAMES["CNV"], "#9AE600", "solid"),
+    "SRF": Lesion(NAMES["SRF"], "#33D6D6", "dotted"),
+    "GA": Lesion(NAMES["GA"], "#FFE9C7", "dashed"),
     "lesion": Lesion("any lesion", "#FFB000", "solid"),
 }
 """One colour per lesion. Those of the five default labels (MA, HE, EX, SE, NV) are at least 20 apart in CIELAB, from each
