@@ -90,9 +90,9 @@ def display_teachers(quality: pd.DataFrame) -> pd.DataFrame:
             "number": part["photographs"].iloc[0],
         }
         for name in ("accuracy", "qwk", "macro_auc"):
-            values = part.loc[part["metric"] == name, "value"]
+            values = part.loc[part["metric"] == name, "value"].dropna()
             spread = f" ({intervals.between(values.min(), values.max(), 2)})" if len(values) > 1 else ""
-            row[measures.MEASURES[name]] = f"{values.mean():.2f}{spread}"
+            row[measures.MEASURES[name]] = f"{values.mean():.2f}{spread}" if len(values) else "undefined"
         rows.append(row | {"accuracy of 'no disease'": f"{part['always_0'].iloc[0]:.2f}"})
     return pd.DataFrame(rows)
 

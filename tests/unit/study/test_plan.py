@@ -20,7 +20,8 @@ from drstudy.study import plan
 
 COMPARISON, OVERSAMPLING = params.BackboneComparison.notebook, params.Oversampling.notebook
 HEATMAPS = params.HeatmapAnalysis.notebook
-LESIONS, FINE_MAPS, BESIDE, EXTERNAL = "12_lesions", "14_glam", "20_side_by_side", "22_external_validation"
+LESIONS, TWO_DISEASES, FINE_MAPS = "12_lesions", "13_sall", "14_glam"
+BESIDE, EXTERNAL = "20_side_by_side", "22_external_validation"
 
 
 @pytest.fixture
@@ -68,8 +69,9 @@ def test_smoke_is_the_notebooks_own_defaults():
     for stage in plan.plan("smoke", "all"):
         default = registry.parameters(stage.notebook)().upper()
         changed = {name for name, value in stage.parameters().upper().items() if value != default[name]}
+        own = set(plan.profile("smoke").audits.get(stage.variant, {}))  # a further audit has photographs of its own
         names = {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL", "SCORE_MODEL", "LESION_MAPS"}
-        assert changed <= names | {"RESULTS", "DECLARED"}, stage.name
+        assert changed - own <= names | {"RESULTS", "DECLARED"}, stage.name
         assert not stage.files
 
 
@@ -78,6 +80,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     for name in ("smoke", "demo", "eyepacs_mini", "paper"):
         core, everything = ({s.notebook for s in plan.plan(name, study)} for study in ("core", "all"))
         without = set() if "lesion_labels" in plan.profile(name).data else {LESIONS, FINE_MAPS}
+        without |= set() if "amd_labels" in plan.profile(name).data else {TWO_DISEASES}
         assert (
             everything - core
             == {n for n, one in registry.NOTEBOOKS.items() if one.study == "further"} - without
@@ -238,7 +241,9 @@ def test_a_further_audit_runs_only_if_a_stage_needs_it():
     assert further.needs == (chosen.audit,)
     users = {stage.notebook for stage in whole.values() if chosen.fine_audit in stage.needs}
     assert users == {FINE_MAPS, EXTERNAL, BESIDE}
-    assert not any(stage.auxiliary for stage in whole.values() if stage.folder != chosen.fine_audit)
+    auxiliary = {stage.folder for stage in whole.values() if stage.auxiliary}
+    assert auxiliary == {chosen.fine_audit, chosen.amd_audit}
+    assert {stage.notebook for stage in whole.values() if chosen.amd_audit in stage.needs} == {TWO_DISEASES}
 
 
 @pytest.mark.parametrize("name", ["smoke", "demo"])
