@@ -91,7 +91,7 @@ def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
 
 
 def _write_claims(profile: str, file: Path, only: Sequence[str]) -> None:
-    """The ledger's rows; of claims that look up no notebook of ``only`` the rows that stand there already."""
+    """The ledger's rows; of claims that look up no notebook of ``only`` the rows that stand there already, if any."""
     columns = ["claim", "place", "found", "verdict", "reason"]
     table = claims.write(profile)[columns]
     if only:
@@ -100,8 +100,9 @@ def _write_claims(profile: str, file: Path, only: Sequence[str]) -> None:
         }
         old = pd.read_csv(file, dtype=str, keep_default_na=False).set_index(["claim", "place"])
         rows = [
-            row if row["claim"] in fresh else {**row, **old.loc[(row["claim"], row["place"])].to_dict()}
+            row if row["claim"] in fresh or key not in old.index else {**row, **old.loc[key].to_dict()}
             for row in table.to_dict("records")
+            for key in [(row["claim"], row["place"])]
         ]
         table = pd.DataFrame(rows, columns=columns)
     with paths.atomic(file) as temporary:

@@ -63,6 +63,13 @@ def trainings(trained: Mapping[str, Trained]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def display(found: pd.DataFrame) -> pd.DataFrame:
+    """For readers: the columns of :func:`trainings` that differ, with rounded numbers."""
+    shown = found[["training", "loss", "grades", "starts from", "generator steps", "critic steps"]]
+    numbers = {name: found[name].map("{:.2f}".format) for name in ("energy", "diversity")}
+    return shown.assign(**numbers, status=found["status"])
+
+
 def timings(trained: Mapping[str, Trained]) -> pd.DataFrame:
     """One row per GAN: seconds per epoch, steps of the generator per second, photographs per second that the critic saw."""
     rows = {}
