@@ -69,7 +69,9 @@ def test_smoke_is_the_notebooks_own_defaults():
     for stage in plan.plan("smoke", "all"):
         default = registry.parameters(stage.notebook)().upper()
         changed = {name for name, value in stage.parameters().upper().items() if value != default[name]}
-        own = set(plan.profile("smoke").audits.get(stage.variant, {}))  # a further audit has photographs of its own
+        own = set(
+            plan.profile("smoke").audits.get(stage.variant, {})
+        )  # a further audit has photographs of its own
         names = {"VARIANT", "BACKBONE", "WEIGHTS", "MODEL", "SCORE_MODEL", "LESION_MAPS"}
         assert changed - own <= names | {"RESULTS", "DECLARED"}, stage.name
         assert not stage.files
@@ -327,7 +329,10 @@ def test_the_comparison_of_systems_comes_after_all_results_of_papers_with_system
     everything = plan.plan("demo", "all")
     stage = everything[[one.notebook for one in everything].index(BESIDE)]
     own = {one.name for paper in registry.PAPERS if paper.systems for one in paper.notebooks}
-    expected = {one.folder for one in everything if one.notebook in own}
+    eyes = (plan.profile("demo").audit, plan.profile("demo").fine_audit)
+    expected = {
+        one.folder for one in everything if one.notebook in own and (not one.auxiliary or one.folder in eyes)
+    }
     assert set(stage.needs) == expected
     named = {one.folder for one in everything if one.folder in expected and not one.auxiliary}
     assert set(stage.overrides["RESULTS"]) == named
