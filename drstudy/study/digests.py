@@ -33,9 +33,18 @@ def of_notebook(notebook: str) -> str:
 
 
 def library(notebook: str) -> dict[str, str]:
-    """Digest of each module of this package that a notebook imports, directly or through others, by its path in the project."""
+    """Digest of each module of this package that a notebook imports, directly or through others, by its path in the project.
+
+    A notebook that reads the registry shows what papers declare. It depends on the declarations and on the files of claims, too.
+    """
     text = "\n".join(text for kind, text in cells(notebook) if kind == "code")
-    return code.digests(code.closure(code.imported(text)))
+    imported = code.imported(text)
+    found = code.closure(imported)
+    if registry.__name__ not in found:
+        return code.digests(found)
+    declared = [f"drstudy.papers.{paper.id}.paper" for paper in registry.PAPERS]
+    claims = [paper.claims for paper in registry.PAPERS if paper.claims]
+    return code.digests(code.closure([*imported, *declared])) | files(claims)
 
 
 def made_by(stage: Stage, parameters: params.Parameters | None = None) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from drstudy.core import params, paths, records, settings
 from drstudy.papers import registry
 from drstudy.papers.base import Paper, Profile, Stage
 
-COMMON = frozenset(("densenet121", "resnet101", "vgg16", *(f"efficientnet_lite{size}" for size in (0, 1, 2))))
+COMMON = frozenset(
+    ("densenet121", "resnet101", "vgg16", "inception_v3", *(f"efficientnet_lite{size}" for size in (0, 1, 2)))
+)
 """Backbones that are known without loading torch."""
 STUDIES = {
     "core": tuple(name for name, notebook in registry.NOTEBOOKS.items() if notebook.study == "core"),

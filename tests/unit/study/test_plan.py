@@ -91,6 +91,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
     assert {name for name in plan.profiles() if "lesion_labels" not in plan.profile(name).data} == {
         "dr600_mini",
         "eyepacs_mini",
+        "odir",
         "odir_mini",
         "paper",
         "real_mini",
