@@ -278,7 +278,7 @@ def test_scores_and_model_card_follow_from_the_predictions(study, stage):
 
 def test_progress_is_readable(study):
     assert study.said[0].startswith("smoke: ")
-    assert study.said[1].startswith("to run: 00, 01, 02, 03 ")
+    assert study.said[1].startswith("to run: 00, 01, 01 amd, 02, 03 ")
     assert re.fullmatch(
         r"done in [0-9.]+ minutes \([0-9.]+ core-minutes\): open results/smoke/report/index\.html",
         study.said[-1],
