@@ -21,7 +21,9 @@ from drstudy.papers.sall.params import DISEASES
 from drstudy.training import features
 
 REGIONS = {"dr": "lesion", "amd": "DRUSEN"}
-"""Masks on which the maps of a disease are measured: all signs of DR together, and drusen."""
+"""Masks on which the maps of a disease are measured: all signs of DR together, and drusen. Haemorrhages and exudates under the retina, which
+are signs of AMD, lie in the masks of the signs of DR, so the maps of DR are measured only on eyes that have DR. An eye with both diseases
+still mixes the two."""
 
 METRICS = ("heat", "hit", "aupr")
 """Measures of :mod:`drstudy.explain.measures.comparison` that are shown: energy inside, pointing game, average precision."""
@@ -78,22 +80,26 @@ def measure(
     maps: Mapping[tuple[str, int, str], np.ndarray],
     data: Dataset,
     eyes: pd.DataFrame,
+    truth: pd.DataFrame,
     masks_of: Callable[[str], localisation.Masks],
     seed: int,
 ) -> pd.DataFrame:
-    """Every map of every eye on the masks of its own disease, scores averaged over the seeds.
+    """Every map of every eye on the masks of its own disease, scores averaged over the seeds; for DR, only eyes whose true grade is above 0.
 
     Args:
         maps: Result of :func:`explain`.
         data: Photographs, at the size of the masks.
         eyes: Test photographs in the order of the maps: ``image_id, patient_id, row``.
+        truth: Result of :func:`drstudy.papers.sall.labels.truth`.
         masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
         seed: Seed of the blind maps.
 
     Returns:
-        ``image_id, disease, layer`` (a setting, or a blind map), ``kind``, ``region`` and the scores, one row per eye with the mask.
+        ``image_id, disease, layer`` (a setting, or a blind map), ``kind``, ``region`` and the scores, one row per eye with the mask. The
+        average precision of drusen is NaN: :func:`drstudy.explain.measures.localisation.measure_eye` ranks pixels for lesions of DR only.
     """
     patients = dict(zip(eyes["image_id"], eyes["patient_id"]))
+    with_dr = set(truth.loc[truth["dr"] > 0, "image_id"])
     named = {"|".join(map(str, key)): values for key, values in maps.items()}
     grid = next(iter(named.values())).shape[1:]
     beside = baselines.beside(data.images, eyes["row"].to_numpy(), [grid], seed)
@@ -103,6 +109,8 @@ def measure(
     for disease, region in REGIONS.items():
         own = table["layer"].str.endswith(f"|{disease}") | ~table["layer"].str.contains("|", regex=False)
         part = table[own & (table["kind"] == "mask") & (table["region"] == region)]
+        if disease == "dr":
+            part = part[part["image_id"].isin(with_dr)]
         found.append(
             part.assign(disease=disease, layer=part["layer"].str.split("|").str[0].str.split(" ").str[0])
         )

@@ -423,7 +423,17 @@ def origin_probe(
 
 
 def costs(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean seconds of training and parameters of each setting on all labels. Time of teachers is a row of its own, and not counted elsewhere."""
+    """Mean cost of each setting on all labels, over the seeds.
+
+    Args:
+        table: ``costs`` of :class:`drstudy.papers.sall.runs.Results`.
+
+    Returns:
+        ``setting``; ``seconds`` of training; ``parameters`` of the networks that predict, without those that only training needs (a peer,
+        projections, discriminators); ``epoch``, the selected epoch, from 1, the mean over the networks and seeds. The row ``teachers`` has the
+        time of all teachers, folds included. The networks of ``single`` are the teachers of all labels, so its time is part of that row. The
+        row ``shuffled teachers`` has the time of that control's teachers. Neither is counted in the rows of the students.
+    """
     whole = table[table["fraction"] == 1]
-    found = whole.groupby("setting", sort=False)[["seconds", "parameters"]].mean()
+    found = whole.groupby("setting", sort=False)[["seconds", "parameters", "epoch"]].mean()
     return found.reset_index()

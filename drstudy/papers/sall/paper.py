@@ -46,7 +46,11 @@ SECTIONS = (
                 "teacher",
                 "The teachers' answers about the other disease's photographs beside the hidden truth.",
             ),
-            ("figure", "fractions", "Accuracy by share of the labels, with 95 % intervals over patients."),
+            (
+                "figure",
+                "fractions",
+                "Accuracy by share of the labels: mean over seeds, with 95 % intervals over patients. Below 100 % the seed also changes which patients keep their labels.",
+            ),
             (
                 "table",
                 "calibration_display",
@@ -65,7 +69,8 @@ SECTIONS = (
             (
                 "table",
                 "maps_display",
-                "Maps on the lesions of their disease: differences on the same eyes, percentage points.",
+                "Maps on the lesions of their disease: differences on the same eyes, percentage points. Maps of DR are measured on eyes with DR, maps of AMD on eyes with drusen. "
+                "An eye with both diseases mixes the signs of the two. Average precision is not measured for drusen.",
             ),
         ),
     ),

@@ -1,7 +1,8 @@
 """The network of the partial release: InceptionV3 with three heads at temperature 3 (``docs/sources.md``, C2).
 
 The release does not run and trains no teacher, so the network is built here from its description and never compared with released weights,
-which do not exist. It shows that the parts fit; notebook 13 has a frozen network and two diseases.
+which do not exist. It is only built and tested, to show that the parts fit: no notebook trains it. Notebook 13 has a frozen network and two
+diseases.
 """
 
 from __future__ import annotations

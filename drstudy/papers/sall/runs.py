@@ -32,7 +32,8 @@ class Results:
             source does not know are absent. On validation only shown labels occur.
         students: (setting, seed) to the network of each disease, trained on all labels.
         teachers: Seed to the teachers of all labels; ``shuffled`` and ``random`` to those of seed 0.
-        costs: ``setting, seed, fraction, seconds, parameters``; the time of teachers stands in the rows ``teachers``.
+        costs: ``setting, seed, fraction, seconds, parameters, epoch`` (the selected one, mean over the networks of a setting); the time of
+            teachers stands in the rows ``teachers``, that of the control with shuffled labels in ``shuffled teachers``.
         history: Losses of all trainings of seed 0 on all labels, with ``setting`` and ``disease``.
     """
 
@@ -70,6 +71,9 @@ def train_all(
             if share == 1:
                 results.students[setting, seed] = networks
                 histories += [history.assign(setting=setting)] if seed == 0 else []
+        if "shuffled" in one.controls:
+            spent = one.controls["shuffled"].seconds
+            costs.append({"setting": "shuffled teachers", "seconds": spent, "parameters": np.nan} | one.key)
         if share == 1 and seed == 0:
             results.controls = dict(one.controls)
         print(
@@ -78,7 +82,7 @@ def train_all(
         )
     found = pd.concat(frames, ignore_index=True)
     results.predictions = found[[*KEY, *(name for name in found if name not in KEY)]]
-    results.costs = pd.DataFrame(costs)[["setting", "seed", "fraction", "seconds", "parameters"]]
+    results.costs = pd.DataFrame(costs)[["setting", "seed", "fraction", "seconds", "parameters", "epoch"]]
     results.history = pd.concat(histories, ignore_index=True)
     return results
 
@@ -102,7 +106,7 @@ class _Labels:
         return self.p.recipe(setting, self.seed).own_temperature
 
     def train(self, setting: str) -> tuple[dict[str, Student], dict[str, Any], pd.DataFrame]:
-        """Networks by disease, seconds and parameters, and the history."""
+        """Networks by disease; seconds, parameters and selected epoch; and the history."""
         if setting == "single":
             fits = [(name, self.teachers.networks[name], self.teachers.fits[name]) for name in DISEASES]
             networks = dict(self.teachers.networks)
@@ -115,7 +119,8 @@ class _Labels:
         history = pd.concat([done.history.assign(disease=name) for name, _, done in fits])
         different = {id(network): network for network in networks.values()}.values()
         count = sum(q.numel() for network in different for q in network.parameters())
-        return networks, {"seconds": seconds, "parameters": count}, history
+        epoch = float(np.mean([done.best_epoch for _, _, done in fits]))
+        return networks, {"seconds": seconds, "parameters": count, "epoch": epoch}, history
 
     def recipe(self, setting: str):
         """The recipe of a setting of two heads, with the label smoothing that has the teachers' entropy where it is wanted."""

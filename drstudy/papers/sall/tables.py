@@ -15,6 +15,9 @@ from drstudy.show import intervals
 NAMES = {"dr": "DR", "amd": "AMD"}
 """Printed names of the diseases."""
 
+NONE = {"value": np.nan, "lo": np.nan, "hi": np.nan}
+"""No number."""
+
 
 def title(setting: str) -> str:
     """Printed name of a setting."""
@@ -126,7 +129,7 @@ def claims(
     compared: pd.DataFrame,
     own: Mapping[tuple, measures.Drawn],
 ) -> pd.DataFrame:
-    """The numbers of ``claims.yaml``: ``quantity, value, lo, hi``; NaN where a setting, a fraction or a mask is missing.
+    """The numbers of ``claims.yaml``: ``quantity, value, lo, hi``; NaN where a setting, a fraction below 1 or a mask is missing.
 
     Args:
         networks: Result of :func:`drstudy.papers.sall.measures.drawn`, all eyes.
@@ -137,6 +140,7 @@ def claims(
     rows = []
     smallest = min(key[0] for key in networks)
     for disease in DISEASES:
+        fewer = _gain(gains, smallest, disease, "accuracy") if smallest < 1 else NONE
         found = {
             "accuracy gain, {}, points": _gain(gains, 1.0, disease, "accuracy"),
             "accuracy gain, {}, relative": measures.relative(networks, FULL, disease, "accuracy"),
@@ -150,7 +154,7 @@ def claims(
             "soft less smoothing, {}": measures.across(
                 networks, ("soft", 1.0), ("smoothing", 1.0), disease, "accuracy"
             ),
-            "accuracy gain at the smallest fraction, {}": _gain(gains, smallest, disease, "accuracy"),
+            "accuracy gain at the smallest fraction, {}": fewer,
             "half of the labels less all labels, {}": measures.across(
                 networks, (FULL, 0.5), ("single", 1.0), disease, "accuracy"
             ),
@@ -211,14 +215,13 @@ def _gain(gains: pd.DataFrame, fraction: float, disease: str, metric: str) -> di
 
 
 def _heat(compared: pd.DataFrame, disease: str) -> dict[str, float]:
-    none = {"value": np.nan, "lo": np.nan, "hi": np.nan}
     if compared.empty:
-        return none
+        return NONE
     part = compared[(compared["disease"] == disease) & (compared["metric"] == "heat")]
     part = part[(part["layer"] == FULL) & (part["against"] == "single")]
     if part.empty:
-        return none
-    return dict(zip(none, part.iloc[0][["difference", "difference_lo", "difference_hi"]].astype(float)))
+        return NONE
+    return dict(zip(NONE, part.iloc[0][["difference", "difference_lo", "difference_hi"]].astype(float)))
 
 
 def _signed(row: pd.Series, digits: int) -> str:

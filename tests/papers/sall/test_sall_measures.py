@@ -155,6 +155,17 @@ def test_claims_without_half_of_the_labels_have_no_number_there():
     assert np.isfinite(by.loc["accuracy gain at the smallest fraction, dr", "value"])
 
 
+def test_claims_of_fewer_data_have_no_number_where_all_labels_are_the_smallest_share():
+    found, _ = measures.both_scales(predictions(fractions=(1.0,)), CLASSES)
+    drawn = measures.drawn(found, 20, 0, 15)
+    by = tables.claims(drawn, measures.gains(drawn), pd.DataFrame(), drawn).set_index("quantity")
+    for disease in DISEASES:
+        assert np.isnan(
+            by.loc[f"accuracy gain at the smallest fraction, {disease}", ["value", "lo", "hi"]]
+        ).all()
+        assert np.isfinite(by.loc[f"accuracy gain, {disease}, points", "value"])
+
+
 def test_tables_and_figures_show_every_setting(tests, networks):
     scores, gains = measures.scores(networks), measures.gains(networks)
     shown = tables.display_gains(scores, gains, gains)
@@ -200,7 +211,13 @@ def test_all_trainings_are_there_and_repeat(small):
     assert test.groupby(["setting", "seed", "fraction", "disease"]).size().nunique() == 1
     again = runs.train_all(feed, table, origin, p, sall_eyes.CPU)
     pd.testing.assert_frame_equal(results.predictions, again.predictions)
-    assert len(measures.costs(results.costs)) == 4
+    costs = measures.costs(results.costs).set_index("setting")
+    assert set(costs.index) == {"teachers", "single", "soft", "full"}
+    assert costs.loc[["single", "soft", "full"], "epoch"].between(1, p.epochs).all()
+    assert np.isnan(costs.loc["teachers", "epoch"])
+    assert costs.loc["teachers", "seconds"] > costs.loc["single", "seconds"], (
+        "single task is among the teachers"
+    )
 
 
 def test_teacher_quality_counts_hidden_photographs_only(small):
@@ -240,3 +257,26 @@ def test_a_map_is_the_gradient_of_the_logit():
     found = maps.evidence(student, "amd", layer.detach(), mean, spread)
     assert torch.allclose(found, wanted, atol=1e-6)
     assert found.max() > 0
+
+
+def test_maps_of_dr_are_measured_only_on_eyes_with_dr(coloured_eyes):
+    """Both test eyes have bleeding and drusen in their masks; the second has no DR, so that its bleeding is a sign of AMD."""
+    data = coloured_eyes(train=1, validation=1, test=2)
+    eyes = data.part("test")
+    size = data.images.shape[1]
+    mask = np.zeros((size, size), np.float32)
+    mask[:8, :8] = 1
+    truth = pd.DataFrame({"image_id": eyes["image_id"], "dr": [2.0, 0.0], "amd": [0.0, 2.0]})
+    heat = np.random.default_rng(0).random((2, 4, 4))
+    found = maps.measure(
+        {("single", 0, disease): heat for disease in DISEASES},
+        data,
+        eyes,
+        truth,
+        lambda _: {"HE": mask, "DRUSEN": mask, "FOV": np.ones((size, size), bool)},
+        0,
+    )
+    of = {disease: set(part["image_id"]) for disease, part in found.groupby("disease")}
+    assert of == {"dr": {eyes["image_id"].iloc[0]}, "amd": set(eyes["image_id"])}
+    assert found.loc[found["disease"] == "amd", "aupr"].isna().all()
+    assert found.loc[found["disease"] == "dr", "aupr"].notna().all()

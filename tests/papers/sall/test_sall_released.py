@@ -42,8 +42,8 @@ def test_its_loss_by_hand():
         released.loss(logits, labels[:, :10])
 
 
-def test_the_profile_paper_has_the_values_of_the_release():
-    given = settings.read(paths.root() / "params" / "paper" / "13_sall.yaml")
+def test_the_profile_odir_has_the_values_of_the_release():
+    given = settings.read(paths.root() / "params" / "odir" / "13_sall.yaml")
     p = params.Sall.check(given)
     recipe = p.recipe("released", 0)
     assert (p.backbone, p.input_size, recipe.own_temperature) == (

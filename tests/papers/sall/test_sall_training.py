@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from drstudy.core.params import ParameterError
 from drstudy.papers.sall import feed as feed_module
 from drstudy.papers.sall import labels, losses, params, runs, teachers, training
 from drstudy.papers.sall.params import DISEASES, SETTINGS
-from drstudy.training import checkpoints, loop, multilabel
+from drstudy.training import checkpoints, loop, multilabel, networks
 
 CPU = sall_eyes.CPU
 
@@ -197,23 +199,23 @@ def test_loss_of_a_batch_by_hand(feed, shown, p):
 
 
 def test_the_domain_adversary_pushes_the_encoder_against_its_discriminator(feed, shown, p):
+    """What the adversary adds to the encoder's gradient in a step is the discriminator's own gradient, times minus the weight."""
     recipe = p.recipe("adversarial", 0)
     task = training.Sall(feed.labelled(shown, recipe), recipe, CPU)
     batch = next(task.feed.draws(torch.arange(16), torch.zeros(16, dtype=torch.int64)))
-    encoded = task.student.encode(batch.inputs)
-    kinds = batch.targets["domain"]
-    direct = torch.autograd.grad(
-        losses.told_apart(task.modules["domain"](encoded), kinds), encoded, retain_graph=True
-    )[0]
-    turned = torch.autograd.grad(
-        losses.told_apart(task.modules["domain"](training.reverse(encoded, 0.1)), kinds), encoded
-    )[0]
-    assert direct.abs().max() > 0
-    assert torch.allclose(turned, -0.1 * direct, atol=1e-8)
+    encoder = list(task.student.shared.parameters())
+    said = task.modules["domain"](task.student.encode(batch.inputs))
+    direct = torch.autograd.grad(losses.told_apart(said, batch.targets["domain"]), encoder)
+    logits = task.student(batch.inputs)
+    supervised = torch.autograd.grad(task.hard(logits, batch), encoder)  # these targets have no soft labels
     task.start_epoch(1)
     assert task.strength == 0
     task.start_epoch(recipe.epochs)
     assert task.strength == pytest.approx(0.1, abs=1e-4)
+    task.step(batch)
+    for parameter, one, other in zip(encoder, direct, supervised):
+        assert (task.strength * one).abs().max() > 1e-4
+        assert torch.allclose(parameter.grad - other, -task.strength * one, atol=1e-7)
 
 
 def test_rivals_learn_apart_from_the_student(feed, shown, p):
@@ -231,6 +233,37 @@ def test_rivals_learn_apart_from_the_student(feed, shown, p):
         last = task.learn_rivals(pairs)
     assert last < first
     assert all(torch.equal(before[key], value) for key, value in task.student.state_dict().items())
+
+
+def test_the_students_update_leaves_the_rivals_as_they_are(feed, shown, p, monkeypatch):
+    made, targets = all_targets(feed, shown, p)
+    recipe = p.recipe("rival", 0)
+    task = training.Sall(feed.labelled(targets, recipe), recipe, CPU, made.networks)
+    batch = next(task.feed.draws(torch.arange(16), torch.zeros(16, dtype=torch.int64)))
+    task.start_epoch(recipe.epochs)
+    monkeypatch.setattr(task, "learn_rivals", lambda pairs: 0.0)
+    rivals = {key: value.clone() for key, value in task.modules["rivals"].state_dict().items()}
+    student = task.student.shared.weight.clone()
+    found = task.step(batch)
+    assert found["adversary"] > 0
+    assert not torch.equal(student, task.student.shared.weight)
+    assert all(torch.equal(rivals[key], value) for key, value in task.modules["rivals"].state_dict().items())
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_discriminators_learn_only_what_differs(apart, feed, shown, p):
+    """Teacher and student with identical features cannot be told apart: the loss stays at ln 2. With shifted features it falls far below."""
+    made, targets = all_targets(feed, shown, p)
+    recipe = p.recipe("rival", 0)
+    task = training.Sall(feed.labelled(targets, recipe), recipe, CPU, made.networks)
+    mine = torch.rand(64, recipe.width, generator=torch.Generator().manual_seed(1))
+    pairs = {name: (mine, mine + 2 if apart else mine.clone()) for name in DISEASES}
+    for _ in range(400):
+        last = task.learn_rivals(pairs)
+    if apart:
+        assert last < 0.35
+    else:
+        assert last == pytest.approx(math.log(2), abs=0.02)
 
 
 def test_terms_in_feature_space_need_teachers(feed, shown, p):
@@ -287,12 +320,51 @@ def test_kill_and_resume(setting, feed, shown, p, tmp_path, monkeypatch):
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_the_hidden_truth_is_no_target(feed, shown, p):
-    """Nothing that a training reads contains the hidden labels: other hidden labels make the same batches."""
+def test_the_hidden_truth_is_no_target(feed, table, p):
+    """Other hidden labels, in the same collections, make the same shown labels and the same batches."""
     assert feed.data.targets == ()
-    own = feed.labelled(shown, p.recipe("hard", 0))
-    batch = next(own.draws(torch.arange(8), torch.zeros(8, dtype=torch.int64)))
-    assert set(batch.targets) == {"dr", "amd", "domain"}
+    origin = labels.assign(table, 0)
+    shown, other = labels.shown(table, origin), table.copy()
+    for disease in DISEASES:
+        hidden = shown[disease].isna().to_numpy()
+        assert hidden[(table["split"] == "train").to_numpy()].any()
+        other.loc[hidden, disease] = (other.loc[hidden, disease] + 1) % 4
+    assert not other.equals(table)
+    again = labels.shown(other, origin)
+    pd.testing.assert_frame_equal(again, shown)
+    count = len(feed.train)
+    drawn = []
+    for one in (shown, again):
+        own = feed.labelled(one, p.recipe("hard", 0))
+        drawn += list(own.draws(torch.arange(8), torch.zeros(8, dtype=torch.int64)))
+    assert count >= 8
+    assert set(drawn[0].targets) == {"dr", "amd", "domain"}
+    for name, values in drawn[0].targets.items():
+        assert torch.equal(values.isnan(), drawn[1].targets[name].isnan())
+        assert torch.equal(values.nan_to_num(-1), drawn[1].targets[name].nan_to_num(-1))
+
+
+def test_pooled_features_are_means_of_the_last_layer_scaled_by_the_training_views(coloured_eyes):
+    """Of a small frozen network on fabricated photographs, against the steps one by one; the grades are no target."""
+    data = coloured_eyes(train=5, validation=3, test=2)
+    small = params.Sall(input_size=64, batch_size=4, views=2, width=8, weights="none")
+    recipe = small.recipe("single", 0)
+    net = networks.build(recipe, data, CPU)
+    made, base = feed_module.open_pooled(net, data, recipe, CPU)
+    assert made.values.shape == (5, 2, made.width)
+    assert made.still.shape == (5, made.width)
+    assert made.data.targets == ()
+    assert not any(q.requires_grad for q in net.parameters())
+    views = made.values.reshape(10, -1)
+    assert views.mean(0).abs().max() < 1e-4
+    assert views.var(0).mean().item() == pytest.approx(1, rel=1e-3)
+    h = next(base.unaugmented(made.place("test")))
+    wanted = (feed_module.last_layer(net, h).mean((2, 3)) - made.mean) / made.spread
+    assert torch.allclose(made.still[made.place("test")], wanted, atol=1e-3)
+    h = next(base.draws(torch.tensor([3]), torch.tensor([1]))).inputs
+    wanted = (feed_module.last_layer(net, h).mean((2, 3)) - made.mean) / made.spread
+    assert torch.allclose(made.values[3, 1], wanted[0], atol=1e-3)
+    assert not torch.allclose(made.values[3, 0], wanted[0], atol=1e-2), "another view is another photograph"
 
 
 def test_a_channel_that_is_silent_in_training_is_not_blown_up():
