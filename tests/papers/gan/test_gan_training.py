@@ -403,8 +403,9 @@ def test_diversity_that_cannot_be_measured_is_no_collapse():
 def one_validation_photograph_per_grade(count):
     data = toy_tasks.eyes()
     rows, table = data.part("validation"), data.table.copy()
-    kept = rows.drop_duplicates("grade").index[:count]
-    table.loc[rows.index.difference(kept), "split"] = "test"
+    kept = rows.drop_duplicates("grade")["image_id"][:count]
+    left_out = table["image_id"].isin(rows["image_id"]) & ~table["image_id"].isin(kept)
+    table.loc[left_out, "split"] = "test"
     return type(data)(data.images, table, "few", data.targets)
 
 
