@@ -23,6 +23,7 @@ from drstudy.models.nets import GradingNet
 from drstudy.papers.gan import arm_tables, arms, heads, pictures
 from drstudy.papers.gan.heads import HeadRecipe, Known
 from drstudy.papers.gan.pictures import Pictures
+from drstudy.show import intervals
 from drstudy.training import prediction, transforms
 
 REGULARISATION = 0.01
@@ -56,7 +57,8 @@ def real_or_generated(
         resamples, seed: Number of resamples of the patient bootstrap, and seed of folds and draws.
 
     Returns:
-        ``value, lo, hi, n_valid``, and ``pictures``, N + M. Above 0.5 the classifier recognises generated pictures.
+        ``value, lo, hi, n_valid``, and ``pictures``, N + M. Above 0.5 the classifier recognises generated pictures. ``lo`` and ``hi`` are NaN if either set has too
+        few patients (:func:`drstudy.evaluation.statistics.enough_patients`).
 
     Raises:
         ValueError: If a set has fewer patients than folds.
@@ -81,7 +83,8 @@ def real_or_generated(
         score[test] = classifier.fit(features[train], label[train]).decision_function(features[test])
     weights = statistics.image_weights(groups, resamples, seed)
     drawn = multilabel.measures(label == 1, score, score > 0, weights)["auc"]
-    return statistics.from_weights(drawn) | {"pictures": len(label)}
+    enough = all(statistics.enough_patients(some) for some in patients)
+    return statistics.from_weights(drawn, enough) | {"pictures": len(label)}
 
 
 def train_on_generated(
@@ -160,26 +163,61 @@ def graded(net: GradingNet, some: Pictures, compute: Compute) -> pd.DataFrame:
     return prediction.frame(table, prediction.predict(net, some.images, compute, net.input_size))
 
 
-def by_grade(predictions: Mapping[str, pd.DataFrame], resamples: int, seed: int) -> pd.DataFrame:
+def by_grade(
+    predictions: Mapping[str, pd.DataFrame],
+    resamples: int,
+    seed: int,
+    mix: np.ndarray | None = None,
+    generable: Mapping[int, str] | None = None,
+) -> pd.DataFrame:
     """How often the grading network agrees with the requested (or observed) grade.
 
     Args:
         predictions: Name of a set to the result of :func:`graded`.
-        resamples, seed: Number of resamples of the patient bootstrap, and seed of its draws.
+        resamples, seed: Number of resamples of the patient bootstrap, and seed of its draws and of the choice by ``mix``.
+        mix: (5,) numbers of pictures of each grade on which kappa is taken, in every set: it depends on the mix of grades. ``None`` takes kappa on each set as
+            it is.
+        generable: Result of :func:`drstudy.papers.gan.survival.generable` at the size of the pictures; ``None`` is ``not measurable``.
 
     Returns:
-        ``set, grade, pictures, value, lo, hi``: the share of each grade that is predicted as this grade. The row with the grade ``all`` has the quadratic
-        weighted kappa instead. NaN where a set has no picture of a grade.
+        ``set, grade, generable, pictures, value, lo, hi``: the share of each grade that is predicted as this grade, of all pictures of the grade. The row with
+        the grade ``all`` has the quadratic weighted kappa instead, and an empty ``generable``. NaN where a set has no picture of a grade.
+
+    Raises:
+        ValueError: If ``mix`` wants pictures of a grade of which a set has none.
     """
     rows = []
     for name, frame in predictions.items():
         found = statistics.bootstrap(frame, resamples, seed).set_index("metric")
-        for grade in (*GRADES, "all"):
-            metric = "qwk" if grade == "all" else f"recall_grade{grade}"
-            count = len(frame) if grade == "all" else int((frame["grade"] == grade).sum())
-            row = {"set": name, "grade": str(grade), "pictures": count}
-            rows.append(row | found.loc[metric, ["value", "lo", "hi"]].to_dict())
+        mixed = frame if mix is None else _of_mix(frame, mix, seed)
+        kappa = found if mix is None else statistics.bootstrap(mixed, resamples, seed).set_index("metric")
+        for grade in GRADES:
+            possible = "not measurable" if generable is None else generable[grade]
+            count = int((frame["grade"] == grade).sum())
+            row = {"set": name, "grade": str(grade), "generable": possible, "pictures": count}
+            rows.append(row | found.loc[f"recall_grade{grade}", ["value", "lo", "hi"]].to_dict())
+        row = {"set": name, "grade": "all", "generable": "", "pictures": len(mixed)}
+        rows.append(row | kappa.loc["qwk", ["value", "lo", "hi"]].to_dict())
     return pd.DataFrame(rows)
+
+
+def _of_mix(frame: pd.DataFrame, mix: np.ndarray, seed: int) -> pd.DataFrame:
+    """So many rows of each grade; a set with exactly these numbers stays as it is."""
+    grades = frame["grade"].to_numpy(dtype=np.int64)
+    if np.array_equal(np.bincount(grades, minlength=len(GRADES)), mix):
+        return frame
+    return frame.iloc[pictures.by_counts(grades, mix, np.random.default_rng(seed))].reset_index(drop=True)
+
+
+def display(found: pd.DataFrame) -> pd.DataFrame:
+    """For readers: one row per grade, ``generable``, then one column per set of :func:`by_grade`, with intervals."""
+    texts = [intervals.text(*row) for row in found[["value", "lo", "hi"]].to_numpy()]
+    order = [*map(str, GRADES), "all"]
+    wide = found.assign(text=texts).pivot(index="grade", columns="set", values="text")
+    wide = wide[list(found["set"].unique())].reindex(order)
+    possible = found.drop_duplicates("grade").set_index("grade")["generable"].reindex(order)
+    wide.insert(0, "generable", possible)
+    return wide.rename(index={"all": "all (QWK)"}).rename_axis(index="grade", columns=None)
 
 
 def confusion(predictions: Mapping[str, pd.DataFrame]) -> dict[str, np.ndarray]:

@@ -93,12 +93,17 @@ def _drawn_ece(frame: pd.DataFrame, resamples: int, seed: int) -> np.ndarray:
 def resampled(predictions: Predictions, resamples: int, seed: int) -> dict[str, pd.DataFrame]:
     """:func:`drawn` for every arm; :func:`scores` and :func:`differences` take it, so that it is computed once.
 
+    With too few patients (:func:`drstudy.evaluation.statistics.enough_patients`) all draws are NaN, so that there is no interval.
+
     Raises:
         drstudy.evaluation.metrics.PredictionError: If two tables are not about the same photographs.
     """
     frames = [frame for some in predictions.values() for frame in some]
     for frame in frames[1:]:
         statistics.check_same_images(frames[0], frame)
+    if not statistics.enough_patients(frames[0]["patient_id"]):
+        nothing = pd.DataFrame(np.nan, index=range(resamples), columns=list(METRICS))
+        return dict.fromkeys(predictions, nothing)
     return {arm: drawn(some, resamples, seed) for arm, some in predictions.items()}
 
 
@@ -197,7 +202,7 @@ def findings(gaps: pd.DataFrame, metric: str = PRIMARY) -> list[str]:
         shown = intervals.text(row["value"], row["lo"], row["hi"], 2, signs="all", form="(to)")
         to = arms.TITLES[row["to"]]
         if np.isnan(row["lo"]):
-            verdict = "there are too few test photographs for an interval"
+            verdict = "there are too few test photographs or patients for an interval"
         elif row["lo"] > 0 or row["hi"] < 0:
             better = (row["value"] > 0) != (metric in FALLING)
             verdict = f"the interval excludes 0, so it is {'better' if better else 'worse'}"

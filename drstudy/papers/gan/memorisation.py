@@ -60,7 +60,7 @@ class Found:
             ``ratio`` the distance to it over the distance to the nearest held-out photograph.
         summary: One row per space and kind: ``pictures, flagged, share, by_chance, p, verdict``; for generated pictures also ``as_near``, and ``auc,
             auc_lo, auc_hi``, the probability that a generated picture has a smaller ratio than a held-out one; its interval resamples pictures and patients while the
-            photographs that they are compared with stay the same.
+            photographs that they are compared with stay the same, and is NaN with too few pictures or patients.
         planted: Kind to the planted copies.
     """
 
@@ -204,7 +204,8 @@ def _summary(found: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
             weights = statistics.image_weights(both["patient"], resamples, seed)
             label = (both["kind"] == GENERATED).to_numpy()
             drawn = multilabel.measures(label, score, label, weights)["auc"]
-            ends = statistics.from_weights(drawn)
+            enough = all(statistics.enough_patients(some["patient"]) for some in (part, real))
+            ends = statistics.from_weights(drawn, enough)
             row["as_near"] = _as_near(found[found["space"] == space], part, real)
             row |= {"auc": ends["value"], "auc_lo": ends["lo"], "auc_hi": ends["hi"], "verdict": ""}
         else:

@@ -95,7 +95,10 @@ def build(recipe: GanRecipe, data: Dataset, compute: Compute) -> GanTask:
 
 
 def train(task: GanTask, folder: Path | None = None, keep: bool = False) -> Trained:
-    """Train one GAN. A divergence ends the training, and is named: the networks are then those of the last finished epoch.
+    """Train one GAN. A divergence in one process ends the training, and is named: the networks are then those of the last finished epoch.
+
+    If the training had gone on after a kill, the history of the epochs before the kill is missing after a divergence, but for what was measured after the last
+    of them.
 
     Args:
         task: As it starts; changed in place.
@@ -103,7 +106,8 @@ def train(task: GanTask, folder: Path | None = None, keep: bool = False) -> Trai
         keep: See :func:`drstudy.training.loop.fit`.
 
     Raises:
-        RuntimeError: If it diverged before the first epoch had ended.
+        RuntimeError: If it diverged before the first epoch had ended, or, with several processes, at any time: a process that stops cannot hand over its
+            networks, so the message has the end of what it said.
     """
     recipe = task.p
     together = recipe.processes > 1

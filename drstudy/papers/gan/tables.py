@@ -41,7 +41,7 @@ def trainings(trained: Mapping[str, Trained]) -> pd.DataFrame:
     """
     rows = []
     for name, one in trained.items():
-        p, final = one.recipe, one.history.dropna(subset="val_diversity").iloc[-1]
+        p, final = one.recipe, one.history.dropna(subset="val_energy").iloc[-1]
         rows.append(
             {
                 "training": name,

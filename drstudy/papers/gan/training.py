@@ -71,7 +71,8 @@ class GanTask(Task):
         average: Moving average of the generator, with its statistics: the generator that is used afterwards.
         album: Pictures over the training.
         finished: Number of the last epoch that this process finished, and the result of :meth:`learned` then; ``None`` before.
-        log: One row per step of this process: ``epoch`` and the losses. It is the history of a training that diverged.
+        log: One row per step of this process: ``epoch`` and the losses. It is the history of a training that diverged. If that training went on after a
+            kill, the steps of the earlier epochs are missing, but for one row with what was measured after the last of them.
     """
 
     measures: ClassVar[Mapping[str, int]] = {"energy": -1, "diversity": 1}
@@ -105,7 +106,14 @@ class GanTask(Task):
     # --- the contract ----------------------------------------------------------------------------------
 
     def start_epoch(self, epoch: int) -> None:
-        self.epoch, self.taken = epoch, (epoch - 1) * self.p.steps * self.p.critic_steps
+        """Count from here. After a kill, the last finished epoch is measured again (its noise follows from a seed, so nothing random moves on): a
+        divergence can then go back to it."""
+        self.taken = (epoch - 1) * self.p.steps * self.p.critic_steps
+        if epoch > 1 and self.finished is None:
+            self.epoch = epoch - 1
+            self.log.append({"epoch": self.epoch, "step": self.taken})
+            self.validate()
+        self.epoch = epoch
 
     def draw(self, epoch: int, generator: torch.Generator) -> Tensor:
         """Photographs for all steps of the critic in an epoch, drawn by the sampler as often as it takes."""
@@ -132,7 +140,12 @@ class GanTask(Task):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Energy distance of generated to validation photographs, and the diversity of the former over that of the latter, both on
-        pictures of 16 x 16 pixels. As many are generated of each grade as there are photographs."""
+        pictures of 16 x 16 pixels. As many are generated of each grade as there are photographs.
+
+        Raises:
+            drstudy.papers.gan.watching.Diverged: If the energy distance is not finite.
+            ValueError: If there are fewer than two validation photographs.
+        """
         held, grades = self._held_out
         made = watching.coarse(pictures_of(self.average, grades, self.p.seed))
         groups = grades if self.p.grades else None
@@ -140,6 +153,7 @@ class GanTask(Task):
             "energy": watching.energy(made, held),
             "diversity": watching.diversity(made, groups) / watching.diversity(held, groups),
         }
+        watching.check_energy(measured["energy"])
         if self.epoch in (kept := moments(self.p.epochs)):
             fixed = torch.arange(N_GRADES).repeat_interleave(self.p.kept_pictures)
             page = unscaled(pictures_of(self.average, fixed, self.p.seed)).permute(0, 2, 3, 1)
@@ -218,6 +232,11 @@ class GanTask(Task):
     def _held_out(self) -> tuple[Tensor, Tensor]:
         """Coarse validation photographs (N, D) and their grades (N,)."""
         positions = np.flatnonzero(self.feed.clean["split"].to_numpy() == "validation")
+        if len(positions) < 2:
+            raise ValueError(
+                f"The validation split has {len(positions)} photographs. A GAN is watched by distances between them, for which at least two are needed. "
+                "Give the split a larger share."
+            )
         some = positions[np.unique(np.linspace(0, len(positions) - 1, MEASURED).round().astype(int))]
         pictures = torch.cat([part.cpu() for part in self.feed.unaugmented(some)])
         grades = self.feed.clean["grade"].to_numpy(dtype=np.int64)[some]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -22,11 +24,11 @@ LEAST_DIVERSITY = 0.25
 PATIENCE = 0.25
 """Share of the epochs at the start in which low diversity does not count: a generator begins with one picture."""
 
-Status = Literal["sound", "collapsed", "diverged"]
+Status = Literal["sound", "collapsed", "diverged", "not measurable"]
 
 
 class Diverged(FloatingPointError):
-    """The critic's scores exploded."""
+    """The critic's scores exploded, or the generator's pictures are no numbers any more."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Health:
     """What became of a training.
 
     Attributes:
-        status: ``sound``, ``collapsed`` or ``diverged``.
+        status: ``sound``, ``collapsed``, ``diverged``, or ``not measurable`` where no two validation photographs can be compared.
         why: One sentence.
     """
 
@@ -87,13 +89,32 @@ def check(scores: dict[str, float]) -> None:
             )
 
 
+def check_energy(energy: float) -> None:
+    """Stop a training whose pictures are no numbers any more.
+
+    Raises:
+        Diverged: If the energy distance is not finite.
+    """
+    if not math.isfinite(energy):
+        raise Diverged(
+            f"the energy distance to the validation photographs is {energy}. Lower LEARNING_RATE and CRITIC_RATE"
+        )
+
+
 def judge(history: pd.DataFrame) -> Health:
     """Whether the generator collapsed, from the history of a training that ended.
 
     Args:
-        history: As of :class:`drstudy.training.loop.Fit`, with ``val_diversity`` in the last row of each epoch.
+        history: As of :class:`drstudy.training.loop.Fit`, with ``val_energy`` in the last row of each epoch, and ``val_diversity`` there as well: NaN where no grade
+            has two validation photographs.
     """
-    measured = history.dropna(subset="val_diversity")
+    measured = history.dropna(subset="val_energy")
+    if not np.isfinite(measured["val_diversity"]).all():
+        return Health(
+            "not measurable",
+            "there is no pair of different validation photographs of one grade, so the diversity cannot be compared. Give the validation split a "
+            "larger share",
+        )
     late = measured[measured["epoch"] > PATIENCE * measured["epoch"].max()]
     final = late["val_diversity"].iloc[-1]
     if final >= LEAST_DIVERSITY:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pictures_made import eyes
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from untrained import network
 
 from drstudy.core.devices import Compute
@@ -111,6 +111,54 @@ def test_agreement_by_grade():
     assert found["pictures"].to_dict() == {"0": 2, "1": 3, "2": 0, "3": 1, "4": 0, "all": 6}
     counts = agreement.confusion({"generated": said})["generated"]
     assert counts[1].tolist() == [0, 2, 1, 0, 0]
+
+
+def test_kappa_is_on_one_mix_of_grades_and_shares_on_all_pictures():
+    """Grade 0 is always right and grade 4 never; kappa hangs on how many there are of each."""
+
+    def said(zeros, fours):
+        grades = np.repeat([0, 4], [zeros, fours])
+        predicted = np.where(
+            np.arange(zeros + fours) % 2, 0, grades
+        )  # every second picture is predicted as 0
+        names = [f"{i:03d}" for i in range(len(grades))]
+        table = agreement.pd.DataFrame(
+            {"image_id": names, "patient_id": names, "split": "all", "grade": grades}
+        )
+        return table.assign(**{f"p{k}": (predicted == k).astype(float) for k in range(5)})
+
+    real, made = said(40, 10), said(40, 200)
+    possible = {0: "yes", 1: "no", 2: "yes", 3: "not measurable", 4: "no"}
+    mix = np.array([40, 0, 0, 0, 10])
+    found = agreement.by_grade({"real": real, "generated": made}, 50, 0, mix, possible)
+    rows = found.set_index(["set", "grade"])
+    assert rows.loc[("generated", "4"), ["pictures", "value"]].tolist() == [200, 0.5]
+    assert rows.loc[("generated", "all"), "pictures"] == rows.loc[("real", "all"), "pictures"] == 50
+    drawn = made.iloc[agreement.pictures.by_counts(made["grade"].to_numpy(), mix, np.random.default_rng(0))]
+    expected = cohen_kappa_score(
+        drawn["grade"], drawn[[f"p{k}" for k in range(5)]].to_numpy().argmax(1), weights="quadratic"
+    )
+    assert rows.loc[("generated", "all"), "value"] == pytest.approx(expected)
+    whole = agreement.by_grade({"real": real, "generated": made}, 50, 0).set_index(["set", "grade"])
+    assert whole.loc[("real", "all"), "value"] == rows.loc[("real", "all"), "value"]
+    assert whole.loc[("generated", "all"), "value"] != rows.loc[("generated", "all"), "value"]
+    assert rows.loc[("real", "all"), "generable"] == ""
+    shown = agreement.display(found)
+    assert shown.columns.tolist() == ["generable", "real", "generated"]
+    assert shown["generable"].tolist() == ["yes", "no", "yes", "not measurable", "no", ""]
+    assert shown.index.tolist() == ["0", "1", "2", "3", "4", "all (QWK)"]
+    assert shown.loc["4", "generated"].startswith("0.50 [")
+    with pytest.raises(ValueError, match="3 pictures of grade 1 are needed"):
+        agreement.by_grade({"real": real}, 50, 0, np.array([1, 3, 0, 0, 0]))
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_no_interval_of_few_patients(side):
+    names = list(patients())
+    names[side] = np.array([f"few-{i % 4}" for i in range(60)])
+    found = agreement.real_or_generated(*clouds(0.0), tuple(names), 3, 20, 0)
+    assert np.isfinite(found["value"])
+    assert np.isnan([found["lo"], found["hi"]]).all()
 
 
 def test_the_grading_network_looks_at_pictures_of_any_size():

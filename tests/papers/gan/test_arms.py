@@ -176,6 +176,21 @@ def test_differences_by_hand():
     assert shown.loc["generated, 100 %", "recall, grades 3 and 4"].startswith("+0.25 (")
 
 
+def test_no_interval_of_few_patients():
+    table = frame_of(Known(np.zeros((10, 1), np.float32), np.arange(10) % 5))
+    said = table.assign(**{f"p{k}": (np.arange(10) % 5 == k).astype(float) for k in range(5)})
+    for patients, there in ((5, True), (4, False)):
+        one = said.assign(patient_id=[f"p{i % patients}" for i in range(10)])
+        predictions = {"none": [one], "gan_100": [one]}
+        seeds, draws = arm_tables.by_seed(predictions), arm_tables.resampled(predictions, 30, 0)
+        whole = arm_tables.scores(seeds, draws).set_index(["arm", "metric"])
+        assert whole.loc[("none", "qwk"), "value"] == 1
+        gaps = arm_tables.differences(seeds, draws)
+        for found in (whole.loc[("none", "qwk")], gaps.set_index("metric").loc["qwk"]):
+            assert np.isfinite(found[["lo", "hi"]].to_numpy(float)).all() == there
+        assert ("too few test photographs or patients" in arm_tables.findings(gaps)[0]) != there
+
+
 def test_undefined_recalls_stay_undefined():
     table = frame_of(Known(np.zeros((6, 1), np.float32), np.array([0, 0, 1, 1, 2, 3])))
     said = table.assign(**{f"p{k}": [float(k == 3)] * 6 for k in range(5)})

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from pictures_made import Blocks, eyes
 
-from drstudy.papers.gan import arm_tables, arms, comparison_figures, memorisation, pictures, quality
+from drstudy.core import paths
+from drstudy.papers.gan import arm_tables, arms, comparison_figures, memorisation, pictures, quality, survival
 
 
 def names(ax):
@@ -98,3 +102,40 @@ def test_pairs_and_heat_show_the_pictures():
     figure = comparison_figures.heat(few, maps, np.arange(5))
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), few.images[0])
     assert "predicted: 3" in figure.axes[3].get_title()
+
+
+def test_photographs_without_masks_have_tables_but_no_figure_of_survival():
+    """The cell of the notebook, as it stands, on photographs of which no lesion was measured."""
+    (cell,) = [
+        "".join(one["source"])
+        for one in json.loads((paths.root() / "notebooks/15_gan_oversampling.ipynb").read_text())["cells"]
+        if "survival.by_lesion" in "".join(one["source"])
+    ]
+    kept, shown = {}, []
+
+    class Run:
+        def table(self, frame, name):
+            kept[name] = frame
+            return frame
+
+        def figure(self, figure, name):
+            kept[name] = figure
+            return figure
+
+    module = SimpleNamespace(**vars(survival))
+    p = SimpleNamespace(size=64, surviving=0, resamples=20, seed=0)
+    known = {"p": p, "run": Run(), "audit": None, "data": None, "display": shown.append}
+    names = {"survival": module, "comparison_figures": comparison_figures}
+    module.lesions = lambda *_, **__: pd.DataFrame(columns=survival.COLUMNS)
+    exec(cell, known | names)
+    assert set(kept) == {"survival_by_lesion", "survival_by_grade"}
+    assert kept["survival_by_lesion"].empty
+    assert set(kept["survival_by_grade"]["generable"]) == {"not measurable"}
+    assert not shown
+    assert survival.generable(kept["survival_by_grade"], 64)[4] == "not measurable"
+    one = {"image_id": "a", "patient_id": "a", "grade": 2, "code": "HE", "lesion": 0, "size": 64}
+    one |= {"diameter_px": 2.0, "cnr": 9.0, "rose": 18.0, "visible": True}
+    module.lesions = lambda *_, **__: pd.DataFrame([one])
+    exec(cell, known | names)
+    assert shown == [kept["survival"]]
+    plt.close(kept["survival"])

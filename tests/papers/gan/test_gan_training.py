@@ -13,7 +13,7 @@ import torch
 import toy_tasks
 
 from drstudy.core import devices
-from drstudy.papers.gan import feed, networks, params, runs, training, watching
+from drstudy.papers.gan import augmentation, feed, networks, params, runs, tables, training, watching
 from drstudy.training import loop
 
 ROUNDING = 1e-5
@@ -279,7 +279,8 @@ def test_diversity_and_energy_by_hand():
 
 
 def history(diversities):
-    return pd.DataFrame({"epoch": range(1, len(diversities) + 1), "val_diversity": diversities})
+    epochs = range(1, len(diversities) + 1)
+    return pd.DataFrame({"epoch": epochs, "val_energy": 0.1, "val_diversity": diversities})
 
 
 def test_a_collapse_is_named_with_its_epoch():
@@ -324,6 +325,134 @@ def test_an_exploding_critic_is_stopped_and_named_and_the_last_epoch_kept():
     for tensor in found.generator.state_dict().values():
         assert tensor.isfinite().all()
     assert task.critic.linear.bias.item() < 1
+
+
+def test_a_divergence_after_a_resume_is_named_as_without_one(tmp_path):
+    """It diverges in epoch 2, and again when the same folder is used once more: the first call there finds the checkpoint of epoch 1."""
+
+    def broken():
+        task = gan_toys.build(gan_toys.recipe(loss="cwgan_gp", critic_rate=1e-4, critic_steps=1))
+        step, begun = task.step, []
+
+        def blow_up(batch):
+            begun.append(None)
+            if task.epoch == 2:
+                with torch.no_grad():
+                    task.critic.linear.bias.fill_(1e6)
+            return step(batch)
+
+        task.step = blow_up
+        return task, runs.train(task, tmp_path), begun
+
+    (_, first, begun), (task, again, begun_again) = broken(), broken()
+    assert (len(begun), len(begun_again)) == (3, 1), "epoch 1 is not trained twice"
+    assert again.health == first.health
+    assert again.health.status == "diverged"
+    assert "after epoch 1 of 3" in again.health.why
+    for name, tensor in first.generator.state_dict().items():
+        assert torch.equal(tensor, again.generator.state_dict()[name]), name
+    assert np.array_equal(first.album, again.album)
+    assert task.critic.linear.bias.item() < 1
+    assert again.history["epoch"].tolist() == [1]
+    both = tables.trainings({"transfer": first, "no transfer": again})
+    for name in ("energy", "diversity", "status", "why"):
+        assert both[name].iloc[0] == both[name].iloc[1], name
+    assert tables.history({"transfer": first, "no transfer": again})["epoch"].tolist() == [1, 1]
+
+
+def test_a_resumed_epoch_draws_the_same_numbers(tmp_path):
+    """The extra measurement moves no random state."""
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path, lambda task: toy_tasks.stop_in(task.feed, 2, 1))
+    task = gan_toys.build(gan_toys.recipe())
+    before, numpys = task.random.get_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    task.start_epoch(2)
+    assert task.finished[0] == 1
+    assert task.epoch == 2
+    assert torch.equal(task.random.get_state(), before)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpys)  # noqa: NPY002
+
+
+def test_pictures_that_are_no_numbers_are_a_divergence_and_no_collapse():
+    task = gan_toys.build(gan_toys.recipe(critic_steps=1))
+    validate = task.validate
+
+    def spoilt():
+        if task.epoch == 2:
+            torch.nn.init.constant_(task.average.last.bias, float("nan"))
+        return validate()
+
+    task.validate = spoilt
+    found = runs.train(task)
+    assert found.health.status == "diverged"
+    assert "after epoch 1 of 3" in found.health.why
+    assert "energy distance to the validation photographs is nan" in found.health.why
+    assert all(tensor.isfinite().all() for tensor in found.generator.state_dict().values())
+
+
+def test_diversity_that_cannot_be_measured_is_no_collapse():
+    table = history([np.nan, np.nan])
+    health = watching.judge(table)
+    assert health.status == "not measurable"
+    assert "Give the validation split a larger share" in health.why
+
+
+def one_validation_photograph_per_grade(count):
+    data = toy_tasks.eyes()
+    rows, table = data.part("validation"), data.table.copy()
+    kept = rows.drop_duplicates("grade")["image_id"][:count]
+    left_out = table["image_id"].isin(rows["image_id"]) & ~table["image_id"].isin(kept)
+    table.loc[left_out, "split"] = "test"
+    return type(data)(data.images, table, "few", data.targets)
+
+
+def test_few_validation_photographs():
+    p, compute = gan_toys.recipe(epochs=1), devices.setup("cpu", "fp32", 1, 0)
+    found = runs.train(runs.build(p, one_validation_photograph_per_grade(3), compute))
+    assert found.health.status == "not measurable"
+    (row,) = tables.trainings({"transfer": found}).to_dict("records")
+    assert row["status"] == "not measurable"
+    assert np.isfinite(row["energy"])
+    assert np.isnan(row["diversity"])
+    with pytest.raises(ValueError, match="The validation split has 1 photographs"):
+        runs.train(runs.build(p, one_validation_photograph_per_grade(1), compute))
+
+
+def test_the_critic_sees_real_and_generated_pictures_with_different_draws_of_one_policy(monkeypatch):
+    task = gan_toys.build(gan_toys.recipe(critic_steps=1, augmentation=("colour", "cutout")))
+    seen, augment = [], augmentation.apply
+
+    def spy(images, draw, policies):
+        seen.append((images, draw.numbers, policies))
+        return augment(images, draw, policies)
+
+    monkeypatch.setattr(augmentation, "apply", spy)
+    task.start_epoch(1)
+    task.train_mode()
+    batch = next(task.feed.draws(torch.arange(4), torch.zeros(4, dtype=torch.int64)))
+    task.step(batch)
+    real, fake, learning = seen
+    assert torch.equal(real[0], batch.inputs)
+    assert not real[0].requires_grad
+    assert not fake[0].requires_grad
+    assert learning[0].requires_grad, "the generator learns through the augmentation"
+    assert {policies for _, _, policies in seen} == {("colour", "cutout")}
+    for one, other in ((real, fake), (real, learning), (fake, learning)):
+        assert one[1].shape == (4, 7)
+        assert not torch.isclose(one[1], other[1]).any()
+
+
+def test_the_loss_of_cwgan_gp_is_the_difference_and_the_weighted_penalty():
+    task = gan_toys.build(gan_toys.recipe(loss="cwgan_gp", critic_steps=1, penalty=7.0))
+    task.start_epoch(1)
+    task.train_mode()
+    found = task.step(next(task.feed.draws(torch.arange(4), torch.zeros(4, dtype=torch.int64))))
+    assert found["penalty"] > 0.01
+    expected = found["critic_fake"] - found["critic_real"] + task.p.penalty * found["penalty"]
+    assert found["loss_critic"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_divergence_in_the_first_epoch_leaves_nothing_to_use():

@@ -111,6 +111,14 @@ def test_the_other_eye_of_a_held_out_patient_does_not_count():
     assert np.isfinite(held["ratio"]).all()
 
 
+def test_no_interval_of_few_patients(real):
+    few = Pictures(real[1].images, real[1].grades, np.array([f"other-{i % 4}" for i in range(40)]))
+    for held_out, made in ((few, fresh(20, 2)), (real[1], fresh(4, 2))):
+        found = row(memorisation.check(real[0], held_out, made, Blocks(), 20, 0), "pixels", "generated")
+        assert np.isfinite(found["auc"])
+        assert np.isnan([found["auc_lo"], found["auc_hi"]]).all()
+
+
 def test_bad_input_is_refused(real):
     train, held_out = real
     small = Pictures(train.images[:, :8, :8], train.grades, train.patients)
