@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from drstudy.papers.base import Notebook, Paper, Profile, Section, Shown, Stage, System
+from drstudy.papers.base import Notebook, Paper, Profile, Section, Stage, System
 from drstudy.papers.beside import params
 
 NAME = params.SideBySide.notebook
@@ -100,5 +100,4 @@ PAPER = Paper(
     stages=stages,
     across=across,
     sections=SECTIONS,
-    figures=(Shown("systems.csv", NAME, "tables/systems.csv"),),
 )
