@@ -292,7 +292,7 @@ def test_progress_is_readable(study):
         for line in study.said[2:-1]
         if re.search(r"cell \d+/\d+|epoch \d+/\d+| starts: | finished in ", line)
     ]
-    prefix = re.compile(r"\[\d\d( [a-z0-9_]+-seed0)?\] ")
+    prefix = re.compile(r"\[\d\d( [a-z0-9_]+-seed0| amd)?\] ")
     assert len(own) > 50
     strange = [line for line in own if not prefix.match(line) or len(prefix.findall(line)) > 1]
     assert not strange, "every line says which stage it is of"
