@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from drstudy.core.names import N_GRADES
 from drstudy.evaluation import metrics, statistics
 
 BINS = 15
@@ -56,7 +57,8 @@ def edges(probability: np.ndarray, bins: int = BINS, adaptive: bool = False) -> 
     return np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)))
 
 
-def _bin_of(probability: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def bin_of(probability: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Number of the bin of each probability, (N,) int64 from 0, for the result of :func:`edges`."""
     return np.searchsorted(bounds[1:-1], probability, side="left")
 
 
@@ -75,7 +77,7 @@ def reliability(
         ``seen`` (share of outcomes).
     """
     bounds = edges(probability, bins, adaptive)
-    frame = pd.DataFrame({"bin": _bin_of(probability, bounds), "said": probability, "seen": outcome})
+    frame = pd.DataFrame({"bin": bin_of(probability, bounds), "said": probability, "seen": outcome})
     found = frame.groupby("bin").agg(images=("said", "size"), said=("said", "mean"), seen=("seen", "mean"))
     at = found.index.to_numpy()
     upper = bounds[np.minimum(at + 1, len(bounds) - 1)]  # all values equal: one bin, one bound
@@ -92,8 +94,30 @@ def ece(probability: np.ndarray, outcome: np.ndarray, bins: int = BINS, adaptive
     """
     if not len(probability):
         return float("nan")
-    place = _bin_of(probability, edges(probability, bins, adaptive))
+    place = bin_of(probability, edges(probability, bins, adaptive))
     return float(np.abs(np.bincount(place, outcome - probability)).sum() / len(probability))
+
+
+def weighted_ece(
+    probability: np.ndarray, outcome: np.ndarray, place: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """:func:`ece` for many weights of the images at once, in bins that stay those of the images themselves.
+
+    Args:
+        probability, outcome: As of :func:`ece`.
+        place: (N,) int, bin of each image; see :func:`bin_of`.
+        weights: (R, N), how often each image counts.
+
+    Returns:
+        (R,), NaN for a row of weights that sums to 0.
+    """
+    sums = statistics.weighted_sums(weights, _gaps(probability, outcome, place))
+    return metrics.ratio(np.abs(sums).sum(axis=1), weights.sum(axis=1))
+
+
+def _gaps(probability: np.ndarray, outcome: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Outcome less probability of each image in the column of its bin, (N, bins), 0 in all others."""
+    return (outcome - probability)[:, None] * (place[:, None] == np.arange(place.max() + 1))
 
 
 def summary(
@@ -128,8 +152,8 @@ def summary(
         f"_ge{cut}": referable(predictions, cut),
     }.items():
         for name, adaptive in (("ece", False), ("ece_adaptive", True)):
-            place = _bin_of(probability, edges(probability, bins, adaptive))
-            gaps = (outcome - probability)[:, None] * (place[:, None] == np.arange(place.max() + 1))
+            place = bin_of(probability, edges(probability, bins, adaptive))
+            gaps = _gaps(probability, outcome, place)
             simulated = (random.random(len(probability)) < probability for _ in range(REPEATS))
             chance = np.mean([ece(probability, found, bins, adaptive) for found in simulated])
             add(name + suffix, ece(probability, outcome, bins, adaptive), gaps, chance)
@@ -141,12 +165,16 @@ def summary(
     return pd.DataFrame(rows)
 
 
-def fit_temperature(validation: pd.DataFrame) -> float:
+def fit_temperature(validation: pd.DataFrame, classes: int = N_GRADES) -> float:
     """The temperature T that makes validation's NLL least (Guo 2017): probabilities become p^(1/T), normed
     again.
 
     Above 1 the network was too sure of itself, below 1 not sure enough. The order of the grades never
     changes. A probability of 0 is taken as 2.2e-16, as in the NLL of the study.
+
+    Args:
+        validation: ``grade`` and ``p0`` to ``p4``.
+        classes: Number of classes there are; later probabilities take no part.
 
     Returns:
         T, at least 1/100 and at most :data:`LARGEST_TEMPERATURE`. Exactly one of these says that none in
@@ -157,7 +185,7 @@ def fit_temperature(validation: pd.DataFrame) -> float:
     from scipy.optimize import minimize_scalar
 
     grade, p, _ = metrics.arrays(validation)
-    logs = metrics.log(p)
+    logs = metrics.log(p[:, :classes])
     rows = np.arange(len(grade))
 
     def nll(log_t: float) -> float:
@@ -172,12 +200,12 @@ def fit_temperature(validation: pd.DataFrame) -> float:
     return float(np.exp(found.x))
 
 
-def scaled(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
-    """Predictions with their probabilities at another temperature; all else as it was."""
-    p = predictions[metrics.PROBABILITIES].to_numpy(dtype=float)
-    logs = metrics.log(p) / temperature
+def scaled(predictions: pd.DataFrame, temperature: float, classes: int = N_GRADES) -> pd.DataFrame:
+    """Predictions with their probabilities at another temperature; all else as it was, later probabilities than those of the classes too."""
+    names = metrics.PROBABILITIES[:classes]
+    logs = metrics.log(predictions[names].to_numpy(dtype=float)) / temperature
     logs -= np.logaddexp.reduce(logs, axis=1)[:, None]
-    return predictions.assign(**dict(zip(metrics.PROBABILITIES, np.exp(logs).T)))
+    return predictions.assign(**dict(zip(names, np.exp(logs).T)))
 
 
 def threshold(validation: pd.DataFrame, specificity: float, cut: int = 2) -> float:

@@ -210,6 +210,26 @@ def auc(positive: np.ndarray, score: np.ndarray) -> float:
     return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
 
 
+def weighted_auc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """:func:`auc` for many weights of the images at once.
+
+    Args:
+        positive: (N,) bool.
+        score: (N,).
+        weights: (R, N), how often each image counts.
+
+    Returns:
+        (R,), NaN for a row of weights without a positive or without a negative image.
+    """
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
+    up = np.add.reduceat(np.where(positive, weights, 0)[:, order].astype(float), starts, axis=1)
+    down = np.add.reduceat(np.where(positive, 0, weights)[:, order].astype(float), starts, axis=1)
+    below = down.cumsum(axis=1) - down
+    pairs = (up * (below + down / 2)).sum(axis=1)
+    return ratio(pairs, up.sum(axis=1) * down.sum(axis=1))
+
+
 def evaluate(predictions: pd.DataFrame) -> dict[str, float]:
     """Every metric of the study (docs/sources.md, F), under its flat name.
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core.names import N_GRADES
-from drstudy.evaluation import metrics, statistics
+from drstudy.evaluation import calibration, metrics, statistics
 
 MEASURES = ("qwk", "auc_ge1", "auc_ge2", "sensitivity_ge2", "specificity_ge2", "ece_ge2")
 """What :func:`measures` computes. Sensitivity and specificity are those of the decision ``called``."""
@@ -98,11 +98,10 @@ def measures(predictions: pd.DataFrame, weights: np.ndarray) -> dict[str, np.nda
     grade, p, _ = metrics.arrays(predictions)
     weights = np.asarray(weights, dtype=float)
     predicted, called = predictions["predicted"].to_numpy(int), predictions["called"].to_numpy(bool)
-    cells = statistics.weighted_sums(weights, np.eye(25)[5 * grade + predicted]).reshape(-1, 5, 5)
-    found = {"qwk": metrics.from_confusion(cells)["qwk"]}
+    found = {"qwk": metrics.from_confusion(statistics.weighted_confusion(weights, grade, predicted))["qwk"]}
     problems = metrics.binary_problems(grade, p)
     for cut in (1, 2):
-        found[f"auc_ge{cut}"] = area(*problems[f"ge{cut}"], weights)
+        found[f"auc_ge{cut}"] = metrics.weighted_auc(*problems[f"ge{cut}"], weights)
     positive, score = problems["ge2"]
     sums = statistics.weighted_sums(
         weights, np.column_stack([called & positive, ~called & ~positive, positive, ~positive])
@@ -110,26 +109,8 @@ def measures(predictions: pd.DataFrame, weights: np.ndarray) -> dict[str, np.nda
     found["sensitivity_ge2"] = metrics.ratio(sums[:, 0], sums[:, 2])
     found["specificity_ge2"] = metrics.ratio(sums[:, 1], sums[:, 3])
     place = np.clip((np.minimum(score, 1) * BINS).astype(int), 0, BINS - 1)
-    gaps = statistics.weighted_sums(weights, (positive - score)[:, None] * np.eye(BINS)[place])
-    found["ece_ge2"] = metrics.ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
+    found["ece_ge2"] = calibration.weighted_ece(score, positive, place, weights)
     return {name: np.where(np.isnan(weights).any(axis=1), np.nan, found[name]) for name in MEASURES}
-
-
-def area(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted area under the ROC curve, ties counted half, (R,); NaN without weight on either side.
-
-    Args:
-        positive: (N,) bool.
-        score: (N,).
-        weights: (R, N).
-    """
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
-    up = np.add.reduceat(np.where(positive, weights, 0)[:, order], starts, axis=1)
-    down = np.add.reduceat(np.where(positive, 0, weights)[:, order], starts, axis=1)
-    below = down.cumsum(axis=1) - down
-    pairs = (up * (below + down / 2)).sum(axis=1)
-    return metrics.ratio(pairs, up.sum(axis=1) * down.sum(axis=1))
 
 
 def drawn(

@@ -27,6 +27,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from drstudy.core.names import N_GRADES
 from drstudy.evaluation import metrics
 
 LEVEL = 95.0
@@ -200,6 +201,12 @@ def weighted_sums(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """
     weights, values = np.asarray(weights, dtype=float), np.asarray(values, dtype=float)
     return np.einsum("bn,n...->b...", weights, values, optimize=False)
+
+
+def weighted_confusion(weights: np.ndarray, grade: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Confusion matrices (B, 5, 5), true grades in rows, of images with weights (B, N), from grades (N,) int, observed and predicted."""
+    cells = np.eye(N_GRADES**2)[N_GRADES * grade + predicted]
+    return weighted_sums(weights, cells).reshape(-1, N_GRADES, N_GRADES)
 
 
 def percentiles(value: float, draws: np.ndarray, enough: bool = True) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch.utils.data import WeightedRandomSampler
@@ -68,6 +70,20 @@ def draw(sampler: str, grades: np.ndarray, generator: torch.Generator) -> torch.
     if sampler == "none":
         return torch.randperm(len(grades), generator=generator)
     return draw_by_weight(grade_weights(sampler, np.bincount(grades, minlength=N_GRADES)), grades, generator)
+
+
+def repeated(draw: Callable[[], torch.Tensor], wanted: int) -> torch.Tensor:
+    """So many positions, (wanted,) int64, from as many rounds of a drawing as that takes, the last one cut short.
+
+    Raises:
+        ValueError: If a round has no position.
+    """
+    drawn: list[torch.Tensor] = []
+    while sum(map(len, drawn)) < wanted:
+        drawn.append(draw())
+        if not len(drawn[-1]):
+            raise ValueError("There is nothing to draw from: no training image can be used.")
+    return torch.cat(drawn)[:wanted]
 
 
 def draw_by_weight(weights: np.ndarray, grades: np.ndarray, generator: torch.Generator) -> torch.Tensor:

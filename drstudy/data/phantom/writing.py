@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from . import planning
@@ -271,6 +272,40 @@ def _outlined(image: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:
     return out
 
 
+def _one_gradable_eye_each(config: PhantomConfig) -> pd.DataFrame:
+    """One gradable eye of each patient, rows of the plan."""
+    table = plan(config)
+    return table[table["gradable"]].groupby("patient_id").sample(1, random_state=0).sort_index()
+
+
+def _without_and_with_outlines(config: PhantomConfig, index: int, side: int) -> list[np.ndarray]:
+    """A photograph, and the same with its lesions outlined, both ``side`` pixels wide."""
+    phantom = render(config, index)
+    pictures = [phantom.image, _outlined(phantom.image, phantom.masks)]
+    if side == config.size:
+        return pictures
+    return [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pictures]
+
+
+def _finished(
+    sheet: np.ndarray,
+    colours: Mapping[str, tuple[int, int, int]],
+    scale: float,
+    baseline: int,
+    path: str | os.PathLike | None,
+) -> np.ndarray:
+    """The sheet with the codes of the lesions, each in its colour, along a line of pixels; saved as PNG if there is a path."""
+    font, at = cv2.FONT_HERSHEY_SIMPLEX, 6
+    for code, colour in colours.items():
+        cv2.putText(sheet, code, (at, baseline), font, scale, colour, 1, cv2.LINE_AA)
+        at += int(cv2.getTextSize(code + "   ", font, scale, 1)[0][0])
+    if path is not None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace_bytes(path, _encode(Image.fromarray(sheet), "PNG", optimize=True))
+    return sheet
+
+
 def contact_sheet(
     config: PhantomConfig, path: str | os.PathLike | None, per_grade: int = 2, thumbnail: int | None = None
 ) -> np.ndarray:
@@ -288,8 +323,7 @@ def contact_sheet(
     """
     side = thumbnail or config.size
     wide = replace(config, n_patients=max(config.n_patients, 60 * per_grade))
-    table = plan(wide)
-    table = table[table["gradable"]].groupby("patient_id").sample(1, random_state=0).sort_index()
+    table = _one_gradable_eye_each(wide)
     header, legend, gap = max(22, side // 12), max(22, side // 12), 4
     height = header + per_grade * (2 * side + 2 * gap) + legend
     sheet = np.full((height, 5 * side + 4 * gap, 3), 18, np.uint8)
@@ -308,22 +342,10 @@ def contact_sheet(
             cv2.LINE_AA,
         )
         for row, index in enumerate(table.index[table["grade"] == grade][:per_grade]):
-            phantom = render(wide, int(index))
-            pair = (phantom.image, _outlined(phantom.image, phantom.masks))
-            for k, picture in enumerate(pair):
-                if side != config.size:
-                    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+            for k, picture in enumerate(_without_and_with_outlines(wide, int(index), side)):
                 top = header + row * (2 * side + 2 * gap) + k * (side + gap)
                 sheet[top : top + side, left : left + side] = picture
-    at = 6
-    for code, colour in MASK_COLOURS.items():
-        cv2.putText(sheet, code, (at, height - int(0.3 * legend)), font, scale, colour, 1, cv2.LINE_AA)
-        at += int(cv2.getTextSize(code + "   ", font, scale, 1)[0][0])
-    if path is not None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_bytes(path, _encode(Image.fromarray(sheet), "PNG", optimize=True))
-    return sheet
+    return _finished(sheet, MASK_COLOURS, scale, height - int(0.3 * legend), path)
 
 
 AMD_ROWS = {
@@ -359,8 +381,7 @@ def amd_sheet(
         raise ValueError("this phantom is without AMD: give amd the shares of eyes that have it")
     side = thumbnail or config.size
     wide = replace(config, n_patients=max(config.n_patients, 100 * pairs))
-    table = plan(wide)
-    table = table[table["gradable"]].groupby("patient_id").sample(1, random_state=0).sort_index()
+    table = _one_gradable_eye_each(wide)
     header, gap = max(22, side // 12), 4
     sheet = np.full(
         (len(AMD_ROWS) * (header + side) + header, 2 * pairs * (side + gap) - gap, 3), 18, np.uint8
@@ -371,21 +392,10 @@ def amd_sheet(
         place = (6, top + int(0.72 * header))
         cv2.putText(sheet, title, place, font, scale, (235, 235, 235), 1, cv2.LINE_AA)
         for pair, index in enumerate(table.query(rule).index[:pairs]):
-            phantom = render(wide, int(index))
-            for k, picture in enumerate((phantom.image, _outlined(phantom.image, phantom.masks))):
-                if side != config.size:
-                    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+            for k, picture in enumerate(_without_and_with_outlines(wide, int(index), side)):
                 left = (2 * pair + k) * (side + gap)
                 sheet[top + header : top + header + side, left : left + side] = picture
-    at = 6
-    for code, colour in (MASK_COLOURS | AMD_MASK_COLOURS).items():
-        cv2.putText(sheet, code, (at, len(sheet) - int(0.3 * header)), font, scale, colour, 1, cv2.LINE_AA)
-        at += int(cv2.getTextSize(code + "   ", font, scale, 1)[0][0])
-    if path is not None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_bytes(path, _encode(Image.fromarray(sheet), "PNG", optimize=True))
-    return sheet
+    return _finished(sheet, MASK_COLOURS | AMD_MASK_COLOURS, scale, len(sheet) - int(0.3 * header), path)
 
 
 __all__ = ["AMD_MASK_COLOURS", "MASK_COLOURS", "amd_sheet", "contact_sheet", "write"]

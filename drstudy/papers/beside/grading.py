@@ -92,8 +92,7 @@ def _qwk(grade: np.ndarray, predicted: pd.Series, weights: np.ndarray) -> np.nda
     """Quadratic weighted kappa for every row of weights; NaN for a system that predicts no grade."""
     if predicted.isna().any():
         return np.full(len(weights), np.nan)
-    cells = np.eye(25)[5 * grade + predicted.to_numpy(int)]
-    counts = statistics.weighted_sums(weights, cells).reshape(-1, 5, 5)
+    counts = statistics.weighted_confusion(weights, grade, predicted.to_numpy(int))
     return metrics.from_confusion(counts)["qwk"]
 
 
@@ -102,13 +101,12 @@ def _calibration(positive: np.ndarray, probability: np.ndarray, weights: np.ndar
     if np.isnan(probability).any():
         nothing = np.full(len(weights), np.nan)
         return {"ece": nothing, "brier": nothing}
-    bounds = calibration.edges(probability)
-    place = np.searchsorted(bounds[1:-1], probability, side="left")
-    gaps = (positive - probability)[:, None] * (place[:, None] == np.arange(len(bounds) - 1))
-    total = weights.sum(axis=1)
-    errors = np.abs(statistics.weighted_sums(weights, gaps)).sum(axis=1)
+    place = calibration.bin_of(probability, calibration.edges(probability))
     squares = statistics.weighted_sums(weights, (positive - probability) ** 2)
-    return {"ece": metrics.ratio(errors, total), "brier": metrics.ratio(squares, total)}
+    return {
+        "ece": calibration.weighted_ece(probability, positive, place, weights),
+        "brier": metrics.ratio(squares, weights.sum(axis=1)),
+    }
 
 
 def scores(drawn: Sequence[Drawn]) -> pd.DataFrame:

@@ -81,13 +81,9 @@ def drawn(frames: Sequence[pd.DataFrame], resamples: int, seed: int) -> pd.DataF
 
 def _drawn_ece(frame: pd.DataFrame, resamples: int, seed: int) -> np.ndarray:
     said, right = calibration.confidence(frame)
-    bounds = calibration.edges(said)
-    place = np.searchsorted(bounds[1:-1], said, side="left")
-    gaps = (right - said)[:, None] * (place[:, None] == np.arange(len(bounds) - 1))
-    sums = statistics.resampled_sums(
-        np.column_stack([gaps, np.ones(len(said))]), frame["patient_id"], resamples, seed
-    )
-    return np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1]
+    place = calibration.bin_of(said, calibration.edges(said))
+    weights = statistics.image_weights(frame["patient_id"], resamples, seed)
+    return calibration.weighted_ece(said, right, place, weights[1:])
 
 
 def resampled(predictions: Predictions, resamples: int, seed: int) -> dict[str, pd.DataFrame]:

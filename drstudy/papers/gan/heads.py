@@ -7,6 +7,7 @@ the same size, from the same starting weights for the same seed. The last step c
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -136,9 +137,8 @@ class Head(Task):
 
     def draw(self, epoch: int, generator: torch.Generator) -> Tensor:
         """Positions of ``steps`` batches: as many rounds of the sampler as that takes, cut at the end."""
-        wanted, grades = self.p.steps * self.p.batch_size, self.feed.known["train"].grades
-        rounds = -(-wanted // len(grades))
-        return torch.cat([sampling.draw(self.p.sampler, grades, generator) for _ in range(rounds)])[:wanted]
+        once = functools.partial(sampling.draw, self.p.sampler, self.feed.known["train"].grades, generator)
+        return sampling.repeated(once, self.p.steps * self.p.batch_size)
 
     def step(self, batch: Batch) -> dict[str, float]:
         loss = F.cross_entropy(self.modules["head"](batch.inputs), batch.targets["grade"])

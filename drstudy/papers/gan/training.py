@@ -26,7 +26,7 @@ from drstudy.papers.gan.augmentation import Draw
 from drstudy.papers.gan.feed import Photographs, unscaled
 from drstudy.papers.gan.networks import Critic, Generator
 from drstudy.papers.gan.recipe import GanRecipe
-from drstudy.training import tensors
+from drstudy.training import sampling, tensors
 from drstudy.training.batch import Batch
 from drstudy.training.task import Task
 
@@ -117,10 +117,8 @@ class GanTask(Task):
 
     def draw(self, epoch: int, generator: torch.Generator) -> Tensor:
         """Photographs for all steps of the critic in an epoch, drawn by the sampler as often as it takes."""
-        wanted, drawn = self.p.steps * self.p.critic_steps * self.p.batch_size, []
-        while sum(map(len, drawn)) < wanted:
-            drawn.append(super().draw(epoch, generator))
-        return torch.cat(drawn)[:wanted]
+        wanted = self.p.steps * self.p.critic_steps * self.p.batch_size
+        return sampling.repeated(functools.partial(super().draw, epoch, generator), wanted)
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One step of the critic, and after each ``critic_steps`` of them one of the generator.

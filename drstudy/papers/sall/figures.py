@@ -70,25 +70,13 @@ def reliability(curves: pd.DataFrame, scale: str = measures.RAW) -> Figure:
         curves: Result of :func:`drstudy.papers.sall.measures.reliability`.
         scale: Which of the two scales is drawn.
     """
-    import seaborn as sns
-
     figure, axes = figures.new_figure(1, 2, 9, 4.2, sharey=True)
     names = [name for name in CURVES if name in set(curves["setting"])]
     palette = dict(zip(map(title, names), style.series_colours(names)))
     part = curves[curves["scale"] == scale].assign(name=curves["setting"].map(title))
     for axis, disease in zip(axes[0], DISEASES):
         rows = part[part["disease"] == disease]
-        sns.lineplot(
-            rows,
-            x="said",
-            y="seen",
-            hue="name",
-            hue_order=list(palette),
-            palette=palette,
-            marker="o",
-            ax=axis,
-            legend=False,
-        )
+        _lines(axis, rows, "said", "seen", palette)
         axis.plot([0, 1], [0, 1], color=style.NEUTRAL, linewidth=0.8, linestyle="--")
         axis.set(
             title=NAMES[disease],
@@ -119,17 +107,14 @@ def fractions(scores: pd.DataFrame) -> Figure:
     return figure
 
 
-def _curves(axis: Axes, part: pd.DataFrame, names: list[str], palette: dict[str, str]) -> None:
+def _lines(axis: Axes, rows: pd.DataFrame, x: str, y: str, palette: dict[str, str]) -> None:
+    """One line with points for each ``name`` of the palette, without a legend."""
     import seaborn as sns
 
-    shown = part[part["setting"].isin(names)]
-    shown = shown.assign(
-        name=shown["setting"].map(title), share=100 * shown["fraction"], percent=100 * shown["value"]
-    )
     sns.lineplot(
-        shown,
-        x="share",
-        y="percent",
+        rows,
+        x=x,
+        y=y,
         hue="name",
         hue_order=list(palette),
         palette=palette,
@@ -137,6 +122,14 @@ def _curves(axis: Axes, part: pd.DataFrame, names: list[str], palette: dict[str,
         ax=axis,
         legend=False,
     )
+
+
+def _curves(axis: Axes, part: pd.DataFrame, names: list[str], palette: dict[str, str]) -> None:
+    shown = part[part["setting"].isin(names)]
+    shown = shown.assign(
+        name=shown["setting"].map(title), share=100 * shown["fraction"], percent=100 * shown["value"]
+    )
+    _lines(axis, shown, "share", "percent", palette)
     for place, (name, rows) in enumerate(shown.groupby("name", sort=False)):
         x = rows["share"] * (1 + 0.02 * (place - 1.5))  # side by side, so that no interval hides another
         axis.vlines(x, 100 * rows["lo"], 100 * rows["hi"], color=palette[name], alpha=0.5)

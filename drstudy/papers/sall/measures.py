@@ -39,36 +39,6 @@ RAW, SCALED = "as trained", "temperature scaled"
 TASK = ["fraction", "setting", "disease"]
 
 
-def fit_temperature(validation: pd.DataFrame, classes: int) -> float:
-    """Temperature with the least negative log likelihood on validation, 0.01 to 100 (Guo et al. 2017).
-
-    As :func:`drstudy.evaluation.calibration.fit_temperature`, for fewer than five classes: a class that the disease lacks takes no part.
-
-    Args:
-        validation: ``grade`` and ``p0`` to ``p4``.
-        classes: Number of classes of the disease.
-    """
-    from scipy.optimize import minimize_scalar
-
-    logs = metrics.log(validation[PROBABILITIES[:classes]].to_numpy(float))
-    grade, rows = validation["grade"].to_numpy(int), np.arange(len(validation))
-
-    def nll(log_t: float) -> float:
-        scaled = logs / np.exp(log_t)
-        return float((np.logaddexp.reduce(scaled, axis=1) - scaled[rows, grade]).mean())
-
-    bound = np.log(calibration.LARGEST_TEMPERATURE)
-    return float(np.exp(minimize_scalar(nll, bounds=(-bound, bound), method="bounded").x))
-
-
-def scale(predictions: pd.DataFrame, temperature: float, classes: int) -> pd.DataFrame:
-    """Predictions at another temperature; classes that the disease lacks keep probability 0."""
-    logs = metrics.log(predictions[PROBABILITIES[:classes]].to_numpy(float)) / temperature
-    p = np.zeros((len(logs), len(PROBABILITIES)))
-    p[:, :classes] = np.exp(logs - np.logaddexp.reduce(logs, axis=1)[:, None])
-    return predictions.assign(**dict(zip(PROBABILITIES, p.T)))
-
-
 def both_scales(predictions: pd.DataFrame, classes: Mapping[str, int]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Test predictions as trained and temperature scaled (column ``scale``), and the fitted temperatures of each network.
 
@@ -80,9 +50,9 @@ def both_scales(predictions: pd.DataFrame, classes: Mapping[str, int]) -> tuple[
     for key, part in predictions.groupby(KEY, sort=False):
         count = classes[key[KEY.index("disease")]]
         test = part[part["split"] == "test"]
-        temperature = fit_temperature(part[part["split"] == "validation"], count)
+        temperature = calibration.fit_temperature(part[part["split"] == "validation"], count)
         fitted.append(dict(zip(KEY, key)) | {"temperature": temperature})
-        found += [test.assign(scale=RAW), scale(test, temperature, count).assign(scale=SCALED)]
+        found += [test.assign(scale=RAW), calibration.scaled(test, temperature, count).assign(scale=SCALED)]
     return pd.concat(found, ignore_index=True), pd.DataFrame(fitted)
 
 
@@ -101,49 +71,23 @@ class Drawn:
         grade, p, predicted = metrics.arrays(test)
         weights = weights.astype(float)
         total = weights.sum(1)
-        cells = np.eye(25)[5 * grade + predicted]
-        counts = statistics.weighted_sums(weights, cells).reshape(-1, 5, 5)
-        shares = metrics.from_confusion(counts)
+        shares = metrics.from_confusion(statistics.weighted_confusion(weights, grade, predicted))
         self.values = {name: shares[name] for name in ("accuracy", "qwk")}
         self.values["macro_auc"] = macro_area(grade, p, weights)
         for name, each in metrics.per_image(grade, p).items():
             self.values[name] = statistics.weighted_sums(weights, each) / total
         top, right = p.max(1), predicted == grade
         for name, adaptive in (("ece", False), ("ece_adaptive", True)):
-            bounds = calibration.edges(top, bins, adaptive)
-            place = np.searchsorted(bounds[1:-1], top, side="left")
-            gaps = (right - top)[:, None] * (place[:, None] == np.arange(place.max() + 1))
-            self.values[name] = np.abs(statistics.weighted_sums(weights, gaps)).sum(1) / total
+            place = calibration.bin_of(top, calibration.edges(top, bins, adaptive))
+            self.values[name] = calibration.weighted_ece(top, right, place, weights)
 
 
 def macro_area(grade: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean over the classes that occur of the :func:`area` of each against the others, (R,); arguments as there."""
+    """Mean over the classes that occur of the :func:`drstudy.evaluation.metrics.weighted_auc` of each against the others, (R,); arguments as there."""
     present = [label for label in range(p.shape[1]) if 0 < (grade == label).sum() < len(grade)]
     if not present:
         return np.full(len(weights), np.nan)
-    return np.mean([area(grade == label, p[:, label], weights) for label in present], axis=0)
-
-
-def area(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted area under the ROC curve, ties counted half.
-
-    Args:
-        positive: (N,) bool.
-        score: (N,).
-        weights: (R, N) how often each photograph counts.
-
-    Returns:
-        (R,), NaN where a row of weights has no positive or no negative photograph.
-    """
-    _, place = np.unique(score, return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(place[order]) > 0])
-    ours, others = (
-        np.add.reduceat((weights * wanted)[:, order].astype(float), starts, axis=1)
-        for wanted in (positive, ~positive)
-    )
-    below = others.cumsum(1) - others / 2
-    return metrics.ratio((ours * below).sum(1), ours.sum(1) * others.sum(1))
+    return np.mean([metrics.weighted_auc(grade == label, p[:, label], weights) for label in present], axis=0)
 
 
 def eyes_of(tests: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -409,7 +353,7 @@ def origin_probe(
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
         probe.fit(inside[learn], train[learn] == "amd")
         said = probe.decision_function(outside[asked])
-        found.setdefault(setting, []).append(area(test[asked] == "amd", said, weights))
+        found.setdefault(setting, []).append(metrics.weighted_auc(test[asked] == "amd", said, weights))
     rows = []
     for setting, draws in found.items():
         each = [one[0] for one in draws]

@@ -18,7 +18,7 @@ from drstudy.papers.sall import losses
 from drstudy.papers.sall.feed import Pooled
 from drstudy.papers.sall.model import Discriminator, Student, reverse
 from drstudy.papers.sall.params import SallRecipe
-from drstudy.training import loop
+from drstudy.training import loop, sampling
 from drstudy.training.batch import Batch
 from drstudy.training.task import Task
 
@@ -87,10 +87,10 @@ class Sall(Task):
 
     def draw(self, epoch: int, generator: torch.Generator) -> Tensor:
         """``steps`` batches of the photographs that have a label, each as often as any other, whatever their number."""
-        count = self.p.steps * self.p.batch_size
-        rounds = -(-count // len(self._usable))
-        drawn = [self._usable[torch.randperm(len(self._usable), generator=generator)] for _ in range(rounds)]
-        return torch.cat(drawn)[:count]
+        return sampling.repeated(
+            lambda: self._usable[torch.randperm(len(self._usable), generator=generator)],
+            self.p.steps * self.p.batch_size,
+        )
 
     def start_epoch(self, epoch: int) -> None:
         """Set the weight of the adversarial term, constant within an epoch."""

@@ -81,7 +81,7 @@ def test_area_against_scikit_learn_with_ties():
     random = np.random.default_rng(0)
     score, positive = random.integers(0, 6, 60) / 5, random.random(60) < 0.4
     weights = random.integers(0, 3, (4, 60))
-    for row, value in zip(weights, measures.area(positive, score, weights)):
+    for row, value in zip(weights, metrics.weighted_auc(positive, score, weights)):
         assert value == pytest.approx(roc_auc_score(positive, score, sample_weight=row), abs=1e-12)
 
 
@@ -111,12 +111,12 @@ def test_temperature_of_four_classes_takes_no_part_of_the_fifth():
     grade = (p.cumsum(1) < random.random(4000)[:, None]).sum(1)
     sharp = np.exp(2 * logits) / np.exp(2 * logits).sum(1, keepdims=True)
     frame = pd.DataFrame({"grade": grade, **dict(zip(PROBABILITIES, np.c_[sharp, np.zeros(4000)].T))})
-    found = measures.fit_temperature(frame, 4)
+    found = calibration.fit_temperature(frame, 4)
     assert found == pytest.approx(2, abs=0.15)
-    scaled = measures.scale(frame, 50.0, 4)
+    scaled = calibration.scaled(frame, 50.0, 4)
     assert (scaled["p4"] == 0).all()
     assert np.allclose(scaled[PROBABILITIES].sum(axis=1), 1)
-    assert np.allclose(measures.scale(frame, 2.0, 4)[PROBABILITIES[:4]], p, atol=1e-9)
+    assert np.allclose(calibration.scaled(frame, 2.0, 4)[PROBABILITIES[:4]], p, atol=1e-9)
 
 
 def test_temperature_is_fitted_on_validation_alone():
