@@ -254,12 +254,19 @@ def mean_interval(
         ``value, lo, hi`` as :func:`percentiles`; no interval below :data:`FEWEST_PATIENTS` patients.
     """
     values = np.asarray(values, dtype=float)
-    draws = np.full(1, np.nan)
-    if enough_patients(patient_ids):
-        sums = resampled_sums(np.column_stack([values, np.ones(len(values))]), patient_ids, resamples, seed)
-        draws = sums[:, 0] / sums[:, 1]
+    draws = mean_draws(values, patient_ids, resamples, seed)
     found = percentiles(values.mean() if len(values) else np.nan, draws)
     return {name: found[name] for name in ("value", "lo", "hi")}
+
+
+def mean_draws(
+    values: np.ndarray, patient_ids: np.ndarray | pd.Series, resamples: int, seed: int
+) -> np.ndarray:
+    """Mean of one value per image on each resample, (B,); one NaN below :data:`FEWEST_PATIENTS` patients. Arguments as :func:`mean_interval`."""
+    if not enough_patients(patient_ids):
+        return np.full(1, np.nan)
+    sums = resampled_sums(np.column_stack([values, np.ones(len(values))]), patient_ids, resamples, seed)
+    return sums[:, 0] / sums[:, 1]
 
 
 def paired(
@@ -391,8 +398,7 @@ class _Area:
 
 
 def _chunks(patients: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Counts in chunks of resamples, (b, P) int32; the stream of draws does not depend on the size of the
-    chunks."""
+    """Counts in chunks of resamples, (b, P) int32; the stream of draws does not depend on the size of the chunks."""
     random = np.random.default_rng(seed)
     size = max(1, CHUNK_BYTES // (8 * patients))
     for start in range(0, resamples, size):
@@ -417,8 +423,7 @@ def _summary(values: dict[str, float], draws: pd.DataFrame, left_out: pd.DataFra
 def bca_interval(value: float, draws: np.ndarray, left_out: np.ndarray) -> tuple[float, float]:
     """Bias-corrected and accelerated 95 % interval (Efron 1987, J Am Stat Assoc 82:171).
 
-    The percentiles are shifted by the median bias of the draws (draws equal to the value count half) and by
-    the acceleration, the skewness of the jackknife values over 6.
+    The percentiles are shifted by the median bias of the draws (equal ones count half) and by the acceleration, the skewness of the jackknife values over 6.
 
     Args:
         value: On the data themselves.
@@ -426,9 +431,8 @@ def bca_interval(value: float, draws: np.ndarray, left_out: np.ndarray) -> tuple
         left_out: (P,) of the jackknife over patients.
 
     Returns:
-        NaN, NaN where it is undefined: no draws, all draws on one side of the value, or a metric that is
-        undefined without some patient (the only one with grade 4, say): such a metric hangs on one patient,
-        and no interval can say how much.
+        NaN, NaN where it is undefined: no draws, all draws on one side of the value, or a metric that is undefined without some patient
+        (the only one with grade 4, say): such a metric hangs on one patient, and no interval can say how much.
     """
     from scipy.stats import norm
 

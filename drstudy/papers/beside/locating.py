@@ -13,7 +13,7 @@ import pandas as pd
 
 from drstudy.core.records import Record
 from drstudy.data.dataset import Dataset
-from drstudy.evaluation import metrics, statistics, tests
+from drstudy.evaluation import statistics, tests
 from drstudy.explain.measures import baselines, common_maps, fine, localisation
 from drstudy.explain.measures.grid import ANY, Grid, MapsOf
 from drstudy.papers.beside.gather import Compared
@@ -216,15 +216,7 @@ def _gap(wide: pd.DataFrame, first: str, second: str, resamples: int, seed: int)
     if gap.empty:
         return {}
     owners = gap.index.get_level_values("patient_id").to_numpy(str)
-    if not statistics.enough_patients(owners):
-        value = float(gap.mean())
-        return {"eyes": len(gap), "value": value, "lo": np.nan, "hi": np.nan, "p": np.nan}
-    sums = np.column_stack([gap.to_numpy(float), np.ones(len(gap))])
-    drawn = statistics.resampled_sums(sums, owners, resamples, seed)
-    draws = metrics.ratio(drawn[:, 0], drawn[:, 1])
+    draws = statistics.mean_draws(gap.to_numpy(float), owners, resamples, seed)
     numbers = statistics.percentiles(float(gap.mean()), draws)
-    return (
-        {"eyes": len(gap)}
-        | {key: numbers[key] for key in ("value", "lo", "hi")}
-        | {"p": tests.p_value(draws)}
-    )
+    ends = {key: numbers[key] for key in ("value", "lo", "hi")}
+    return {"eyes": len(gap)} | ends | {"p": tests.p_value(draws)}

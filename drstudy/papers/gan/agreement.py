@@ -20,7 +20,7 @@ from drstudy.core.names import GRADES
 from drstudy.evaluation import metrics, multilabel, statistics
 from drstudy.explain.methods import cam, methods
 from drstudy.models.nets import GradingNet
-from drstudy.papers.gan import arm_tables, arms, heads, pictures
+from drstudy.papers.gan import arm_tables, arms, pictures
 from drstudy.papers.gan.heads import HeadRecipe, Known
 from drstudy.papers.gan.pictures import Pictures
 from drstudy.show import intervals
@@ -115,9 +115,7 @@ def train_on_generated(
             "generated": found.fakes.take(places),
         }
         for name, known in taught.items():
-            head = heads.fit(known, found.validation, recipe, compute)
-            said = heads.probabilities(head, found.test.features)
-            predictions[name].append(prediction.frame(found.table, said))
+            predictions[name].append(arms.tested(found, known, recipe, compute))
     return predictions
 
 

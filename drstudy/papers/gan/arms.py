@@ -277,11 +277,15 @@ def train(found: Material, p: HeadRecipe, seeds: int, compute: Compute) -> Outco
         first = first or arms
         for name, arm in arms.items():
             own = recipe.model_copy(update={"sampler": arm.sampler})
-            head = heads.fit(arm.known, found.validation, own, compute)
-            said = heads.probabilities(head, found.test.features)
-            predictions.setdefault(name, []).append(prediction.frame(found.table, said))
+            predictions.setdefault(name, []).append(tested(found, arm.known, own, compute))
     rows = [_composed(arm) for arm in first.values()]
     return Outcome(predictions, pd.DataFrame(rows), p.steps)
+
+
+def tested(found: Material, known: Known, p: HeadRecipe, compute: Compute) -> pd.DataFrame:
+    """Train one head on features and grades, and predict the test photographs: ``image_id, patient_id, split, grade, p0..p4``."""
+    head = heads.fit(known, found.validation, p, compute)
+    return prediction.frame(found.table, heads.probabilities(head, found.test.features))
 
 
 def _composed(arm: Arm) -> dict[str, object]:

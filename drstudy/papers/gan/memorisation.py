@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 
 from drstudy.evaluation import multilabel, statistics
+from drstudy.papers.gan import pictures
 from drstudy.papers.gan.encoders import Encoder
 from drstudy.papers.gan.pictures import Pictures
 
@@ -79,9 +80,7 @@ def copies(train: Pictures, seed: int, count: int = PLANTED) -> dict[str, Pictur
     """
     random = np.random.default_rng(seed)
     chosen = train.take(random.permutation(len(train))[:count])
-    noisy = (
-        np.rint(chosen.images + random.normal(0, NOISE, chosen.images.shape)).clip(0, 255).astype(np.uint8)
-    )
+    noisy = pictures.noised(chosen.images, NOISE, random)
     changed = {"exact": chosen.images, "mirrored": chosen.images[:, :, ::-1].copy(), "noised": noisy}
     return {
         f"planted, {kind}": Pictures(images, chosen.grades, chosen.patients)

@@ -14,10 +14,7 @@ import numpy as np
 
 from drstudy.core.names import GRADES, N_GRADES
 from drstudy.data.dataset import Dataset
-from drstudy.training import transforms
-
-CHUNK = 64
-"""Photographs that are resized at a time."""
+from drstudy.papers.gan import feed
 
 
 @dataclass(frozen=True)
@@ -126,11 +123,12 @@ def resized(images: np.ndarray, size: int, rows: np.ndarray | None = None) -> np
         (M, size, size, 3) uint8.
     """
     rows = np.arange(len(images)) if rows is None else rows
-    found = np.empty((len(rows), size, size, 3), np.uint8)
-    for begin in range(0, len(rows), CHUNK):
-        some = transforms.channels_first(images[rows[begin : begin + CHUNK]])
-        found[begin : begin + CHUNK] = transforms.resize(some, size).permute(0, 2, 3, 1).numpy()
-    return found
+    return np.ascontiguousarray(feed.shrunk(images, rows, size).permute(0, 2, 3, 1).numpy())
+
+
+def noised(images: np.ndarray, deviation: float, random: np.random.Generator) -> np.ndarray:
+    """Photographs (N, S, S, 3) uint8 with normal noise of a standard deviation in grey levels, rounded and clipped."""
+    return np.rint(images + random.normal(0, deviation, images.shape)).clip(0, 255).astype(np.uint8)
 
 
 def by_counts(grades: np.ndarray, wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:

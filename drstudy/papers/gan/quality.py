@@ -256,12 +256,8 @@ def sets(
     for dose in BLURS:
         found[f"blurred, {dose:g} px"] = ("blurred", dose, _changed(train, _blurred(train.images, dose)))
     for dose in NOISES:
-        noisy = train.images + random.normal(0, dose, train.images.shape)
-        found[f"noised, {dose:g} levels"] = (
-            "noised",
-            dose,
-            _changed(train, np.rint(noisy).clip(0, 255).astype(np.uint8)),
-        )
+        noisy = pictures.noised(train.images, dose, random)
+        found[f"noised, {dose:g} levels"] = ("noised", dose, _changed(train, noisy))
     healthy, ill = np.flatnonzero(train.grades == 0), np.flatnonzero(train.grades >= 2)
     for dose in SWAPS if len(healthy) and len(ill) else ():
         chosen = random.choice(ill, max(1, round(dose * len(ill))), replace=False)

@@ -101,6 +101,8 @@ class _Labels:
         self.teachers = teach(feed, shown, p, seed, compute, keep)
         self.controls: dict[str, Teachers] = {}
         self.ids = feed.train["image_id"]
+        self.seen = shown.set_index("image_id").loc[self.ids, list(DISEASES)]
+        self.used = self.seen.notna().any(axis=1).to_numpy()  # (N,) training photographs that are learnt from
 
     def temperature(self, setting: str) -> float:
         return self.p.recipe(setting, self.seed).own_temperature
@@ -138,8 +140,7 @@ class _Labels:
 
     def _hidden(self, disease: str) -> np.ndarray:
         """(N,) bool: photographs that are learnt from and do not show the disease's label."""
-        rows = self.shown.set_index("image_id").loc[self.ids]
-        return (rows[list(DISEASES)].notna().any(axis=1) & rows[disease].isna()).to_numpy()
+        return self.used & self.seen[disease].isna().to_numpy()
 
     def targets(self, setting: str) -> pd.DataFrame:
         """Targets of a setting: shown labels, and soft labels for the photographs that are learnt from."""
@@ -158,8 +159,7 @@ class _Labels:
         soft = soften(self.ids, self._logits(source), self.p.temperature)
         if source == "mean":
             soft = self._means(soft)
-        used = self.shown.set_index("image_id").loc[self.ids, list(DISEASES)].notna().any(axis=1).to_numpy()
-        soft.loc[~used, soft.columns.drop("image_id")] = np.nan
+        soft.loc[~self.used, soft.columns.drop("image_id")] = np.nan
         return targets.merge(soft, on="image_id", how="left")
 
     def _logits(self, source: str) -> dict[str, np.ndarray]:
