@@ -50,10 +50,10 @@ class Compute:
         return torch.autocast(self.device.split(":")[0], dtype=self.dtype)
 
     def put(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Move a batch to the device: pinned and non-blocking on CUDA, channels_last where it is (N, C, H, W)."""
+        """Move a batch to the device, unless it is there: pinned and non-blocking on CUDA, channels_last where it is (N, C, H, W)."""
         import torch
 
-        if self.is_cuda:
+        if self.is_cuda and not tensor.is_cuda:
             tensor = tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 

@@ -23,8 +23,9 @@ from drstudy.training.batch import Batch
 class Pooled(features.Features):
     """Means over the positions of the last layer of a frozen network, one per view, centred and scaled by the training views.
 
-    No layer of the backbone learns (**a choice**: the release fine-tunes all of them), so hundreds of students share one pass of it. The
-    grades of the data are no target; targets are set by :meth:`labelled`.
+    No layer of the backbone learns (**a choice**: the release fine-tunes all of them), so hundreds of students share one pass of it. They
+    learn on the CPU, also where the backbone runs on a GPU: a student is too small to gain from one. The grades of the data are no target;
+    targets are set by :meth:`labelled`.
 
     Attributes:
         values: (N, K, C) float32 of the training photographs' K views.
@@ -38,7 +39,7 @@ class Pooled(features.Features):
 
     def __init__(self, base: features.Features) -> None:
         self.base_recipe = base.p
-        self.net, self.p, self.compute = base.net, base.p, base.compute
+        self.net, self.p, self.compute = base.net, base.p, Compute("cpu", "fp32")
         self.data = replace(base.data, targets=())
         self.train, self.clean = base.train, base.clean
         count, views = len(base.train), base.p.views

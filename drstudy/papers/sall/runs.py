@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from drstudy.core.devices import Compute
 from drstudy.core.names import PROBABILITIES
 from drstudy.papers.sall import labels, losses
 from drstudy.papers.sall.feed import Pooled
@@ -45,21 +44,19 @@ class Results:
     history: pd.DataFrame
 
 
-def train_all(
-    feed: Pooled, table: pd.DataFrame, origin: pd.Series, p: Sall, compute: Compute, keep: bool = False
-) -> Results:
+def train_all(feed: Pooled, table: pd.DataFrame, origin: pd.Series, p: Sall, keep: bool = False) -> Results:
     """Train everything.
 
     Args:
         feed: Pooled features.
         table, origin: Results of :func:`drstudy.papers.sall.labels.truth` and :func:`drstudy.papers.sall.labels.assign`.
-        p, compute, keep: As of :func:`drstudy.papers.sall.teachers.teach`.
+        p, keep: As of :func:`drstudy.papers.sall.teachers.teach`.
     """
     grid = [(seed, share) for share in sorted(p.fractions, reverse=True) for seed in range(p.seeds)]
     results = Results(pd.DataFrame(), {}, {}, {}, pd.DataFrame(), pd.DataFrame())
     frames, costs, histories, began = [], [], [], time.perf_counter()
     for place, (seed, share) in enumerate(grid, 1):
-        one = _Labels(feed, table, origin, p, seed, share, compute, keep)
+        one = _Labels(feed, table, origin, p, seed, share, keep)
         costs.append({"setting": "teachers", "seconds": one.teachers.seconds, "parameters": np.nan} | one.key)
         if share == 1:
             results.teachers[seed] = one.teachers
@@ -90,15 +87,15 @@ def train_all(
 class _Labels:
     """One seed and one fraction of the labels: teachers, soft labels, and the trainings on them."""
 
-    def __init__(self, feed, table, origin, p, seed, share, compute, keep) -> None:
-        self.feed, self.p, self.seed, self.compute, self.keep = feed, p, seed, compute, keep
+    def __init__(self, feed, table, origin, p, seed, share, keep) -> None:
+        self.feed, self.p, self.seed, self.keep = feed, p, seed, keep
         self.key = {"seed": seed, "fraction": share}
         kept = labels.fraction(table, origin, share, p.seed + seed)
         self.truth, self.kept = table, kept
         shown = labels.shown(table, origin)
         shown.loc[~kept, [*DISEASES, "domain"]] = np.nan
         self.shown = shown
-        self.teachers = teach(feed, shown, p, seed, compute, keep)
+        self.teachers = teach(feed, shown, p, seed, keep)
         self.controls: dict[str, Teachers] = {}
         self.ids = feed.train["image_id"]
         self.seen = shown.set_index("image_id").loc[self.ids, list(DISEASES)]
@@ -114,7 +111,7 @@ class _Labels:
             networks = dict(self.teachers.networks)
         else:
             recipe, taught = self.recipe(setting), self.teachers.networks
-            student, done = fit(self.feed, self.targets(setting), recipe, self.compute, taught, self.keep)
+            student, done = fit(self.feed, self.targets(setting), recipe, taught, self.keep)
             networks = dict.fromkeys(DISEASES, student)
             fits = [(" + ".join(DISEASES), student, done)]
         seconds = sum(done.seconds_per_epoch * self.p.epochs for _, _, done in fits)
@@ -166,9 +163,7 @@ class _Labels:
         if source not in ("shuffled", "random"):
             return self.teachers.logits
         if source not in self.controls:
-            self.controls[source] = teach(
-                self.feed, self.shown, self.p, self.seed, self.compute, self.keep, source
-            )
+            self.controls[source] = teach(self.feed, self.shown, self.p, self.seed, self.keep, source)
         return self.controls[source].logits
 
     def _means(self, soft: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from drstudy.core.devices import Compute
 from drstudy.papers.sall import labels
 from drstudy.papers.sall.feed import Pooled
 from drstudy.papers.sall.model import Student
@@ -77,7 +76,6 @@ def teach(
     shown: pd.DataFrame,
     p: Sall,
     seed: int,
-    compute: Compute,
     keep: bool = False,
     source: str = "teacher",
 ) -> Teachers:
@@ -88,7 +86,7 @@ def teach(
         shown: Result of :func:`drstudy.papers.sall.labels.shown`, perhaps for a fraction of the labels.
         p: Parameters of the notebook.
         seed: Number of the seed, from 0.
-        compute, keep: As of :func:`drstudy.papers.sall.training.fit`.
+        keep: As of :func:`drstudy.papers.sall.training.fit`.
         source: ``teacher``; ``shuffled`` (shown training labels permuted within each disease) or ``random`` (no training).
     """
     patients = feed.train["patient_id"].astype(str).to_numpy()
@@ -98,7 +96,7 @@ def teach(
         targets = _shuffled(shown, feed, disease, p.seed + seed) if source == "shuffled" else shown
         known = targets.set_index("image_id")[disease].reindex(feed.train["image_id"]).notna().to_numpy()
         saw = np.isin(patients, patients[known])
-        one = _Trainer(feed, targets, p, seed, disease, compute, keep, source == "random")
+        one = _Trainer(feed, targets, p, seed, disease, keep, source == "random")
         network, logits = one(np.zeros(len(known), bool))
         made.fits |= {disease: one.done} if one.done else {}
         if source != "random":
@@ -115,10 +113,10 @@ def teach(
 class _Trainer:
     """Trains the teacher of one disease without some photographs; arguments as :func:`teach`."""
 
-    def __init__(self, feed, targets, p, seed, disease, compute, keep, untrained) -> None:
+    def __init__(self, feed, targets, p, seed, disease, keep, untrained) -> None:
         self.feed, self.targets, self.disease, self.untrained = feed, targets, disease, untrained
         self.recipe = p.recipe("single", seed, heads=(disease,))
-        self.compute, self.keep = compute, keep
+        self.keep = keep
         self.seconds, self.learned, self.done = 0.0, {}, None
 
     def __call__(self, without: np.ndarray) -> tuple[Student, np.ndarray]:
@@ -131,7 +129,7 @@ class _Trainer:
             recipe = self.recipe
             network = Student(self.feed.width, recipe.width, recipe.outputs(), 0.0, torch_seed).eval()
         else:
-            network, done = fit(self.feed, targets, self.recipe, self.compute, keep=self.keep)
+            network, done = fit(self.feed, targets, self.recipe, keep=self.keep)
             self.done = self.done or done
             self.seconds += done.seconds_per_epoch * self.recipe.epochs
         known = targets.set_index("image_id")[self.disease].reindex(ids).notna().to_numpy()

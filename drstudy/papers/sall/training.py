@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from drstudy.core.devices import Compute
 from drstudy.models import nets
 from drstudy.papers.sall import losses
 from drstudy.papers.sall.feed import Pooled
@@ -40,7 +39,6 @@ class Sall(Task):
         feed: Pooled features with the targets ``dr``, ``amd`` and ``domain`` of :func:`drstudy.papers.sall.labels.shown`, and, where the
             recipe has soft labels, those of :func:`soft_columns`.
         p: Recipe.
-        compute: Device and precision.
         teachers: Teacher of each disease, frozen; needed for terms in feature space.
 
     Raises:
@@ -49,9 +47,7 @@ class Sall(Task):
 
     measures: ClassVar[Mapping[str, int]] = {"loss": -1}
 
-    def __init__(
-        self, feed: Pooled, p: SallRecipe, compute: Compute, teachers: Mapping[str, Student] | None = None
-    ) -> None:
+    def __init__(self, feed: Pooled, p: SallRecipe, teachers: Mapping[str, Student] | None = None) -> None:
         self.student = _student(feed, p, p.seed)
         self.soft = {
             name: soft_columns(name, count)
@@ -78,7 +74,7 @@ class Sall(Task):
             own, lr=p.learning_rate, betas=p.betas, weight_decay=p.weight_decay, fused=True
         )
         needed = dict(teachers) if self.matched else {}
-        super().__init__(feed, p, compute, modules, optimisers, teachers=needed)
+        super().__init__(feed, p, feed.compute, modules, optimisers, teachers=needed)
         self.strength = 0.0
         self._usable = torch.tensor(np.flatnonzero(_has_label(feed.train, p, self.soft)))
 
@@ -197,7 +193,7 @@ def _fooling(rival: Discriminator, mine: Tensor) -> Tensor:
 def _student(feed: Pooled, p: SallRecipe, seed: int) -> Student:
     student = Student(feed.width, p.width, p.outputs(), p.dropout, seed)
     student.weights_used = feed.net.weights_used
-    return student.to(feed.compute.device)
+    return student
 
 
 def _linear(width: int, seed: int) -> nn.Linear:
@@ -228,7 +224,6 @@ def fit(
     feed: Pooled,
     targets: pd.DataFrame,
     p: SallRecipe,
-    compute: Compute,
     teachers: Mapping[str, Student] | None = None,
     keep: bool = False,
 ) -> tuple[Student, loop.Fit]:
@@ -237,14 +232,14 @@ def fit(
     Args:
         feed: Pooled features.
         targets: As of :class:`Sall`, with ``image_id``.
-        p, compute, teachers: As of :class:`Sall`.
+        p, teachers: As of :class:`Sall`.
         keep: Whether to look in the trained-model store, and to keep the training there. A killed notebook then goes on after its
             last finished training.
 
     Returns:
         The student of the best epoch, in evaluation mode; history and costs.
     """
-    task = Sall(feed.labelled(targets, p), p, compute, teachers)
+    task = Sall(feed.labelled(targets, p), p, teachers)
     with contextlib.redirect_stdout(io.StringIO()):
         done = loop.fit(task, keep=keep)
     return task.student, done

@@ -200,7 +200,7 @@ def small():
     table = sall_eyes.truth()
     feed = sall_eyes.feed(table, p.recipe("single", 0))
     origin = labels.assign(table, 0)
-    return p, table, feed, origin, runs.train_all(feed, table, origin, p, sall_eyes.CPU)
+    return p, table, feed, origin, runs.train_all(feed, table, origin, p)
 
 
 def test_all_trainings_are_there_and_repeat(small):
@@ -209,7 +209,7 @@ def test_all_trainings_are_there_and_repeat(small):
     assert len(keys) == 3 * 2 * 2 * 2
     test = results.predictions[results.predictions["split"] == "test"]
     assert test.groupby(["setting", "seed", "fraction", "disease"]).size().nunique() == 1
-    again = runs.train_all(feed, table, origin, p, sall_eyes.CPU)
+    again = runs.train_all(feed, table, origin, p)
     pd.testing.assert_frame_equal(results.predictions, again.predictions)
     costs = measures.costs(results.costs).set_index("setting")
     assert set(costs.index) == {"teachers", "single", "soft", "full"}

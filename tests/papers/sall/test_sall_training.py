@@ -106,7 +106,7 @@ def test_fractions_are_nested_and_by_patient(table):
 
 
 def test_a_teacher_never_predicts_a_patient_that_it_learnt_from(feed, shown, p):
-    made = teachers.teach(feed, shown, p, 0, CPU)
+    made = teachers.teach(feed, shown, p, 0)
     patients = feed.train["patient_id"].to_numpy()
     fold = labels.folds(patients, p.folds, p.seed)
     for disease in DISEASES:
@@ -124,7 +124,7 @@ def test_a_teacher_never_predicts_a_patient_that_it_learnt_from(feed, shown, p):
 
 def test_out_of_fold_logits_are_those_of_the_other_folds_network(feed, shown, p, monkeypatch):
     """Were the teacher of all labels used throughout, its logits would stand on photographs that it learnt from."""
-    made = teachers.teach(feed, shown, p, 0, CPU)
+    made = teachers.teach(feed, shown, p, 0)
     for disease in DISEASES:
         everywhere = teachers.predict(made.networks[disease], feed, disease)
         same = (everywhere == made.logits[disease]).all(1)
@@ -133,12 +133,12 @@ def test_out_of_fold_logits_are_those_of_the_other_folds_network(feed, shown, p,
 
 
 def test_control_teachers_know_nothing(feed, shown, p):
-    real = teachers.teach(feed, shown, p, 0, CPU)
+    real = teachers.teach(feed, shown, p, 0)
     for source in ("random", "shuffled"):
-        control = teachers.teach(feed, shown, p, 0, CPU, source=source)
+        control = teachers.teach(feed, shown, p, 0, source=source)
         for disease in DISEASES:
             assert not np.allclose(control.logits[disease], real.logits[disease])
-    again = teachers.teach(feed, shown, p, 0, CPU, source="random")
+    again = teachers.teach(feed, shown, p, 0, source="random")
     assert not again.fits
     moved = teachers._shuffled(shown, feed, "dr", 0)
     here = shown["image_id"].isin(feed.train["image_id"])
@@ -150,13 +150,13 @@ def test_control_teachers_know_nothing(feed, shown, p):
 
 
 def all_targets(feed, shown, p):
-    made = teachers.teach(feed, shown, p, 0, CPU)
+    made = teachers.teach(feed, shown, p, 0)
     return made, shown.merge(made.soft(feed.train["image_id"], p.temperature), on="image_id", how="left")
 
 
 @pytest.mark.parametrize("setting", [name for name in SETTINGS if name != "single"])
 def test_every_setting_trains_and_is_a_variant_of_one_recipe(setting, feed, table, p):
-    one = runs._Labels(feed, table, labels.assign(table, 0), p, 0, 1.0, CPU, False)
+    one = runs._Labels(feed, table, labels.assign(table, 0), p, 0, 1.0, False)
     networks, cost, history = one.train(setting)
     assert len(history) == p.epochs * p.steps, "the budget of steps is the same for all"
     assert set(networks) == set(DISEASES)
@@ -181,7 +181,7 @@ def test_loss_of_a_batch_by_hand(feed, shown, p):
     """The hard part of a step is the mean over photographs of the sum over heads of what is shown; the soft part of what is hidden."""
     _made, targets = all_targets(feed, shown, p)
     recipe = p.recipe("soft", 0)
-    task = training.Sall(feed.labelled(targets, recipe), recipe, CPU)
+    task = training.Sall(feed.labelled(targets, recipe), recipe)
     batch = next(task.feed.draws(torch.arange(8), torch.zeros(8, dtype=torch.int64)))
     with torch.no_grad():
         logits = task.student(batch.inputs)
@@ -201,7 +201,7 @@ def test_loss_of_a_batch_by_hand(feed, shown, p):
 def test_the_domain_adversary_pushes_the_encoder_against_its_discriminator(feed, shown, p):
     """What the adversary adds to the encoder's gradient in a step is the discriminator's own gradient, times minus the weight."""
     recipe = p.recipe("adversarial", 0)
-    task = training.Sall(feed.labelled(shown, recipe), recipe, CPU)
+    task = training.Sall(feed.labelled(shown, recipe), recipe)
     batch = next(task.feed.draws(torch.arange(16), torch.zeros(16, dtype=torch.int64)))
     encoder = list(task.student.shared.parameters())
     said = task.modules["domain"](task.student.encode(batch.inputs))
@@ -222,7 +222,7 @@ def test_rivals_learn_apart_from_the_student(feed, shown, p):
     """A step of the discriminators changes no tensor of the student, and terms in feature space concern hidden labels only."""
     made, targets = all_targets(feed, shown, p)
     recipe = p.recipe("rival", 0)
-    task = training.Sall(feed.labelled(targets, recipe), recipe, CPU, made.networks)
+    task = training.Sall(feed.labelled(targets, recipe), recipe, made.networks)
     batch = next(task.feed.draws(torch.arange(16), torch.zeros(16, dtype=torch.int64)))
     pairs = task.pairs(task.student.encode(batch.inputs), batch)
     for name in DISEASES:
@@ -238,7 +238,7 @@ def test_rivals_learn_apart_from_the_student(feed, shown, p):
 def test_the_students_update_leaves_the_rivals_as_they_are(feed, shown, p, monkeypatch):
     made, targets = all_targets(feed, shown, p)
     recipe = p.recipe("rival", 0)
-    task = training.Sall(feed.labelled(targets, recipe), recipe, CPU, made.networks)
+    task = training.Sall(feed.labelled(targets, recipe), recipe, made.networks)
     batch = next(task.feed.draws(torch.arange(16), torch.zeros(16, dtype=torch.int64)))
     task.start_epoch(recipe.epochs)
     monkeypatch.setattr(task, "learn_rivals", lambda pairs: 0.0)
@@ -255,7 +255,7 @@ def test_discriminators_learn_only_what_differs(apart, feed, shown, p):
     """Teacher and student with identical features cannot be told apart: the loss stays at ln 2. With shifted features it falls far below."""
     made, targets = all_targets(feed, shown, p)
     recipe = p.recipe("rival", 0)
-    task = training.Sall(feed.labelled(targets, recipe), recipe, CPU, made.networks)
+    task = training.Sall(feed.labelled(targets, recipe), recipe, made.networks)
     mine = torch.rand(64, recipe.width, generator=torch.Generator().manual_seed(1))
     pairs = {name: (mine, mine + 2 if apart else mine.clone()) for name in DISEASES}
     for _ in range(400):
@@ -269,13 +269,13 @@ def test_discriminators_learn_only_what_differs(apart, feed, shown, p):
 def test_terms_in_feature_space_need_teachers(feed, shown, p):
     recipe = p.recipe("full", 0)
     with pytest.raises(ValueError, match="needs a teacher of dr, amd"):
-        training.Sall(feed.labelled(shown, recipe), recipe, CPU)
+        training.Sall(feed.labelled(shown, recipe), recipe)
 
 
 def test_the_student_learns_both_diseases(feed, shown):
     long = params.Sall(epochs=12, steps=20, batch_size=16, width=16, learning_rate=1e-2)
     recipe = long.recipe("hard", 0)
-    student, _ = training.fit(feed, shown, recipe, CPU)
+    student, _ = training.fit(feed, shown, recipe)
     logits = student(feed.still)
     test = (feed.clean["split"] == "test").to_numpy()
     truth = sall_eyes.truth().set_index("image_id").loc[feed.clean["image_id"]]
@@ -298,7 +298,7 @@ def test_kill_and_resume(setting, feed, shown, p, tmp_path, monkeypatch):
     recipe = p.recipe(setting, 0)
 
     def task():
-        return training.Sall(feed.labelled(targets, recipe), recipe, CPU, made.networks)
+        return training.Sall(feed.labelled(targets, recipe), recipe, made.networks)
 
     whole = task()
     loop.fit(whole, tmp_path / "whole")
