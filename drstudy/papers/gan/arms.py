@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from drstudy.core.devices import Compute
 from drstudy.core.names import N_GRADES
@@ -81,6 +82,8 @@ class Material:
         fakes: Generated pictures with the requested grades.
         test: Real test photographs.
         table: Their rows: ``image_id, patient_id, split, grade``.
+        held: Those of the validation photographs.
+        middle, scale: (D,) what was subtracted from all features, and by what they were divided.
     """
 
     train: Known
@@ -91,6 +94,9 @@ class Material:
     fakes: Known
     test: Known
     table: pd.DataFrame
+    held: pd.DataFrame
+    middle: np.ndarray
+    scale: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,9 @@ def material(data: Dataset, fakes: Pictures, encoder: Encoder, views: int, seed:
     def known(features: np.ndarray, grades: Iterable[int]) -> Known:
         return Known(((features - middle) / scale).astype(np.float32), np.array(grades, dtype=np.int64))
 
+    def rows_of(part: pd.DataFrame) -> pd.DataFrame:
+        return part[["image_id", "patient_id", "split", "grade"]].astype({"grade": "int64"})
+
     rare = np.flatnonzero(needed(small.counts)[small.grades] > 0)
     rows, source = parts["train"]["row"].to_numpy(np.int64)[rare], np.repeat(rare, views)
     turned = _views(data.images, rows, encoder.input_size, views, seed)
@@ -175,7 +184,10 @@ def material(data: Dataset, fakes: Pictures, encoder: Encoder, views: int, seed:
         source=source,
         fakes=known(encoder.features(fakes), fakes.grades),
         test=real["test"],
-        table=parts["test"][["image_id", "patient_id", "split", "grade"]].astype({"grade": "int64"}),
+        table=rows_of(parts["test"]),
+        held=rows_of(parts["validation"]),
+        middle=middle,
+        scale=scale,
     )
 
 
@@ -247,11 +259,13 @@ class Outcome:
     Attributes:
         predictions: Arm to its predictions on the test photographs, one table per seed: ``image_id, patient_id, split, grade, p0..p4``.
         composition: One row per arm (first seed): ``arm, kind, sampler, added_gradeG, distinct_gradeG, pictures``.
+        heads: Classifier of each arm, of the first seed.
         steps: Number of steps of each training.
     """
 
     predictions: dict[str, list[pd.DataFrame]]
     composition: pd.DataFrame
+    heads: dict[str, nn.Linear]
     steps: int
 
 
@@ -271,20 +285,26 @@ def train(found: Material, p: HeadRecipe, seeds: int, compute: Compute) -> Outco
         raise ValueError(f"SEEDS is {seeds}; at least one training per arm is needed.")
     predictions: dict[str, list[pd.DataFrame]] = {}
     first: dict[str, Arm] = {}
+    kept: dict[str, nn.Linear] = {}
     for seed in range(p.seed, p.seed + seeds):
         recipe = p.model_copy(update={"seed": seed})
         arms = make(found, recipe, compute)
         first = first or arms
         for name, arm in arms.items():
             own = recipe.model_copy(update={"sampler": arm.sampler})
-            predictions.setdefault(name, []).append(tested(found, arm.known, own, compute))
+            head = heads.fit(arm.known, found.validation, own, compute)
+            kept.setdefault(name, head)
+            predictions.setdefault(name, []).append(_predicted(found, head))
     rows = [_composed(arm) for arm in first.values()]
-    return Outcome(predictions, pd.DataFrame(rows), p.steps)
+    return Outcome(predictions, pd.DataFrame(rows), kept, p.steps)
 
 
 def tested(found: Material, known: Known, p: HeadRecipe, compute: Compute) -> pd.DataFrame:
     """Train one head on features and grades, and predict the test photographs: ``image_id, patient_id, split, grade, p0..p4``."""
-    head = heads.fit(known, found.validation, p, compute)
+    return _predicted(found, heads.fit(known, found.validation, p, compute))
+
+
+def _predicted(found: Material, head: nn.Linear) -> pd.DataFrame:
     return prediction.frame(found.table, heads.probabilities(head, found.test.features))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drstudy.papers.base import Notebook, Paper, Profile, Stage
+from drstudy.papers.base import Claimed, Notebook, Paper, Profile, Stage, System
 from drstudy.papers.gan import params, sections
 
 NAME = params.Gan.notebook
@@ -18,6 +18,16 @@ def stages(profile: Profile) -> list[Stage]:
     return [Stage(params.Gan, profile.name, overrides=own, needs=needs)]
 
 
+SYSTEM = System(
+    id="gan",
+    name="Linear classifier, oversampled by a conditional GAN (ours)",
+    notebook=NAME,
+    claimed=Claimed(
+        says="Nian & Jin 2025: announced, without a number",
+        claim="gan_oversampling",
+    ),
+)
+
 PAPER = Paper(
     id="gan",
     citation="Nian & Jin 2025, announced work",
@@ -27,4 +37,5 @@ PAPER = Paper(
     sections=sections.SECTIONS,
     figures=sections.FIGURES,
     claims=Path(__file__).with_name("claims.yaml"),
+    systems=(SYSTEM,),
 )

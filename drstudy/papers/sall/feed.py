@@ -32,6 +32,7 @@ class Pooled(features.Features):
         still: (M, C) float32 of the validation and test photographs, without augmentation.
         mean, spread: (C,) float32: what was subtracted, and by what was divided; see :func:`centre_and_scale`.
         weights: Digest of the frozen network.
+        trunk_compute: Where the backbone runs.
 
     Args:
         base: Features of the backbone's trunk, stored or live.
@@ -40,6 +41,7 @@ class Pooled(features.Features):
     def __init__(self, base: features.Features) -> None:
         self.base_recipe = base.p
         self.net, self.p, self.compute = base.net, base.p, Compute("cpu", "fp32")
+        self.trunk_compute = base.compute
         self.data = replace(base.data, targets=())
         self.train, self.clean = base.train, base.clean
         count, views = len(base.train), base.p.views

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drstudy.papers.base import AMD_LABELS, Notebook, Paper, Profile, Section, Shown, Stage
+from drstudy.papers.base import AMD_LABELS, Claimed, Notebook, Paper, Profile, Section, Shown, Stage, System
 from drstudy.papers.sall import params
 
 NAME = params.Sall.notebook
 
 
 def stages(profile: Profile) -> list[Stage]:
-    """One stage, which trains all its students."""
-    audit = profile.amd_audit
-    return [Stage(params.Sall, profile.name, overrides={"AUDIT": audit}, needs=(audit,))]
+    """One stage, which trains all its students and tests one of them on the eyes of the main study too."""
+    own = {"AUDIT": profile.amd_audit, "EYES": profile.audit}
+    return [Stage(params.Sall, profile.name, overrides=own, needs=tuple(dict.fromkeys(own.values())))]
 
 
 SECTIONS = (
@@ -76,6 +76,16 @@ SECTIONS = (
     ),
 )
 
+SYSTEM = System(
+    id="sall",
+    name="Two diseases, SALL-style (ours)",
+    notebook=NAME,
+    claimed=Claimed(
+        says="Ju et al. 2021: accuracy of DR rises by 5.91 % over single task",
+        claim="sall_dr_points",
+    ),
+)
+
 PAPER = Paper(
     id="sall",
     citation="Ju et al. 2021",
@@ -91,4 +101,5 @@ PAPER = Paper(
         Shown("sall_fractions.png", NAME, "figures/fractions.png"),
     ),
     claims=Path(__file__).with_name("claims.yaml"),
+    systems=(SYSTEM,),
 )

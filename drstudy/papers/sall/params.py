@@ -133,6 +133,7 @@ class Sall(Computing):
 
     Attributes:
         audit: Result folder of notebook 01 whose manifest has a label of both diseases.
+        eyes: Result folder of notebook 01 with the eyes of the main study, on which one student is tested too.
         dr_label, amd_label: Columns of that manifest; an AMD column of yes and no has two classes.
         classes: Number of classes of DR and of AMD.
         backbone, weights, input_size, views: Frozen network whose pooled features are stored, and number of augmented views per photograph.
@@ -154,6 +155,7 @@ class Sall(Computing):
     OUTSIDE: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     audit: str = "results/smoke/01_data_audit/amd"
+    eyes: str = "results/smoke/01_data_audit"
     dr_label: str = "grade"
     amd_label: str = "amd_grade"
     classes: tuple[Annotated[int, Field(ge=2, le=5)], Annotated[int, Field(ge=2, le=5)]] = (5, 4)

@@ -82,7 +82,17 @@ def test_heads_taught_by_generated_pictures():
         fakes = cloud(3, 40)
         if exchanged:
             fakes = Known(fakes.features, (fakes.grades + 2) % 5)
-        found = arms.Material(**parts, source=source, fakes=fakes, test=test, table=table)
+        none = np.empty(0)
+        found = arms.Material(
+            **parts,
+            source=source,
+            fakes=fakes,
+            test=test,
+            table=table,
+            held=table[:0],
+            middle=none,
+            scale=none,
+        )
         predictions = agreement.train_on_generated(found, p, 2, CPU)
         scores = agreement.taught_scores(predictions, 50, 0).set_index(["taught_by", "metric"])
         assert scores.loc[("real", "qwk"), "value"] > 0.8

@@ -55,6 +55,9 @@ def made():
         fakes=cloud((5, 80, 80, 80, 130), centres, 4),
         test=test,
         table=frame_of(test),
+        held=frame_of(test).head(20).assign(split="validation"),
+        middle=np.zeros(train.features.shape[1]),
+        scale=np.ones(train.features.shape[1]),
     )
 
 
