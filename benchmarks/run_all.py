@@ -26,6 +26,8 @@ SCRIPTS = (
     "phantom",
     "scaling",
     "overhead",
+    "device_speed",
+    "whole_size",
 )
 WANTED = {
     r"fine_tune .* against (the paper's way|the same recipe)": 25,

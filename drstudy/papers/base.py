@@ -363,6 +363,7 @@ class System:
         variants: Regular expression of the variants of that notebook that are such systems; each is one. Of several seeds the first counts.
         mapped_by: The notebook whose result of the same variant has the maps; empty if it is ``notebook``.
         predictions: File of the result with the predictions.
+        eyes: Parameter of that notebook that names the result of notebook 01 with the test eyes.
         claimed: What the paper claims of it; None if it claims nothing.
     """
 
@@ -372,6 +373,7 @@ class System:
     variants: str = r"^$"
     mapped_by: str = ""
     predictions: str = "common_predictions.csv"
+    eyes: str = "AUDIT"
     claimed: Claimed | None = None
 
     @property

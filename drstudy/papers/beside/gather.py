@@ -197,13 +197,13 @@ def _with_eyes(one: Compared, reference: Compared) -> Compared:
     """
     columns = {"image_id": str, "patient_id": str, "grade": float}
     own, other = (each.part("test")[list(columns)].astype(columns) for each in (one, reference))
-    same = len(own) == len(other) and own.equals(other) and _same_photographs(one.record, reference.record)
+    same = len(own) == len(other) and own.equals(other) and _same_photographs(one, reference)
     return Compared(one.system, one.label, one.record, one.predictions, one.maps, bool(same))
 
 
-def _same_photographs(one: Record, other: Record) -> bool:
+def _same_photographs(one: Compared, other: Compared) -> bool:
     """Whether two results were tested on photographs of the same eyes, at any size: by the parameters of their audits."""
-    audits = [str(record.params.get("AUDIT", "")) for record in (one, other)]
+    audits = [str(each.record.params.get(each.system.eyes, "")) for each in (one, other)]
     if audits[0] == audits[1]:
         return True
     made = [

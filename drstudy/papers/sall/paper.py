@@ -80,6 +80,7 @@ SYSTEM = System(
     id="sall",
     name="Two diseases, SALL-style (ours)",
     notebook=NAME,
+    eyes="EYES",
     claimed=Claimed(
         says="Ju et al. 2021: accuracy of DR rises by 5.91 % over single task",
         claim="sall_dr_points",

@@ -210,6 +210,18 @@ def test_rows_alone_do_not_make_the_same_eyes(own_folders, images, changes, same
     assert gather.read([NETWORKS, SCORED], asked(reference=REFERENCE)).systems[1].same_eyes == same
 
 
+def test_a_system_may_name_its_test_eyes_by_another_parameter(own_folders, images):
+    """One that learns from other photographs than those it is compared on."""
+    records.start(DataAudit()).finish()
+    records.start(DataAudit(variant="other", n_patients=41)).finish()
+    fine_tuning(graded(images, 2, 5), "efficientnet_lite0", "bundled")
+    scored(images, audit="results/smoke/01_data_audit/other", model="results/smoke/01_data_audit")
+    elsewhere = dataclasses.replace(SCORED, eyes="MODEL")
+    for system, same in ((SCORED, False), (elsewhere, True)):
+        found = gather.read([NETWORKS, system], asked(reference=REFERENCE))
+        assert found.systems[1].same_eyes == same
+
+
 def test_scores_of_five_probabilities_are_those_of_the_main_study(three):
     one = three.systems[three.reference]
     test = metrics.read_predictions(one.record.path("predictions.csv"))
