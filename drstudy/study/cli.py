@@ -253,7 +253,8 @@ def figures(
         ),
     ] = None,
     tables: Annotated[
-        bool, typer.Option("--tables", help="Only write the tables of the pages again, from figures/ as it is.")
+        bool,
+        typer.Option("--tables", help="Only write the tables of the pages again, from figures/ as it is."),
     ] = False,
 ) -> None:
     """Rewrite figures/ and the tables of README.md and docs/ from finished records (for maintainers)."""

@@ -36,6 +36,7 @@ AMD_SHEET = "phantom_amd.jpg"
 DRAWN = (CONTACT_SHEET, AMD_SHEET)
 """Files under ``figures/`` that are drawn anew rather than copied from a result."""
 
+
 def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
     """Write ``figures/`` with its manifest, and the tables of the pages, from finished records of a profile.
 

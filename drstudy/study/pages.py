@@ -103,9 +103,7 @@ def _profile_row(profile: Profile) -> dict[str, str]:
         networks = f"none trained; those of `{profile.models_from}`"
     elif not trains:
         networks = f"{networks} (no notebook {TRAINING[:2]})"
-    first = dict.fromkeys(
-        [profile.models_from, *(name.partition("/")[0] for name in profile.sets_from)]
-    )
+    first = dict.fromkeys([profile.models_from, *(name.partition("/")[0] for name in profile.sets_from)])
     return {
         "profile": f"[`{profile.name}`](../params/{profile.name})",
         "what it is": profile.description,
