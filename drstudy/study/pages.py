@@ -29,6 +29,9 @@ PAPERS = "papers.csv"
 COMMITTED = ("settings.csv", "costs.csv")
 """Files under ``figures/`` that are those of the committed results of the profile, ``reference/<profile>/``."""
 
+SHARED = "../shared/data/"
+"""Where the subsets of public data sets lie that are not part of the project; the table of the profiles leaves it out."""
+
 NO_CLAIM = "a question of this study, no claim to judge"
 
 
@@ -48,7 +51,7 @@ def result_blocks() -> dict[str, str]:
 
 
 def papers(ledger: pd.DataFrame) -> pd.DataFrame:
-    """One row per paper or question of this study, with the verdicts of its claims.
+    """One row per paper or question of this study, in the order of their notebooks, with the verdicts of its claims.
 
     Args:
         ledger: Texts with the columns ``claim``, ``place`` and ``verdict``, one row per claim.
@@ -67,7 +70,7 @@ def papers(ledger: pd.DataFrame) -> pd.DataFrame:
             "notebooks": " ".join(notebook.name for notebook in paper.notebooks),
             "verdict": _verdict(paper, verdicts),
         }
-        for paper in registry.PAPERS
+        for paper in sorted(registry.PAPERS, key=lambda paper: paper.notebooks[0].name)
     ]
     return pd.DataFrame(rows)
 
@@ -96,21 +99,22 @@ def profiles() -> pd.DataFrame:
 
 def _profile_row(profile: Profile) -> dict[str, str]:
     settings = plan.stage(AUDIT, profile.name).parameters().upper()
-    place = f", `{settings['DATA_ROOT']}`" if settings["DATA_ROOT"] else ""
+    root = settings["DATA_ROOT"].replace(SHARED, "")
     networks = f"{', '.join(profile.backbones)}; {_counted(profile.seeds, 'seed')}"
     trains = not profile.models_from and profile.runs(TRAINING)
     if profile.models_from:
-        networks = f"none trained; those of `{profile.models_from}`"
+        networks = f"those of `{profile.models_from}`"
     elif not trains:
-        networks = f"{networks} (no notebook {TRAINING[:2]})"
-    first = dict.fromkeys([profile.models_from, *(name.partition("/")[0] for name in profile.sets_from)])
+        networks = "none"
+    needed = [need.split("/")[1] for stage in plan.plan(profile.name, "all") for need in stage.needs]
+    first = [name for name in dict.fromkeys(needed) if name != profile.name]
     return {
         "profile": f"[`{profile.name}`](../params/{profile.name})",
         "what it is": profile.description,
-        "photographs": f"`{settings['SOURCE']}`{place}",
+        "photographs": f"{settings['SOURCE']}: {root}" if root else settings["SOURCE"],
         "fine-tuned networks": networks,
         "notebooks": ", ".join(name[:2] for name in profile.notebooks) or "all of the chosen study",
-        "run first": ", ".join(f"`{name}`" for name in first if name) or "–",
+        "run first": ", ".join(f"`{name}`" for name in first) or "–",
     }
 
 

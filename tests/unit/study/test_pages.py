@@ -98,8 +98,8 @@ def test_every_profile_has_a_row():
     )
     assert (found != "").all().all()
     row = found[found["profile"].str.contains("`idrid_mini_real`")].iloc[0]
-    assert row["photographs"] == "`idrid`, `../shared/data/idrid_mini`"
-    assert row["fine-tuned networks"] == "none trained; those of `real_mini`"
+    assert row["photographs"] == "idrid: idrid_mini"
+    assert row["fine-tuned networks"] == "those of `real_mini`"
     assert (row["notebooks"], row["run first"]) == ("01, 14", "`real_mini`")
 
 
