@@ -32,7 +32,7 @@ COMMITTED = ("settings.csv", "costs.csv")
 SHARED = "../shared/data/"
 """Where the subsets of public data sets lie that are not part of the project; the table of the profiles leaves it out."""
 
-NO_CLAIM = "a question of this study, no claim to judge"
+NO_CLAIM = "no claim to judge"
 
 
 class PageError(ValueError):
@@ -89,7 +89,7 @@ def _verdict(paper: Paper, verdicts: Mapping[tuple[str, str], str]) -> str:
     if not own:
         return NO_CLAIM
     counts = [f"{found.count(name)} {name}" for name in reversed(claims.WORST_FIRST) if name in found]
-    return f"of {len(own)} claims: {', '.join(counts)}"
+    return f"{len(own)} claims: {', '.join(counts)}"
 
 
 def profiles() -> pd.DataFrame:
