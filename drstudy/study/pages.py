@@ -99,7 +99,7 @@ def profiles() -> pd.DataFrame:
 
 def _profile_row(profile: Profile) -> dict[str, str]:
     settings = plan.stage(AUDIT, profile.name).parameters().upper()
-    root = settings["DATA_ROOT"].replace(SHARED, "")
+    root = "" if SHARED in settings["DATA_ROOT"] else settings["DATA_ROOT"]
     networks = f"{', '.join(profile.backbones)}; {_counted(profile.seeds, 'seed')}"
     trains = not profile.models_from and profile.runs(TRAINING)
     if profile.models_from:
@@ -111,7 +111,7 @@ def _profile_row(profile: Profile) -> dict[str, str]:
     return {
         "profile": f"[`{profile.name}`](../params/{profile.name})",
         "what it is": profile.description,
-        "photographs": f"{settings['SOURCE']}: {root}" if root else settings["SOURCE"],
+        "photographs": f"{settings['SOURCE']}, `{root}`" if root else settings["SOURCE"],
         "fine-tuned networks": networks,
         "notebooks": ", ".join(name[:2] for name in profile.notebooks) or "all of the chosen study",
         "run first": ", ".join(f"`{name}`" for name in first) or "–",

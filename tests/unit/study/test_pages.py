@@ -98,7 +98,8 @@ def test_every_profile_has_a_row():
     )
     assert (found != "").all().all()
     row = found[found["profile"].str.contains("`idrid_mini_real`")].iloc[0]
-    assert row["photographs"] == "idrid: idrid_mini"
+    assert row["photographs"] == "idrid"
+    assert "eyepacs, `data/eyepacs`" in set(found["photographs"])
     assert row["fine-tuned networks"] == "those of `real_mini`"
     assert (row["notebooks"], row["run first"]) == ("01, 14", "`real_mini`")
 
