@@ -39,7 +39,7 @@ lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_audit.ipynb
 
 docs: $(VENV)/.installed ## the pages and the executed notebooks as one site in build/site; no notebook runs again
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html -c docs . build/site
 	@echo 'open build/site/README.html'
 

@@ -54,7 +54,7 @@ def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
     folder = paths.root() / "figures"
     if unknown := sorted(set(only) - set(registry.NOTEBOOKS)):
         raise ValueError(f"There is no notebook {unknown[0]!r}; there are {', '.join(registry.NOTEBOOKS)}.")
-    before = json.loads((folder / "manifest.json").read_text())
+    before = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest = _of_results(profile, folder, before, only)
     if only:
         manifest |= {name: before[name] for name in (*DRAWN, *COMMITTED)}
@@ -82,7 +82,7 @@ def rewrite() -> list[Path]:
         drstudy.study.pages.PageError: If a page lacks a block, or the ledger a claim.
     """
     folder = paths.root() / "figures"
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest[PAPERS] = _of_claims(manifest[CLAIMS]["profile"], folder)
     manifest[PAPERS]["sha256"] = paths.sha256(folder / PAPERS)
     records.write_json(manifest, folder / "manifest.json")

@@ -211,7 +211,7 @@ def write(folder: Path) -> list[Path]:
         file = paths.root() / page
         text = filled(file.read_text(encoding="utf-8"), page, contents)
         with paths.atomic(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
         written.append(file)
     return written
 
