@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test bench lab lint notebooks clean
+.PHONY: help install reproduce test bench lab docs lint notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,11 @@ bench: $(VENV)/.installed ## measure every claim of speed, side by side with wha
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_audit.ipynb
+
+docs: $(VENV)/.installed ## the pages and the executed notebooks as one site in build/site; no notebook runs again
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html -c docs . build/site
+	@echo 'open build/site/README.html'
 
 notebooks: $(VENV)/.installed ## execute all notebooks, keep their outputs, measure the expected numbers (for maintainers)
 	@$(BIN)/python tests/execute_notebooks.py

@@ -1,6 +1,6 @@
 """drstudy: the helper library behind the numbered notebooks of the diabetic retinopathy study.
 
-Rooms import only from rooms on lower floors (see README.md, "How the house is built"); importing ``drstudy`` itself
+Rooms import only from rooms on lower floors (see docs/architecture.md); importing ``drstudy`` itself
 imports nothing heavy.
 """
 

@@ -1,7 +1,7 @@
-"""What a paper declares: its notebooks with their parameters, its stages, and what report, ledger and README show of them.
+"""What a paper declares: its notebooks with their parameters, its stages, and what report, ledger and pages show of them.
 
 ``drstudy/papers/<paper>/paper.py`` makes one :class:`Paper`, and ``registry.py`` lists the papers. Everything that is common to all
-papers (planning, Snakemake, the report, the claims ledger, the figures of the README, the command line) reads these declarations
+papers (planning, Snakemake, the report, the claims ledger, the figures of README.md and docs/, the command line) reads these declarations
 and names no paper. Importing them loads neither torch nor pandas; what needs them is imported inside a function.
 """
 
@@ -292,13 +292,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Shown:
-    """A file of a result that ``drstudy figures`` copies for the README.
+    """A file of a result that ``drstudy figures`` copies for README.md and docs/.
 
     Attributes:
-        name: File under ``figures/``. A ``.csv`` file also fills the README's block of the same name.
+        name: File under ``figures/``. A ``.csv`` file also fills the block of the same name in docs/results.md.
         notebook, variant: The result.
         file: File of that result, such as ``tables/scores.csv``.
-        rows: In the README's block only rows whose first cell starts with one of these; empty is all.
+        rows: In that block, only rows whose first cell starts with one of these; empty is all.
         profile: The profile of the result, if it is another than the one whose figures are written. The file stays as it was where that
             profile was not run.
     """
@@ -395,7 +395,7 @@ class Paper:
         needs: Names of what the photographs must come with; see :attr:`Profile.data`.
         own_data: The data set of its printed numbers; None if this study cannot have it.
         sections: Its parts of the report.
-        figures: What the README shows.
+        figures: What docs/results.md shows.
         claims: Its part of the claims ledger, a YAML file; None if it has none.
         measures: Gives numbers that its claims look up beside tables: name to a function of a record.
         checklists: Reporting checklists about it, YAML files, in the order in which the report links them.

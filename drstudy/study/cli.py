@@ -252,12 +252,19 @@ def figures(
             "--only", help="A notebook whose files are rewritten, such as 14_glam; may be given again."
         ),
     ] = None,
+    tables: Annotated[
+        bool,
+        typer.Option("--tables", help="Only write the tables of the pages again, from figures/ as it is."),
+    ] = False,
 ) -> None:
-    """Rewrite figures/ and the README's tables from finished records (for maintainers)."""
+    """Rewrite figures/ and the tables of README.md and docs/ from finished records (for maintainers)."""
     from drstudy.study import figures as shown
 
-    _check_results(profile)
-    for path in shown.update(profile, only or ()):
+    if tables and only:
+        raise ValueError("--tables reads no result; leave out --only.")
+    if not tables:
+        _check_results(profile)
+    for path in shown.rewrite() if tables else shown.update(profile, only or ()):
         typer.echo(paths.show(path))
 
 

@@ -1,13 +1,12 @@
-"""The figures and tables that the README shows: copied from finished results, never typed.
+"""The figures and tables that README.md and docs/ show: copied from finished results, never typed.
 
-``figures/manifest.json`` says of each file which notebook, run and digest it comes from; the README's tables stand between markers
-and are rewritten from the same results.
+``figures/manifest.json`` says for each file which notebook, run and digest it comes from. The tables of the pages stand between markers
+and are rewritten from the same files (:mod:`drstudy.study.pages`).
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,9 @@ import pandas as pd
 
 from drstudy.core import paths, records
 from drstudy.papers import registry
-from drstudy.papers.base import AMD, AUDIT, Shown
-from drstudy.study import claims, verify
+from drstudy.papers.base import AMD, AUDIT
+from drstudy.study import claims, pages, verify
+from drstudy.study.pages import CLAIMS, COMMITTED, PAPERS, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 WIDEST = 1400
 """Pixels; larger pictures are scaled down for the page."""
 
-COMMITTED = ("settings.csv", "costs.csv")
-"""Files under ``figures/`` that are those of the committed results of the profile, ``reference/<profile>/``."""
-
 CONTACT_SHEET = "phantom.jpg"
 
 AMD_SHEET = "phantom_amd.jpg"
@@ -39,23 +36,9 @@ AMD_SHEET = "phantom_amd.jpg"
 DRAWN = (CONTACT_SHEET, AMD_SHEET)
 """Files under ``figures/`` that are drawn anew rather than copied from a result."""
 
-CLAIMS = "claims.csv"
-"""Judged from all results of the profile, so of no single one."""
-
-
-def shown() -> dict[str, Shown]:
-    """What the papers show, by the name of the file under ``figures/``."""
-    return {one.name: one for paper in registry.PAPERS for one in paper.figures}
-
-
-def blocks() -> dict[str, str]:
-    """README block: the table under ``figures/`` that it is made from."""
-    tables = [*COMMITTED, *(name for name in shown() if name.endswith(".csv")), CLAIMS]
-    return {name.removesuffix(".csv"): name for name in tables}
-
 
 def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
-    """Write ``figures/`` with its manifest, and the tables of the README, from finished records of a profile.
+    """Write ``figures/`` with its manifest, and the tables of the pages, from finished records of a profile.
 
     Args:
         profile: Name of the profile.
@@ -71,7 +54,7 @@ def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
     folder = paths.root() / "figures"
     if unknown := sorted(set(only) - set(registry.NOTEBOOKS)):
         raise ValueError(f"There is no notebook {unknown[0]!r}; there are {', '.join(registry.NOTEBOOKS)}.")
-    before = json.loads((folder / "manifest.json").read_text())
+    before = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest = _of_results(profile, folder, before, only)
     if only:
         manifest |= {name: before[name] for name in (*DRAWN, *COMMITTED)}
@@ -80,14 +63,40 @@ def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
         manifest |= _of_reference(profile, folder)
     _write_claims(profile, folder / CLAIMS, only)
     manifest[CLAIMS] = {"notebook": "", "run": "", "profile": profile, "file": "drstudy.study.claims.ledger"}
+    manifest[PAPERS] = _of_claims(profile, folder)
     for name, entry in manifest.items():
         entry["sha256"] = paths.sha256(folder / name)
     records.write_json(manifest, folder / "manifest.json")
-    readme = paths.root() / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    with paths.atomic(readme) as temporary:
-        temporary.write_text(filled(text, folder), encoding="utf-8")
-    return [*(folder / name for name in manifest), folder / "manifest.json", readme]
+    return [*(folder / name for name in manifest), folder / "manifest.json", *pages.write(folder)]
+
+
+def rewrite() -> list[Path]:
+    """Write the tables of the pages again from ``figures/`` as it is; no result is read.
+
+    Use it after a change of a profile, or of what a paper declares.
+
+    Returns:
+        The files written.
+
+    Raises:
+        drstudy.study.pages.PageError: If a page lacks a block, or the ledger a claim.
+    """
+    folder = paths.root() / "figures"
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest[PAPERS] = _of_claims(manifest[CLAIMS]["profile"], folder)
+    manifest[PAPERS]["sha256"] = paths.sha256(folder / PAPERS)
+    records.write_json(manifest, folder / "manifest.json")
+    return [folder / PAPERS, folder / "manifest.json", *pages.write(folder)]
+
+
+def _of_claims(profile: str, folder: Path) -> dict[str, str]:
+    """Write the table of the papers from the ledger under ``figures/``; its entry of the manifest."""
+    ledger = folder / CLAIMS
+    table = pages.papers(pd.read_csv(ledger, dtype=str, keep_default_na=False))
+    with paths.atomic(folder / PAPERS) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    made = {"notebook": "", "run": "", "profile": profile, "file": f"figures/{CLAIMS}"}
+    return made | {"source_sha256": paths.sha256(ledger)}
 
 
 def _write_claims(profile: str, file: Path, only: Sequence[str]) -> None:
@@ -166,34 +175,6 @@ def _of_reference(profile: str, folder: Path) -> dict[str, dict]:
         entry = {"notebook": "", "run": "", "profile": profile, "file": paths.show(source)}
         manifest[name] = entry | {"source_sha256": paths.sha256(source)}
     return manifest
-
-
-def filled(text: str, folder: Path) -> str:
-    """A README's text with each ``<!-- begin: NAME --> ... <!-- end: NAME -->`` filled from ``folder``.
-
-    Raises:
-        ValueError: If a block is missing.
-    """
-    pages = shown()
-    for name, file in blocks().items():
-        pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(
-                f"The README has no block for {name}: <!-- begin: {name} --> and <!-- end: {name} -->."
-            )
-        table = pd.read_csv(folder / file, dtype=str, keep_default_na=False)
-        if file in pages and pages[file].rows:
-            table = table[table.iloc[:, 0].str.startswith(pages[file].rows)]
-        table = markdown(table)
-        text = pattern.sub(lambda match, text=table: match[1] + text + match[2], text)
-    return text
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table of texts in GitHub's form."""
-    heads = ["" if str(head).startswith("Unnamed") else str(head) for head in table.columns]
-    rows = [heads, ["---"] * len(heads), *table.to_numpy().tolist()]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
 
 def _copy(source: Path, target: Path) -> None:

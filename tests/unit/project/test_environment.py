@@ -98,10 +98,10 @@ def test_every_conda_package_has_its_reason():
     assert {re.match(r"- ([a-z0-9-]+)", line)[1] for line in silent} <= plain
 
 
-@pytest.mark.parametrize("name", sorted(declared("bench", "cluster")))
+@pytest.mark.parametrize("name", sorted(declared("bench", "cluster", "docs")))
 def test_constraints_pin_a_version_in_range(name):
     assert name in pinned(), "make a fresh environment and freeze it again"
-    assert declared("bench", "cluster")[name].specifier.contains(pinned()[name], prereleases=True)
+    assert declared("bench", "cluster", "docs")[name].specifier.contains(pinned()[name], prereleases=True)
 
 
 def imported() -> set[str]:

@@ -1,12 +1,10 @@
-"""What the README shows is what the results say."""
+"""What lies in figures/ is what the results say, and what the pages show."""
 
 import json
-
-import pandas as pd
-import pytest
+import shutil
 
 from drstudy.core import paths
-from drstudy.study import figures, verify
+from drstudy.study import figures, pages, verify
 
 FOLDER = paths.root() / "figures"
 
@@ -18,6 +16,7 @@ def test_manifest_digests_are_those_of_the_files():
         *figures.COMMITTED,
         *figures.DRAWN,
         figures.CLAIMS,
+        figures.PAPERS,
     }
     for name, entry in manifest.items():
         assert paths.sha256(FOLDER / name) == entry["sha256"], name
@@ -31,54 +30,39 @@ def test_nothing_else_lies_in_the_folder():
         *figures.COMMITTED,
         *figures.DRAWN,
         figures.CLAIMS,
+        figures.PAPERS,
         "manifest.json",
     }
 
 
-def test_readme_tables_are_those_of_the_folder():
-    text = (paths.root() / "README.md").read_text(encoding="utf-8")
-    assert figures.filled(text, FOLDER) == text
+def test_every_picture_is_shown_on_a_page():
+    pages = [paths.root() / "README.md", *(paths.root() / "docs").glob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    names = [path.name for path in FOLDER.iterdir() if path.suffix in (".png", ".jpg")]
+    assert names
+    assert [name for name in names if f"figures/{name})" not in text] == []
 
 
-def test_readme_shows_only_pictures_that_exist():
-    text = (paths.root() / "README.md").read_text(encoding="utf-8")
-    shown = [part.split(")")[0] for part in text.split("](figures/")[1:]]
-    assert shown
-    assert all((FOLDER / name).is_file() for name in shown)
+def test_table_of_the_papers_is_made_from_the_ledger():
+    entry = json.loads((FOLDER / "manifest.json").read_text())[figures.PAPERS]
+    assert entry["file"] == f"figures/{figures.CLAIMS}"
+    assert entry["source_sha256"] == paths.sha256(FOLDER / figures.CLAIMS)
 
 
-def test_committed_results_are_those_that_the_readme_shows():
+def test_rewrite_changes_nothing_that_is_up_to_date(tmp_path, monkeypatch):
+    for page in (pages.README, pages.RESULTS, pages.PROFILES):
+        (tmp_path / page).parent.mkdir(exist_ok=True)
+        (tmp_path / page).write_bytes((paths.root() / page).read_bytes())
+    for name in ("figures", "params"):
+        shutil.copytree(paths.root() / name, tmp_path / name)
+    committed = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    figures.rewrite()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == committed
+
+
+def test_committed_results_are_those_that_the_pages_show():
     manifest = json.loads((FOLDER / "manifest.json").read_text())
     for name in figures.COMMITTED:
         source = verify.folder(manifest[name]["profile"]) / name
         assert source.read_bytes() == (FOLDER / name).read_bytes()
-
-
-def test_filled_replaces_only_the_block(tmp_path):
-    shown = figures.shown()
-    first = {
-        name: f"{shown[file].rows[0]} | B"
-        for name, file in figures.blocks().items()
-        if file in shown and shown[file].rows
-    }
-    for name, file in figures.blocks().items():
-        rows = [first[name], "another row"] if name in first else ["a row | B"]
-        pd.DataFrame({"Unnamed: 0": rows, "value": "0.5"}).to_csv(tmp_path / file, index=False)
-    blocks = "".join(
-        f"before {name}\n<!-- begin: {name} -->\nold\n<!-- end: {name} -->\nafter\n"
-        for name in figures.blocks()
-    )
-    text = figures.filled(blocks, tmp_path)
-    assert "old" not in text
-    assert "another row" not in text
-    for name in figures.blocks():
-        row = first.get(name, "a row | B").replace("|", "\\|")
-        assert (
-            f"before {name}\n<!-- begin: {name} -->\n|  | value |\n| --- | --- |\n| {row} | 0.5 |\n" in text
-        )
-    assert text.count("before") == text.count("after\n") == len(figures.blocks())
-
-
-def test_missing_block_is_told():
-    with pytest.raises(ValueError, match=f"no block for {next(iter(figures.blocks()))}"):
-        figures.filled("nothing here", FOLDER)
