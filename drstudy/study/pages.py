@@ -1,7 +1,7 @@
-"""The generated tables of the pages: README.md, docs/results.md and docs/profiles.md.
+"""The generated tables of the pages: README.md, docs/results.md, docs/profiles.md and docs/gpu.md.
 
 A page has a block ``<!-- begin: NAME --> ... <!-- end: NAME -->`` for each of its tables. :func:`write` fills all blocks from the files
-under ``figures/``, from the declarations of the papers and from the profiles, so no number on a page is typed.
+under ``figures/``, from the declarations of the papers, from the profiles and from what benchmarks measured, so no number on a page is typed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import pandas as pd
 from drstudy.core import paths
 from drstudy.papers import registry
 from drstudy.papers.base import AUDIT, TRAINING, Paper, Profile, Shown
-from drstudy.study import claims, plan
+from drstudy.study import claims, measured, plan
 
-README, RESULTS, PROFILES = "README.md", "docs/results.md", "docs/profiles.md"
+README, RESULTS, PROFILES, GPU = "README.md", "docs/results.md", "docs/profiles.md", "docs/gpu.md"
 """The pages with generated blocks."""
 
 CLAIMS = "claims.csv"
@@ -156,6 +156,7 @@ def tables(folder: Path) -> dict[str, dict[str, pd.DataFrame]]:
         if file in declared and declared[file].rows:
             table = table[table.iloc[:, 0].str.startswith(declared[file].rows)]
         results[name] = table
+    rows = measured.read()
     overview = _texts(folder / PAPERS)
     overview["notebooks"] = [
         " ".join(f"[{name[:2]}](notebooks/{name}.ipynb)" for name in names.split())
@@ -165,6 +166,11 @@ def tables(folder: Path) -> dict[str, dict[str, pd.DataFrame]]:
         README: {"papers": overview, "cost": cost(results["costs"])},
         RESULTS: results,
         PROFILES: {"profiles": profiles()},
+        GPU: {
+            "gpu_speed": measured.speed(rows),
+            "gpu_computed": measured.computed(rows),
+            "rehearsal": measured.rehearsal(rows),
+        },
     }
 
 

@@ -95,6 +95,7 @@ def test_further_notebooks_run_only_when_all_are_asked_for():
         "odir_mini",
         "paper",
         "real_mini",
+        "rehearsal",
     }
     assert plan.plan("idrid_mini", "all") == plan.plan("idrid_mini")
     assert plan.stage("11", "demo").overrides["MODEL"].endswith("efficientnet_lite0-seed0")
