@@ -12,12 +12,10 @@ def stages(profile: Profile) -> list[Stage]:
     """One stage, on this profile's photographs and those of the profiles ``sets_from``."""
     audit, others = profile.fine_audit, profile.other_audits
     start = f"results/{others[0].split('/')[1]}/{TRAINING}/{BUNDLED}-seed0" if others else ""
-    own = {"AUDIT": audit, "OTHERS": list(others), "PRETRAINED": start}
-    return [
-        Stage(
-            params.External, profile.name, overrides=own, needs=tuple(filter(None, (audit, *others, start)))
-        )
-    ]
+    tuned = profile.network if profile.runs(TRAINING) and not profile.models_from else ""
+    own = {"AUDIT": audit, "OTHERS": list(others), "PRETRAINED": start, "FINE_TUNED": tuned}
+    needs = tuple(filter(None, (audit, *others, start, tuned)))
+    return [Stage(params.External, profile.name, overrides=own, needs=needs)]
 
 
 SECTIONS = (
@@ -57,6 +55,12 @@ SECTIONS = (
                 "table",
                 "steps",
                 "Paired differences of each recipe to the one before it. If the interval contains 0, these patients do not show a difference.",
+            ),
+            (
+                "table",
+                "fine_tuned_display",
+                "A network that was fine-tuned by the fixed recipe, and the recipe that validation chose, on the test eyes of the former. Differences are "
+                "paired. The fine-tuned network learnt from fewer photographs, since its split keeps more for validation and test.",
             ),
             (
                 "table",

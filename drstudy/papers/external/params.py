@@ -17,6 +17,8 @@ class External(Computing):
         others: Result folders of notebook 01 of other profiles, such as a phantom; each is a further set.
         pretrained: Result folder of notebook 03 of another profile, whose network learnt from synthetic eyes; empty leaves that question
             out.
+        fine_tuned: Result folder of notebook 03 whose network learnt from this profile's photographs; it is compared with the recipe that
+            validation chooses, on its own test eyes. Empty leaves that question out.
         networks: Backbones whose frozen layers describe the photographs; the first is that of the plain probe.
         weights: ``imagenet``, ``imagenet-if-reachable``, ``bundled`` or ``none``.
         input_size: Side of the networks' input, pixels.
@@ -34,6 +36,7 @@ class External(Computing):
     audit: str = "results/smoke/01_data_audit"
     others: tuple[str, ...] = ()
     pretrained: str = ""
+    fine_tuned: str = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
     networks: Annotated[tuple[str, ...], Field(min_length=1)] = ("efficientnet_lite0",)
     weights: Literal["imagenet", "imagenet-if-reachable", "bundled", "none"] = "bundled"
     input_size: Annotated[int, Field(ge=64, le=2048, multiple_of=32)] = 128

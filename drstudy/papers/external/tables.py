@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from drstudy.evaluation import growth, prevalence, statistics
+from drstudy.core.names import PROBABILITIES
+from drstudy.evaluation import growth, metrics, prevalence, statistics
 from drstudy.papers.external.cohorts import POOLED
 from drstudy.papers.external.crossed import Trained
 from drstudy.papers.external.recipes import STUDY
@@ -161,6 +162,45 @@ def ablation(by_recipe: Mapping[str, pd.DataFrame], resamples: int, seed: int) -
             rows.append(change.assign(recipe=name, what=what))
     columns = ["recipe", "what", "test", "metric", "value", "lo", "hi", "n_valid"]
     return pd.concat(rows, ignore_index=True)[columns]
+
+
+FINE_TUNED = "fine-tuned (fixed)"
+"""Name of the network of notebook 03 beside the recipes: the main paper's way with its oddities mended."""
+
+
+def beside_fine_tuned(
+    chosen: pd.DataFrame, tuned: pd.DataFrame, sets: Sequence[str], resamples: int, seed: int
+) -> pd.DataFrame:
+    """Scores of a fine-tuned network and of the recipe that validation chose, on the test eyes of the former that are in these sets.
+
+    Args:
+        chosen: Test predictions of the recipe, from the folds in which the eyes were held out.
+        tuned: Test predictions of the network: ``image_id, patient_id, grade, p0..p4``.
+        sets: Names of the sets whose photographs both have seen in the same form.
+        resamples, seed: As in :func:`drawn`.
+
+    Returns:
+        As :func:`ablation`.
+
+    Raises:
+        drstudy.evaluation.metrics.PredictionError: If no test eye of the network is in these sets.
+    """
+    own = chosen[chosen["set"].isin(sets) & chosen["image_id"].isin(tuned["image_id"])]
+    if own.empty:
+        raise metrics.PredictionError(
+            f"None of the {len(tuned)} test eyes of FINE_TUNED is in the sets {', '.join(sets)}. Point it to a network of this profile."
+        )
+    kept = ["image_id", "patient_id", "grade", *PROBABILITIES]
+    theirs = own[["image_id", "set"]].merge(tuned[kept], on="image_id", validate="one_to_one")
+    theirs["predicted"] = theirs[PROBABILITIES].to_numpy(float).argmax(axis=1)
+    theirs["called"] = theirs["predicted"] >= 2
+    return ablation({FINE_TUNED: theirs, STUDY: own.reset_index(drop=True)}, resamples, seed)
+
+
+def fine_tuned_display(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`beside_fine_tuned` for readers: one row per recipe, and one for the difference."""
+    scores, change = (ablation_display(table, what) for what in ("score", "total"))
+    return pd.concat([scores, change.rename(index={STUDY: f"{STUDY} minus {FINE_TUNED}"})])
 
 
 def ablation_display(

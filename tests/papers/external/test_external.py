@@ -354,3 +354,25 @@ def test_profiles_name_further_sets_and_wait_for_them():
 def test_sizes_must_rise(value, message):
     with pytest.raises(ParameterError, match=message):
         params.External.check({"SIZES": value})
+
+
+def test_a_fine_tuned_network_is_compared_on_its_own_test_eyes(trained):
+    """Against itself the difference is 0; a network that guesses is worse; eyes of other sets are left out."""
+    study = trained[POOLED].predictions
+    near = study[study["set"] == "near"].iloc[::2]
+    again = tables.beside_fine_tuned(
+        study, near.drop(columns=["set", "predicted", "called"]), ["near", "far"], B, 0
+    )
+    change = again[again["what"] == "total"].set_index("metric")["value"]
+    assert change["auc_ge2"] == pytest.approx(0, abs=1e-12)
+    assert set(again["test"]) == {"near"}
+    guess = near.assign(**dict.fromkeys(metrics.PROBABILITIES, 0.2))
+    worse = tables.beside_fine_tuned(study, guess, ["near"], B, 0)
+    change = worse[worse["what"] == "total"].set_index("metric")
+    assert change.loc["auc_ge2", "lo"] > 0
+    shown = tables.fine_tuned_display(worse)
+    assert list(shown.index) == ["fine-tuned (fixed)", "study", "study minus fine-tuned (fixed)"]
+    with pytest.raises(
+        metrics.PredictionError, match="None of the 58 test eyes of FINE_TUNED is in the sets far"
+    ):
+        tables.beside_fine_tuned(study, near, ["far"], B, 0)
