@@ -345,6 +345,7 @@ def test_profiles_name_further_sets_and_wait_for_them():
         "results/real_mini/01_data_audit/fine",
         *stage.overrides["OTHERS"],
         stage.overrides["PRETRAINED"],
+        "results/real_mini/03_fine_tuning/efficientnet_lite0-seed0",
     }
     alone = plan.stage(NAME, "eyepacs_mini")
     assert (alone.overrides["OTHERS"], alone.overrides["PRETRAINED"]) == ([], "")
