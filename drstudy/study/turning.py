@@ -105,6 +105,14 @@ class Bounds:
     low: float
     high: float
 
+    @property
+    def places(self) -> dict[str, float]:
+        """All five in percent of a strip that has room for them, by name."""
+        numbers = {name: getattr(self, name) for name in ("value", "lo", "hi", "low", "high")}
+        least, most = min(numbers.values()), max(numbers.values())
+        span = most - least or max(abs(most), 1.0)
+        return {name: round(8 + 84 * (one - least) / span, 2) for name, one in numbers.items()}
+
 
 def short(value: float) -> str:
     """Three significant digits, without ``e-07``."""
@@ -235,7 +243,7 @@ def _about(evidence: claims.Evidence) -> str:
         networks = [
             style.BACKBONE_NAMES.get(name, name) for name in (evidence.backbone, evidence.minus) if name
         ]
-        return ", ".join(names + [" minus ".join(networks)] if networks else names)
+        return ", ".join([*names, " minus ".join(networks)] if networks else names)
     chosen = [readable.value(value, column) for column, value in evidence.where.items()]
     named = [] if evidence.column == "value" else [readable.words(evidence.column)]
     return ", ".join(chosen + named) or readable.words(evidence.table)

@@ -88,6 +88,11 @@ SECTIONS = (
                 "Systems in rising order. A grey bar joins systems of which no two differ at 5 % after adjustment for all pairs.",
             ),
         ),
+        columns={
+            "minus": ("compared with", "The network that is subtracted."),
+            "what": ("missing", "The system, its predictions or its maps."),
+            "apart_display/system": ("system", "A system with other test eyes."),
+        },
         order=5,
     ),
 )

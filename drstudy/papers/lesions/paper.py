@@ -72,6 +72,22 @@ SECTIONS = (
             ),
             ("figure", "outlines", "Outlined eyes, right and wrong, chosen by a rule."),
         ),
+        columns={
+            "label": (
+                "lesion",
+                "Microaneurysms (MA), haemorrhages (HE), hard exudates (EX), soft exudates (SE), new vessels (NV).",
+            ),
+            "label_scores_display/of": ("of eyes", "All test eyes."),
+            "AUC within": (
+                "AUC among grade 2 or more",
+                "Among eyes of grade 2 or more, where severity gives less away.",
+            ),
+            "with": ("eyes with the condition", ""),
+            "without": ("eyes without the condition", ""),
+            "minus_grades_display/map": ("map of", "The lesion whose map it is."),
+            "on": ("measured on", "The lesion whose mask it is."),
+            "less": ("compared with", "The map that is subtracted."),
+        },
     ),
 )
 

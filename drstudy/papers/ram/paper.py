@@ -77,6 +77,12 @@ SECTIONS = (
                 "Paired differences on lesions: fused against single sizes, and against Grad-CAM of a classification network.",
             ),
         ),
+        columns={
+            "parameters/value": ("found", "Counted in the network that is built here."),
+            "both_eyes/value": ("QWK", "Quadratic weighted kappa: 1 is perfect, 0 is chance."),
+            "size": ("size, px", "Side of the photograph."),
+            "cells": ("side of the map, cells", ""),
+        },
     ),
 )
 

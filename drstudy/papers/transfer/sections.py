@@ -5,6 +5,24 @@ from __future__ import annotations
 from drstudy.papers.base import Section
 from drstudy.papers.transfer import params
 
+_CUTS = {
+    name: text
+    for cut in (1, 2, 3, 4)
+    for name, text in {
+        f"sd_ge{cut}": (
+            f"distance to grade ≥ {cut}, standard deviations",
+            f"How far the implied prevalence is from the share of grade {cut} or more in the paper's data, in standard deviations of a random test set. 0 fits.",
+        ),
+        f"accuracy_ge{cut}": (
+            f"implied accuracy, grade ≥ {cut}",
+            "The accuracy that the printed sensitivity and specificity imply at this cut.",
+        ),
+    }.items()
+}
+"""Columns of the table of the paper's arithmetic, for each cut."""
+
+_NETWORK = ("network", "Network, with the weights that it started from.")
+
 SECTIONS = (
     Section(
         params.BackboneComparison.notebook,
@@ -35,6 +53,25 @@ SECTIONS = (
                 "What each oddity of the paper is worth: one thing changed at a time, differences paired by patient.",
             ),
         ),
+        columns={
+            "summary/Unnamed: 0": _NETWORK,
+            "recalls/Unnamed: 0": _NETWORK,
+            "recipe_deviations/Unnamed: 0": ("setting", "Setting of the training recipe."),
+            "positive": (
+                "counted as positive",
+                "The grades that count as disease, and their share of the test images.",
+            ),
+            "implied": (
+                "implied prevalence",
+                "Share of positives that the printed sensitivity, specificity and accuracy imply. In brackets: what the rounding of print allows.",
+            ),
+            "nearest": ("nearest cut", "The cut whose share of positives is nearest to the implied one."),
+            **_CUTS,
+            "oddity": ("setting", "What is unusual in the paper's recipe."),
+            "the paper's": ("the paper's value", ""),
+            "with the paper's": ("score with the paper's value", ""),
+            "changed": ("score when changed", ""),
+        },
         order=10,
     ),
     Section(
@@ -45,8 +82,8 @@ SECTIONS = (
             (
                 "table",
                 "paired_tests",
-                "Each network against DenseNet121. p_images takes eyes as independent (DeLong, McNemar); p_patients does not, "
-                "and p_patients_holm also allows for the number of networks.",
+                "Each network minus DenseNet121, with p-values that take eyes as independent, that resample patients, and that are also adjusted for "
+                "the number of networks.",
             ),
             ("table", "intervals", "Percentile and BCa intervals side by side."),
             ("table", "variance_parts", "Spread over training seeds beside spread over test patients."),
@@ -60,6 +97,10 @@ SECTIONS = (
                 "Net benefit of referring by the network, against referring all or none.",
             ),
         ),
+        columns={
+            "paired_tests/value": ("difference", "Score of the network minus that of the other one."),
+            "operating_points/value": ("on test", "The measure on the test split, at this threshold."),
+        },
         order=20,
     ),
     Section(
@@ -141,6 +182,22 @@ SECTIONS = (
                 "comparison == 'normal against truth'",
             ),
         ),
+        columns={
+            "layer": ("layer", "Layer of the network whose map it is, by its name in the network."),
+            "size": ("size, disc diameters", "Diameter of the lesion."),
+            "group": ("eyes of", "Group of test eyes."),
+            "verdict": (
+                "beyond the baselines?",
+                "Above or below: the interval of the difference excludes 0.",
+            ),
+            "empty mask": (
+                "eyes without the region",
+                "Eyes that are left out, because the region is not in them.",
+            ),
+            "no heat": ("eyes without heat", "Eyes that are left out, because their map is 0."),
+            "faithfulness_display/verdict": ("verdict", "Whether the interval of the difference excludes 0."),
+            "sanity_display/verdict": ("verdict", "Whether the map depends on what was learnt."),
+        },
         order=30,
     ),
     Section(
@@ -166,6 +223,29 @@ SECTIONS = (
                 "Parameters of RAM (Wang & Yang 2017), counted from its layers, beside the millions it prints.",
             ),
         ),
+        columns={
+            "most_accurate": (
+                "greatest possible accuracy",
+                "Of a classifier with the printed sensitivity as mean recall.",
+            ),
+            "if_plain": ("accuracy needed, five grades", "If the printed accuracy is that over five grades."),
+            "if_one_vs_rest": (
+                "accuracy needed, one against the rest",
+                "If the printed accuracy is the mean of five accuracies, each grade against the rest.",
+            ),
+            "possible": ("possible?", "Whether the accuracy needed is not above the greatest possible one."),
+            "weight": ("sampler weight", ""),
+            "share of draws": ("share of draws", "Share of an epoch's draws, 0 to 1."),
+            "times drawn": ("draws per image", "How often each image of the grade is drawn in an epoch."),
+            "last_map": ("side of the last map, cells", ""),
+            "convolutions": ("convolutions", "Number of layers."),
+            "untied_biases": ("untied biases", "One per channel and position, as RAM has them."),
+            "tied_biases": ("tied biases", "One per channel, for comparison."),
+            "head": ("weights of the head", ""),
+            "network/head": ("head", "Layers after the backbone."),
+            "printed": ("printed, millions", "What the paper prints."),
+            "agrees": ("agrees?", "Whether the total rounds to the printed number."),
+        },
         order=60,
     ),
     Section(
@@ -186,6 +266,7 @@ SECTIONS = (
             ("figure", "fellow_eyes", "One eye's grade against the other's."),
             ("figure", "leak", "What splitting by image would have leaked."),
         ),
+        columns={f"split/{grade}": (f"grade {grade}", "") for grade in range(5)},
         order=70,
     ),
     Section(
