@@ -239,7 +239,10 @@ def value(text: str, column: str = "") -> str:
     if match := _OWN_NETWORK.match(text):
         kind = "RAM" if match[1] == "ram" else match[1]
         return f"{kind} {match[2]}-{match[3]}{text[match.end() :]}"
-    return plain(text)
+    first, space, others = text.partition(" ")
+    return (
+        f"{style.BACKBONE_NAMES[first]} {others}" if space and first in style.BACKBONE_NAMES else plain(text)
+    )
 
 
 def words(name: str) -> str:

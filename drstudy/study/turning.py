@@ -54,18 +54,37 @@ class Turn(Change):
     verdict: str
 
     @property
-    def text(self) -> str:
-        """One sentence."""
-        bound = {
-            ("above", True): "at least",
-            ("below", True): "at most",
-            ("above", False): "above",
-            ("below", False): "below",
-        }[self.direction, self.reached]
-        subject = {"value": "The value", "width": "The width of the interval"}.get(
-            self.what, f"The {self.what}"
+    def threshold_text(self) -> str:
+        """``at most 0``, ``above 12.45``: with as many digits as tell it from what the number is."""
+        bound = (
+            ("at least" if self.reached else "above")
+            if self.direction == "above"
+            else ("at most" if self.reached else "below")
         )
-        return f"{subject} is {short(self.now)}. If it were {bound} {short(self.threshold)}: {self.verdict}."
+        return f"{bound} {_apart(self.now, self.threshold)[1]}"
+
+
+def sentences(turned: Sequence[Turn]) -> list[str]:
+    """One sentence for each quantity and verdict that it would give."""
+    grouped: dict[tuple[str, str], list[Turn]] = {}
+    for turn in turned:
+        grouped.setdefault((turn.what, turn.verdict), []).append(turn)
+    found = []
+    for (what, verdict), same in grouped.items():
+        subject = "width of the interval" if what == "width" else what
+        now = max((_apart(turn.now, turn.threshold)[0] for turn in same), key=len)
+        bounds = " or ".join(turn.threshold_text for turn in same)
+        found.append(f"If the {subject} (now {now}) were {bounds}, the verdict would be “{verdict}”.")
+    return found
+
+
+def _apart(one: float, other: float) -> tuple[str, str]:
+    """Two numbers with three significant digits, or as many more as they need to differ."""
+    for significant in range(3, 10):
+        texts = short(one, significant), short(other, significant)
+        if texts[0] != texts[1]:
+            break
+    return texts
 
 
 @dataclass(frozen=True)
@@ -114,13 +133,13 @@ class Bounds:
         return {name: round(8 + 84 * (one - least) / span, 2) for name, one in numbers.items()}
 
 
-def short(value: float) -> str:
-    """Three significant digits, without ``e-07``."""
-    return readable.plain(intervals.text(value, math.nan, math.nan, significant=3))
+def short(value: float, significant: int = 3) -> str:
+    """Significant digits, without ``e-07``."""
+    return readable.plain(intervals.text(value, math.nan, math.nan, significant=significant))
 
 
 def turns(claim: claims.Claim, evidence: claims.Evidence, found: claims.Found) -> list[Turn]:
-    """Every single change of a number that gives another verdict on it, that of the nearest threshold first.
+    """The nearest single change of a number that gives each other verdict on it, that of the nearest threshold first.
 
     Args:
         claim: For its tolerance and widest interval.
@@ -136,7 +155,14 @@ def turns(claim: claims.Claim, evidence: claims.Evidence, found: claims.Found) -
     now = _verdict(claim, evidence, found)
     verdicts = [_verdict(claim, evidence, _moved(found, one, evidence)) for one in tried]
     turned = [Turn(**vars(one), verdict=verdict) for one, verdict in zip(tried, verdicts) if verdict != now]
-    return sorted(turned, key=lambda turn: abs(turn.now - turn.threshold))
+    nearest: dict[tuple[str, ...], Turn] = {}
+    for turn in sorted(turned, key=lambda turn: abs(turn.now - turn.threshold)):
+        holds = now in (
+            REPRODUCED,
+            DIRECTION,
+        )  # then both ends of what is allowed matter, else the nearest way to each verdict
+        nearest.setdefault((turn.verdict, turn.what, turn.direction) if holds else (turn.verdict,), turn)
+    return list(nearest.values())
 
 
 def _verdict(claim: claims.Claim, evidence: claims.Evidence, found: claims.Found) -> str:
@@ -256,7 +282,7 @@ def _sentences(
         return [f"A result that has what is lacking: {found.lacking}."]
     if math.isnan(found.value):
         return ["Photographs on which the number is defined."]
-    possible = [turn.text for turn in turns(claim, evidence, found)]
+    possible = sentences(turns(claim, evidence, found))
     if not possible:
         return [
             f"An interval. It takes more patients, or at least {claims.FEWEST_SEEDS} training seeds where patients give none."
@@ -284,17 +310,21 @@ def change(claim: claims.Claim, found: Sequence[claims.Found]) -> list[str]:
     """
     verdict, _ = claims.judge(claim, found)
     if verdict == NOT_TESTABLE:
-        rules = list(dict.fromkeys(rule(claim, evidence) for evidence in claim.evidence))
-        first = f"A test of it. It needs {claim.needs}."
-        return [first, *(f"Then the rule decides. {text}" for text in rules[:1])]
+        rules = dict.fromkeys(rule(claim, evidence) for evidence in claim.evidence)
+        head = "What the reason names must be there first."
+        return (
+            [f"{head} Then the rule decides.", *list(rules)[:1]]
+            if rules
+            else [f"{head} Then a rule can be written."]
+        )
     whole = parts(claim, found)
     deciding = [part for part in whole if part.verdict == verdict]
     if len(whole) == 1:
         return list(whole[0].changes)
-    worse = "All of them" if len(deciding) > 1 else "It"
-    head = f"{len(deciding)} of {len(whole)} numbers {'give' if len(deciding) > 1 else 'gives'} this verdict, and the worst one counts."
-    if verdict != REPRODUCED and claims.WORST_FIRST.index(verdict) < claims.WORST_FIRST.index(DIRECTION):
-        head += f" {worse} would have to change for a better verdict."
-    else:
-        head += " A worse verdict on any number would change it."
+    many = len(deciding) > 1
+    share = f"All {len(whole)}" if len(deciding) == len(whole) else f"{len(deciding)} of {len(whole)}"
+    verb = "give" if many else "gives"
+    head = f"{share} numbers {verb} this verdict, and the worst one counts."
+    if verdict != REPRODUCED:
+        head += f" {'Each of them' if many else 'It'} would have to change for a better verdict."
     return [head, *(f"{part.about}: {' '.join(part.changes)}" for part in deciding)]

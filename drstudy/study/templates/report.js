@@ -36,11 +36,11 @@ for (const table of all("table.data")) {
   for (const row of all("tbody tr", table)) all("td", row).forEach((cell, place) => { cell.dataset.label = headings[place]; });
 }
 
-/** Tables that are wider than their place become one card per row. */
+/** Tables that are wider than their place get smaller letters, and if that is not enough one card per row. */
 function fit() {
-  for (const grid of grids) grid.classList.remove("stacked");
-  const wide = grids.filter((grid) => grid.clientWidth > 0 && grid.scrollWidth > grid.clientWidth + 1);
-  for (const grid of wide) grid.classList.add("stacked");
+  for (const grid of grids) grid.classList.remove("stacked", "tight");
+  const wide = () => grids.filter((grid) => grid.clientWidth > 0 && grid.scrollWidth > grid.clientWidth + 1);
+  for (const way of ["tight", "stacked"]) for (const grid of wide()) grid.classList.add(way);
   // A narrow window has no room for the five texts of a verdict side by side, although they would fit.
   if (innerWidth < 760) for (const grid of grids) if (grid.querySelector(".ledger")) grid.classList.add("stacked");
 }
@@ -58,14 +58,15 @@ async function datatables() {
   return jQuery;
 }
 
-const language = { search: "Filter", info: "Rows _START_ to _END_ of _TOTAL_", infoEmpty: "No row", infoFiltered: "(of _MAX_)", zeroRecords: "No row fits the filter.", lengthMenu: "_MENU_ rows" };
+const language = { search: "Filter", infoEmpty: "No row", infoFiltered: "(of _MAX_)", zeroRecords: "No row fits the filter.", lengthMenu: "_MENU_ rows" };
 
 function sortable($, table) {
   const rows = table.tBodies[0].rows.length;
   const long = rows > PAGE && !table.classList.contains("ledger");
   const filtered = rows >= NARROWEST_FILTER;
   return $(table).DataTable({
-    autoWidth: false, order: [], paging: long, pageLength: PAGE, lengthMenu: [PAGE, 100, { label: "all", value: -1 }], info: filtered, searching: true, language,
+    autoWidth: false, order: [], paging: long, pageLength: PAGE, lengthMenu: [PAGE, 100, { label: "all", value: -1 }], info: filtered, searching: true,
+    language: { ...language, info: long ? "Rows _START_ to _END_ of _TOTAL_" : "_TOTAL_ rows" },
     layout: { topStart: filtered ? "info" : null, topEnd: filtered ? "search" : null, bottomStart: long ? "pageLength" : null, bottomEnd: long ? "paging" : null },
   });
 }
