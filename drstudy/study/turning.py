@@ -322,7 +322,8 @@ def change(claim: claims.Claim, found: Sequence[claims.Found]) -> list[str]:
     if len(whole) == 1:
         return list(whole[0].changes)
     many = len(deciding) > 1
-    share = f"All {len(whole)}" if len(deciding) == len(whole) else f"{len(deciding)} of {len(whole)}"
+    every = "Both" if len(whole) == 2 else f"All {len(whole)}"
+    share = every if len(deciding) == len(whole) else f"{len(deciding)} of {len(whole)}"
     verb = "give" if many else "gives"
     head = f"{share} numbers {verb} this verdict, and the worst one counts."
     if verdict != REPRODUCED:

@@ -300,7 +300,7 @@ SECTIONS = (
         "Each network: loss, test scores, model card.",
         (
             ("figure", "loss", "Loss while training, and after each epoch on validation."),
-            ("table", "model_card", ""),
+            ("table", "model_card", "What the network is, what it learnt from, and what it is for."),
         ),
         order=100,
     ),
