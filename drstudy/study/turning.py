@@ -78,13 +78,15 @@ def sentences(turned: Sequence[Turn]) -> list[str]:
     return found
 
 
-def _apart(one: float, other: float) -> tuple[str, str]:
-    """Two numbers with three significant digits, or as many more as they need to differ."""
-    for significant in range(3, 10):
-        texts = short(one, significant), short(other, significant)
-        if texts[0] != texts[1]:
-            break
-    return texts
+def _apart(one: float, threshold: float) -> tuple[str, str]:
+    """A number with three significant digits, or as many more as put it on its side of the threshold; and the threshold, as it is."""
+    side = one > threshold
+    digits = (
+        few
+        for few in range(3, 10)
+        if (rounded := float(f"{one:.{few}g}")) != threshold and (rounded > threshold) == side
+    )
+    return short(one, next(digits, 10)), short(threshold, 6)
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,9 @@ def _of_number(claim: claims.Claim, evidence: claims.Evidence, found: claims.Fou
     if not single:
         wide = hi - lo > claim.widest
         tried.append(Change("width", hi - lo, claim.widest, "below" if wide else "above", reached=wide))
-        if evidence.sign:
+        if evidence.sign and not (
+            least <= hi and lo <= most
+        ):  # its side of 0 counts only for a number that is off
             tried += _of_direction(found)
     return tried
 
