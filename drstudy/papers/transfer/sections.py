@@ -10,8 +10,8 @@ _CUTS = {
     for cut in (1, 2, 3, 4)
     for name, text in {
         f"sd_ge{cut}": (
-            f"distance to grade ≥ {cut}, standard deviations",
-            f"How far the implied prevalence is from the share of grade {cut} or more in the paper's data, in standard deviations of a random test set. 0 fits.",
+            f"distance to grade ≥ {cut}, SD",
+            f"How far the implied prevalence is from the share of grade {cut} or more in the paper's data, in standard deviations (SD) of a random test set. 0 fits.",
         ),
         f"accuracy_ge{cut}": (
             f"implied accuracy, grade ≥ {cut}",
@@ -62,7 +62,7 @@ SECTIONS = (
                 "The grades that count as disease, and their share of the test images.",
             ),
             "implied": (
-                "implied prevalence",
+                "implied share",
                 "Share of positives that the printed sensitivity, specificity and accuracy imply. In brackets: what the rounding of print allows.",
             ),
             "nearest": ("nearest cut", "The cut whose share of positives is nearest to the implied one."),
