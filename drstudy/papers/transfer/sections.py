@@ -27,30 +27,58 @@ SECTIONS = (
     Section(
         params.BackboneComparison.notebook,
         "Backbones",
-        "The paper's Table 2 beside ours, for every positive cut, since the paper does not name its own.",
+        "The networks of the paper's Table 2 and further ones. The paper does not say from which grade on an eye counts as positive, so scores are shown for every cut.",
         (
             (
                 "table",
                 "table2_display",
-                "Test split. Sensitivity, specificity and accuracy at each cut, with 95 % intervals; the paper's rows as printed.",
+                "One row per network and cut, on the test split, with 95 % intervals. The paper's rows are as printed. Higher is better.",
             ),
             (
                 "figure",
                 "table2_ge2",
-                "At grade 2 or more, beside the paper's numbers (hollow), on the assumption that this is its cut.",
+                "Scores at grade 2 or more with 95 % intervals. Hollow marks are the paper's numbers, on the assumption that this is its cut.",
             ),
-            ("table", "summary", "Agreement with the reference grades."),
-            ("table", "recalls", "Share of eyes of each grade that are called that grade."),
-            ("figure", "confusion_matrices", "Confusion matrices, test split."),
-            ("figure", "roc_curves", "ROC curves for each cut."),
-            ("table", "recipe_deviations", "Where each recipe is not the paper's; = marks agreement."),
-            ("table", "paper_arithmetic", "Which prevalence the paper's rows imply."),
-            ("figure", "loss_curves", "Loss while training: the paper's figures 1 to 3."),
-            ("table", "seed_spread", "Spread over seeds."),
+            (
+                "table",
+                "summary",
+                "Agreement with the reference grades, one row per network, with 95 % intervals. For the mean error and NLL, lower is better.",
+            ),
+            (
+                "table",
+                "recalls",
+                "Recall: the share of the eyes of each grade that are predicted as that grade. Higher is better.",
+            ),
+            (
+                "figure",
+                "confusion_matrices",
+                "Confusion matrices of the test split: rows are reference grades, columns are predicted grades.",
+            ),
+            (
+                "figure",
+                "roc_curves",
+                "ROC curves at each cut, with the area under the curve (AUC). The dotted line is chance.",
+            ),
+            (
+                "table",
+                "recipe_deviations",
+                "Settings in which a training recipe differs from the paper's. The sign = means that it is the same.",
+            ),
+            (
+                "table",
+                "paper_arithmetic",
+                "The share of positives that each row of the paper's Table 2 implies, and how far it is from the share at each cut.",
+            ),
+            ("figure", "loss_curves", "Loss during training, as in the paper's figures 1 to 3."),
+            (
+                "table",
+                "seed_spread",
+                "Mean and standard deviation over training seeds, for networks that were trained more than once.",
+            ),
             (
                 "table",
                 "oddities_display",
-                "What each oddity of the paper is worth: one thing changed at a time, differences paired by patient.",
+                "Ablation of the paper's unusual choices. One setting is changed at a time. Differences are paired by patient, with 95 % intervals.",
             ),
         ),
         columns={
@@ -77,7 +105,7 @@ SECTIONS = (
     Section(
         params.Reliability.notebook,
         "Reliability",
-        "Which differences stand a test, whether the probabilities can be believed, and what a clinic would gain by them.",
+        "Tests of the differences between networks, calibration of their probabilities, and the benefit to a clinic that would refer by them.",
         (
             (
                 "table",
@@ -85,16 +113,40 @@ SECTIONS = (
                 "Each network minus DenseNet121, with p-values that take eyes as independent, that resample patients, and that are also adjusted for "
                 "the number of networks.",
             ),
-            ("table", "intervals", "Percentile and BCa intervals side by side."),
-            ("table", "variance_parts", "Spread over training seeds beside spread over test patients."),
-            ("table", "temperatures", "Fitted on validation; above 1, the network was too sure."),
-            ("figure", "reliability", "What was said against what was seen, before and after."),
-            ("table", "calibration_display", "Calibration on test, before and after."),
-            ("table", "operating_points", "Thresholds chosen on validation, and what they give on test."),
+            (
+                "table",
+                "intervals",
+                "Two kinds of bootstrap interval for the same scores. If they differ much, the interval is not to be trusted.",
+            ),
+            (
+                "table",
+                "variance_parts",
+                "Standard deviation over training seeds, beside the standard deviation over resampled test patients.",
+            ),
+            (
+                "table",
+                "temperatures",
+                "Temperature of each network, fitted on the validation split. Above 1, the network was overconfident.",
+            ),
+            (
+                "figure",
+                "reliability",
+                "Predicted probability and observed share, before and after temperature scaling. The diagonal is perfect calibration.",
+            ),
+            (
+                "table",
+                "calibration_display",
+                "Calibration on the test split, before and after temperature scaling. Lower is better.",
+            ),
+            (
+                "table",
+                "operating_points",
+                "Thresholds that were chosen on the validation split for a wanted specificity, and the scores that they give on the test split.",
+            ),
             (
                 "figure",
                 "decision_curves",
-                "Net benefit of referring by the network, against referring all or none.",
+                "Net benefit of referring by the network, compared with referring every patient or none. Higher is better.",
             ),
         ),
         columns={
@@ -106,79 +158,83 @@ SECTIONS = (
     Section(
         params.HeatmapAnalysis.notebook,
         "Heatmaps",
-        "Where the maps point, whether that is more than four maps that know nothing would give, and whether the maps depend on what was "
-        "learnt.",
+        "Where the heatmaps point. They are compared with four baselines that ignore the network, and tested for whether they depend on what the "
+        "network has learnt.",
         (
             (
                 "figure",
                 "figure4",
-                "The paper's figure 4: image, heat, overlay as printed, and a legible overlay with lesion outlines.",
+                "As in the paper's figure 4: photograph, heatmap, overlay in the paper's colours, and a legible overlay with outlines of the lesions.",
             ),
             (
                 "figure",
                 "figure5",
-                "The paper's figure 5: right, borderline and wrong, chosen by a stated rule.",
+                "As in the paper's figure 5: right, borderline and wrong predictions. A stated rule chose the eyes.",
             ),
             (
                 "figure",
                 "beyond_chance",
-                "What the map of the last layer scores beyond four maps that know nothing: right of the line, with its interval, is beyond chance.",
+                "Score of the last layer's map minus that of four baselines that ignore the network. If the whole interval is to the right of the line, the map is better than that baseline.",
             ),
             (
                 "table",
                 "localisation_display",
-                "Each layer, lesion and score less that of each baseline, percentage points with 95 % intervals of the paired difference. Cuts of "
-                "Dice and IoU: Otsu's, half of the maximum, the best on all other patients (validation), the best on the eye itself (oracle).",
+                "One row per layer, region and score. The differences to the baselines are paired by eye, in percentage points with 95 % intervals. Dice and "
+                "IoU need a cut of the map: Otsu's, half of the maximum, the best one on all other patients (validation), or the best one on the eye itself (oracle).",
             ),
             (
                 "table",
                 "lesion_coverage_display",
-                "How much of a single lesion lies in the hottest tenth of the field of view (10 % is chance), by size in disc diameters.",
+                "Share of a single lesion that lies in the hottest tenth of the field of view, by size of the lesion. 10 % is chance.",
             ),
-            ("figure", "layers", "The same eyes at the candidate layers."),
+            ("figure", "layers", "Maps of the same eyes at the candidate layers."),
             (
                 "table",
                 "heat_display",
-                "Share of heat by region, against the region's share of the field of view.",
+                "Share of the heat in each region, beside the region's share of the field of view.",
             ),
-            ("figure", "heat_shares", "Heat by region, with 95 % intervals."),
+            ("figure", "heat_shares", "Share of the heat in each region, with 95 % intervals."),
             (
                 "table",
                 "localisation_by_group_display",
-                "All lesions together, by right and wrong answers, and by grade.",
+                "All lesions together, for right and wrong predictions, and for each grade.",
             ),
             (
                 "table",
                 "vessel_shift_display",
-                "The paper's claim as a test: does the heat of missed severe eyes move from lesions to vessels?",
+                "A test of the paper's claim that in missed severe eyes the heat moves from lesions to vessels.",
             ),
             (
                 "figure",
                 "methods",
-                "Methods and finer maps (green) on lesions, less random maps on the same grid, on the eyes that were checked.",
+                "Methods and finer maps (green) on lesions, minus random maps on the same grid, on a subset of the test eyes.",
             ),
-            ("table", "methods_gain_display", "The same eyes: gain over Grad-CAM."),
+            ("table", "methods_gain_display", "Gain of each method over Grad-CAM on the same eyes."),
             (
                 "table",
                 "faithfulness_display",
-                "Probability of the class as pixels come and go in the map's order, less that of a random order.",
+                "Faithfulness: probability of the class while pixels are inserted or deleted in the map's order, minus that of a random order.",
             ),
-            ("figure", "cascade", "How alike a map stays as the weights become random, from the head down."),
+            (
+                "figure",
+                "cascade",
+                "Similarity of a map to its original while the network's weights are made random, layer by layer from the head down. It should fall.",
+            ),
             (
                 "table",
                 "sanity_display",
-                "Likeness with the map of a network that has learnt nothing, with other seeds, and of the turned eye.",
+                "Similarity of a map to that of a network with random weights, of other seeds, and of the mirrored or rotated eye.",
             ),
         ),
         across=(
             (
                 "localisation_display",
-                "All lesions together, every network and layer.",
+                "All lesions together, for every network and layer.",
                 "region == 'lesion' and metric in ('heat', 'hit', 'aupr', 'dice_validation')",
             ),
             (
                 "vessel_shift_display",
-                "The evidence for grade 0 less that for the true grade, severe eyes.",
+                "Map for grade 0 minus map for the true grade, in severe eyes.",
                 "comparison == 'normal against truth'",
             ),
         ),
@@ -203,24 +259,28 @@ SECTIONS = (
     Section(
         params.PaperAudit.notebook,
         "The paper's arithmetic",
-        "What the printed numbers imply, computed from nothing but them.",
+        "What the printed numbers imply. Nothing but these numbers is used.",
         (
             (
                 "figure",
                 "implied_prevalence",
-                "Share of positives at which each row of Table 2 agrees with itself, with the range that rounding leaves, against every cut.",
+                "The share of positives at which each row of Table 2 is consistent, with the range that rounding allows, beside the share at every cut.",
             ),
             (
                 "table",
                 "macro_reading",
-                "Could its sensitivity be a mean over the grades? The accuracy needed is above what that mean allows where it is not possible.",
+                "Could the printed sensitivity be a mean over the grades? It cannot if the accuracy needed is above the greatest possible one.",
             ),
-            ("table", "sampler", "What the printed sampler weights draw from the printed class counts."),
-            ("table", "network", "The printed network, counted."),
+            (
+                "table",
+                "sampler",
+                "What the printed sampler weights draw if the classes have the printed counts.",
+            ),
+            ("table", "network", "Number of parameters of the network as printed."),
             (
                 "table",
                 "ram_parameters",
-                "Parameters of RAM (Wang & Yang 2017), counted from its layers, beside the millions it prints.",
+                "Number of parameters of RAM (Wang & Yang 2017), counted from its layers, beside the printed millions.",
             ),
         ),
         columns={
@@ -251,7 +311,7 @@ SECTIONS = (
     Section(
         params.DataAudit.notebook,
         "Data",
-        "What was read, what was left out and why, and how patients were divided.",
+        "Which photographs were read, which were left out and why, and how patients were divided into training, validation and test.",
         (
             ("figure", "examples_by_grade", "Training images drawn at random, by grade."),
             ("table", "class_counts", "Images by grade."),
@@ -260,11 +320,15 @@ SECTIONS = (
                 "quarantine_counts",
                 "Files and labels that were left out, or used after a conversion.",
             ),
-            ("table", "split", "Images by split and grade; both eyes of a patient are on one side."),
-            ("figure", "measurements", "Sizes and image quality."),
-            ("figure", "flagged", "The images that the quality rule flags most."),
-            ("figure", "fellow_eyes", "One eye's grade against the other's."),
-            ("figure", "leak", "What splitting by image would have leaked."),
+            ("table", "split", "Images by split and grade. Both eyes of a patient are in the same split."),
+            ("figure", "measurements", "Sizes and quality of the photographs."),
+            ("figure", "flagged", "The images that the quality rule flags most often."),
+            ("figure", "fellow_eyes", "Grade of one eye against the grade of the patient's other eye."),
+            (
+                "figure",
+                "leak",
+                "Test images with the patient's other eye or a duplicate in training, if the split were by image and not by patient.",
+            ),
         ),
         columns={f"split/{grade}": (f"grade {grade}", "") for grade in range(5)},
         order=70,
@@ -272,24 +336,28 @@ SECTIONS = (
     Section(
         params.Oversampling.notebook,
         "Oversampling",
-        "What the paper's sampler draws, and what oversampling does to each grade, on the validation split.",
+        "What the paper's sampler draws, and how oversampling changes the recall of each grade on the validation split.",
         (
-            ("figure", "class_shares", "Shares of the grades among an epoch's draws."),
+            ("figure", "class_shares", "Share of each grade among the draws of an epoch, for each sampler."),
             (
                 "figure",
                 "augmentations",
-                "The augmentations that the paper names; the ranges are this study's.",
+                "The augmentations that the paper names. Their ranges are choices of this study.",
             ),
-            ("figure", "recall_by_grade", "Recall by grade and sampler, short fine-tunes, validation split."),
+            (
+                "figure",
+                "recall_by_grade",
+                "Recall by grade and sampler, after a short fine-tuning, on the validation split.",
+            ),
             (
                 "table",
                 "leak_exposure",
-                "Rows tested that have a copy, a near duplicate or a fellow eye in training.",
+                "Number of tested rows that have an exact copy, a near duplicate or the patient's other eye in training.",
             ),
             (
                 "table",
                 "leaks_display",
-                "What a leak is worth: scores on a study's own rows and on new patients, beside honest networks on the same rows.",
+                "How much a leak raises scores: on a study's own rows and on new patients, beside networks without a leak on the same rows.",
             ),
         ),
         order=80,
@@ -297,9 +365,9 @@ SECTIONS = (
     Section(
         params.FineTuning.notebook,
         "Fine-tuning",
-        "Each network: loss, test scores, model card.",
+        "For each network: its loss during training and its model card.",
         (
-            ("figure", "loss", "Loss while training, and after each epoch on validation."),
+            ("figure", "loss", "Loss on the training batches, and after each epoch on the validation split."),
             ("table", "model_card", "What the network is, what it learnt from, and what it is for."),
         ),
         order=100,
