@@ -116,7 +116,7 @@ SECTIONS = (
             (
                 "table",
                 "intervals",
-                "Two kinds of bootstrap interval for the same scores. If they differ much, the interval is not to be trusted.",
+                "Two kinds of bootstrap interval for the same scores.",
             ),
             (
                 "table",
@@ -223,7 +223,7 @@ SECTIONS = (
             (
                 "table",
                 "sanity_display",
-                "Similarity of a map to that of a network with random weights, of other seeds, and of the mirrored or rotated eye.",
+                "Similarity of a map to that of a network with random weights, of other training seeds, and of the turned eye.",
             ),
         ),
         across=(
@@ -322,12 +322,12 @@ SECTIONS = (
             ),
             ("table", "split", "Images by split and grade. Both eyes of a patient are in the same split."),
             ("figure", "measurements", "Sizes and quality of the photographs."),
-            ("figure", "flagged", "The images that the quality rule flags most often."),
+            ("figure", "flagged", "The images with the most flags of the quality rule."),
             ("figure", "fellow_eyes", "Grade of one eye against the grade of the patient's other eye."),
             (
                 "figure",
                 "leak",
-                "Test images with the patient's other eye or a duplicate in training, if the split were by image and not by patient.",
+                "Share of the test images with another image of the same patient in training, for a split by image and for the split by patient that is used.",
             ),
         ),
         columns={f"split/{grade}": (f"grade {grade}", "") for grade in range(5)},
