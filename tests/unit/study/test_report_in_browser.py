@@ -5,6 +5,7 @@ Skipped where there is no Chromium (Debian: ``apt-get install chromium``).
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 
 from drstudy.core import paths
+from drstudy.papers import registry
 from drstudy.papers.transfer import params
 from drstudy.study import claims, report
 
@@ -117,7 +119,14 @@ def column(tab: browser.Page, table: str, place: int) -> list[str]:
     )
 
 
-LONG = "figure:has(> figcaption) table[aria-label^='Each layer']"
+CAPTION = next(
+    caption
+    for section in registry.sections()
+    for _, name, caption in section.show
+    if (section.notebook, name) == (params.HeatmapAnalysis.notebook, "localisation_display")
+)
+LONG = f"table[aria-label^={json.dumps(CAPTION[:40])}]"
+"""Selector of the long table."""
 
 
 def test_every_link_and_image_resolves(shown, page):
@@ -178,18 +187,20 @@ def test_a_table_sorts_on_click_and_by_the_keyboard(shown):
     falling = [float(text.split(" ")[0]) for text in column(shown, LONG, 4)]
     assert falling == sorted(falling, reverse=True)
     assert falling[0] == 1.9, "the number counts, not its text"
-    shown.run(f"document.querySelectorAll({(LONG + ' th .dt-column-order')!r})[3].focus()")
+    shown.run(f"document.querySelectorAll({json.dumps(LONG + ' th .dt-column-order')})[3].focus()")
     shown.press("Enter", 13)
     assert [int(text) for text in column(shown, LONG, 3)] == list(range(25))
     assert (
-        shown.run(f"document.querySelectorAll({(LONG + ' th')!r})[3].getAttribute('aria-sort')")
+        shown.run(f"document.querySelectorAll({json.dumps(LONG + ' th')})[3].getAttribute('aria-sort')")
         == "ascending"
     )
 
 
 def test_a_table_is_filtered_by_typing(shown):
     assert len(column(shown, LONG, 0)) == 25, "the first page"
-    shown.run(f"document.querySelector({LONG!r}).closest('.dt-container').querySelector('input').focus()")
+    shown.run(
+        f"document.querySelector({json.dumps(LONG)}).closest('.dt-container').querySelector('input').focus()"
+    )
     shown.type("HE")
     assert column(shown, LONG, 1) == ["HE"] * (ROWS // 4)
     shown.type("X")
