@@ -179,17 +179,24 @@ def test_the_verdict_and_its_reason_are_seen_at_once(shown):
 
 
 def test_a_table_sorts_on_click_and_by_the_keyboard(shown):
-    first = column(shown, LONG, 4)
-    assert first[0].startswith("-2.0")
-    shown.click(f"{LONG} th", 4)
+    def until(place: int, first: str) -> list[str]:
+        """Sorting takes a moment; the column then begins with a text."""
+        cell = f"document.querySelector({json.dumps(LONG)}).tBodies[0].rows[0].cells[{place}].textContent"
+        shown.wait(f"{cell}.startsWith({json.dumps(first)})")
+        return column(shown, LONG, place)
+
     assert column(shown, LONG, 4)[0].startswith("-2.0")
+    shown.click(f"{LONG} th", 3)
     shown.click(f"{LONG} th", 4)
-    falling = [float(text.split(" ")[0]) for text in column(shown, LONG, 4)]
-    assert falling == sorted(falling, reverse=True)
-    assert falling[0] == 1.9, "the number counts, not its text"
+    shown.wait(
+        f"document.querySelectorAll({json.dumps(LONG + ' th')})[4].getAttribute('aria-sort') === 'ascending'"
+    )
+    shown.click(f"{LONG} th", 4)
+    falling = [float(text.split(" ")[0]) for text in until(4, "+1.9")]
+    assert falling == sorted(falling, reverse=True), "the number counts, not its text"
     shown.run(f"document.querySelectorAll({json.dumps(LONG + ' th .dt-column-order')})[3].focus()")
     shown.press("Enter", 13)
-    assert [int(text) for text in column(shown, LONG, 3)] == list(range(25))
+    assert [int(text) for text in until(3, "0")] == list(range(25))
     assert (
         shown.run(f"document.querySelectorAll({json.dumps(LONG + ' th')})[3].getAttribute('aria-sort')")
         == "ascending"
@@ -202,8 +209,10 @@ def test_a_table_is_filtered_by_typing(shown):
         f"document.querySelector({json.dumps(LONG)}).closest('.dt-container').querySelector('input').focus()"
     )
     shown.type("HE")
+    shown.wait(f"document.querySelector({json.dumps(LONG)}).tBodies[0].rows.length === {ROWS // 4}")
     assert column(shown, LONG, 1) == ["HE"] * (ROWS // 4)
     shown.type("X")
+    shown.wait(f"document.querySelector({json.dumps(LONG)}).tBodies[0].rows.length === 1")
     assert column(shown, LONG, 0) == ["No row fits the filter."]
 
 
@@ -228,7 +237,7 @@ def test_a_figure_opens_large_and_the_keyboard_closes_it(shown):
     )
     shown.press("Escape", 27)
     shown.wait("!document.querySelector('#large').open")
-    assert shown.run("document.activeElement === document.querySelectorAll('.enlarge')[0]")
+    shown.wait("document.activeElement === document.querySelectorAll('.enlarge')[0]")
 
 
 def test_dark_and_light_follow_the_system_or_the_button(shown):
