@@ -22,7 +22,6 @@ from drstudy.study import claims, report
 
 pytestmark = [
     pytest.mark.skipif(browser.executable() is None, reason="there is no Chromium to look at the page with"),
-    pytest.mark.xdist_group("browser"),
 ]
 
 ROWS = 40
