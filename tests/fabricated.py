@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import nbformat
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from drstudy.core import records
+from drstudy.core.params import Parameters
 from drstudy.papers.transfer import params
 from drstudy.show import tables
 
@@ -103,3 +106,27 @@ def sealed(record: records.Record) -> records.Record:
     data = {name: value for name, value in record.data.items() if name != "digest"}
     records.write_json(data | {"outputs": {}}, record.folder / "run.json")
     return records.load(record.folder)
+
+
+def stage(
+    cls: type[Parameters], shown: dict[str, pd.DataFrame], figures: dict[str, np.ndarray], **metrics
+) -> None:
+    """A finished stage with an executed notebook, under the folder of results of the test.
+
+    Args:
+        cls: Parameter class of the notebook.
+        shown: Its tables, by name.
+        figures: Its figures as (H, W, 3) pictures, uint8, by name.
+        metrics: Of its record.
+    """
+    run = records.start(cls())
+    for name, table in shown.items():
+        run.table(table, name)
+    for name, picture in figures.items():
+        figure = Figure(figsize=(picture.shape[1] / 100, picture.shape[0] / 100), dpi=100)
+        figure.figimage(picture)
+        run.figure(figure, name)
+    run.metric(**metrics)
+    cells = [nbformat.v4.new_markdown_cell("# The notebook"), nbformat.v4.new_code_cell("SECRET_OF_CODE = 1")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), run.path("executed.ipynb"))
+    run.finish()

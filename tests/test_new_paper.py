@@ -51,7 +51,9 @@ def test_its_stage_is_planned_runs_and_is_reported(copy):
     page = (copy.results / "report" / "index.html").read_text(encoding="utf-8")
     assert f'id="{STAGE}"' in page
     assert "What the printed class counts imply." in page
-    assert '<td class="number">0.196</td>' in page
+    assert (
+        '<td class="number" data-order="0.196">0.196 <span class="range">[0.196, 0.196]</span></td>' in page
+    )
     ledger = pd.read_csv(copy.results / "claims.csv").set_index("place")
     assert ledger.loc["Example et al. 2030, Table 1", "verdict"] == "reproduced"
     assert ledger.loc["Example et al. 2030, Table 1", "found"] == "0.196 [0.196, 0.196]"

@@ -279,6 +279,8 @@ class Section:
         title, intro: Heading, and a sentence or two below it.
         show: (``table`` or ``figure``, name, caption); what a run did not make is left out.
         across: (table, caption, query): the rows of that table that fit the query, of all runs side by side, where there are several.
+        columns: Column of a table to its heading, with the unit, and what it means (may be empty), where :mod:`drstudy.show.readable` does not
+            know it. ``<table>/<column>`` is for one table only.
         order: Sections stand in rising order, and in the order of the registry where it is equal.
     """
 
@@ -287,6 +289,7 @@ class Section:
     intro: str
     show: tuple[tuple[Literal["table", "figure"], str, str], ...]
     across: tuple[tuple[str, str, str], ...] = ()
+    columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     order: int = 50
 
 

@@ -289,7 +289,8 @@ def _found(record: records.Record, evidence: Evidence, paper_setting: bool) -> F
         return Found(*measures()[evidence.measure](record), paper_setting=paper_setting)
     row = _row(record, evidence)
     if row is None:
-        return Found(lacking=f"{record.name} has no {evidence.table} with {evidence.where}")
+        chosen = ", ".join(f"{column} {value!r}" for column, value in evidence.where.items())
+        return Found(lacking=f"{record.name} has no row of {evidence.table} with {chosen}")
     ends = ("lo", "hi") if evidence.column == "value" else (f"{evidence.column}_lo", f"{evidence.column}_hi")
     value, lo, hi = (float(row[name]) for name in (evidence.column, *ends))
     return Found(value, lo, hi, paper_setting=paper_setting)

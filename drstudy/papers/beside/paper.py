@@ -63,7 +63,7 @@ SECTIONS = (
                 "Test eyes of the reference network. Cuts for sensitivity and specificity are fixed on validation eyes. Lower is better for the "
                 "calibration error and the Brier score. A dash: the system gives no grade or no probability.",
             ),
-            ("figure", "grading", "The same, drawn."),
+            ("figure", "grading", "The same scores with their 95 % intervals."),
             (
                 "table",
                 "grading_differences_display",
@@ -73,7 +73,7 @@ SECTIONS = (
             (
                 "table",
                 "locating_display",
-                "All lesions together, on one grid and against one truth. Random, centre, intensity and vessels know nothing of any network. "
+                "All lesions together, on one grid and against one truth. Random, centre, intensity and vessels are baselines that ignore the networks. "
                 "Higher is better.",
             ),
             ("table", "by_lesion_display", "Pixel average precision for each lesion."),
@@ -88,6 +88,11 @@ SECTIONS = (
                 "Systems in rising order. A grey bar joins systems of which no two differ at 5 % after adjustment for all pairs.",
             ),
         ),
+        columns={
+            "minus": ("compared with", "The network that is subtracted."),
+            "what": ("missing", "The system, its predictions or its maps."),
+            "apart_display/system": ("system", "A system with other test eyes."),
+        },
         order=5,
     ),
 )

@@ -84,6 +84,40 @@ SECTIONS = (
         "The main paper announces a GAN by transfer learning and a conditional GAN built from it. Both are built here. Every detail that the announcement leaves open is a "
         "choice of this study. The section also measures whether their pictures help.",
         _SHOWN,
+        columns={
+            "survival_by_grade/size": ("size, px", "Side of the picture."),
+            "unexplained": ("eyes left out", "Eyes whose masks have no lesion that explains their grade."),
+            "survival_by_grade/value": (
+                "share with a visible lesion",
+                "Share of the eyes in which a lesion that defines the grade is visible.",
+            ),
+            "generable": (
+                "generable?",
+                "Whether a lesion that defines the grade is visible in at least half of its eyes at this size.",
+            ),
+            "energy": ("energy distance", "Distance to held-out photographs. Lower is better."),
+            "diversity": ("diversity", "1 is that of held-out photographs."),
+            "space": ("compared in", "Pixels, or features of a network."),
+            "flagged": ("flagged", "Pictures that are nearer to a training photograph than chance explains."),
+            "memorisation/share": ("share flagged", "Share of the pictures, 0 to 1."),
+            "by_chance": ("share by chance", "Share that is flagged if no picture is a copy."),
+            "as_near": (
+                "as near as a noised copy",
+                "Pictures that are as near to a training photograph as a slightly noised copy of one.",
+            ),
+            "auc": (
+                "probability of being nearer",
+                "Probability that a generated picture is nearer to training photographs than a held-out one; 0.5 is no difference.",
+            ),
+            "arms_display/Unnamed: 0": (
+                "arm",
+                "How the rare grades are oversampled. sd: standard deviation over seeds.",
+            ),
+            "real_or_generated/value": (
+                "AUC",
+                "Of a classifier that tells them from real pictures; 0.5 is chance.",
+            ),
+        },
     ),
 )
 

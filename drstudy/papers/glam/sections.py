@@ -12,28 +12,28 @@ _SHOWN = (
         "figure",
         "maps",
         "Photograph, map, outlines at the cut of validation eyes and true lesions, enlarged around the largest lesion. For each lesion the eye of "
-        "median Dice.",
+        "median Dice is shown.",
     ),
     (
         "table",
         "headline",
         "Rows are maps, columns are lesions; higher is better. Means over test eyes with the lesion, with 95 % intervals over patients. All maps "
-        "but the U-Net learnt from labels of whole photographs; random, centre, intensity and vessels know nothing of the network.",
+        "but the U-Net learnt from labels of whole photographs. Random, centre, intensity and vessels are baselines that ignore the network.",
     ),
     (
         "figure",
         "localisation",
-        "All maps. Dotted lines are the lesion's share of the area, which a blind map gets.",
+        "Scores of all maps. Dotted lines are the lesion's share of the area, which a uniform map gets.",
     ),
     (
         "table",
         "ratio_display",
-        "Average precision of the proposed map over that of notebook 05's Grad-CAM, the same eyes.",
+        "Average precision of the proposed map divided by that of notebook 05's Grad-CAM on the same eyes. Above 1 the proposed map is better.",
     ),
     (
         "table",
         "share_display",
-        "Average precision of the proposed map over that of a decoder that learnt from masks, the same features and eyes; 1 would be as good.",
+        "Average precision of the proposed map divided by that of a decoder that learnt from masks, with the same features and eyes. 1 is equally good.",
     ),
     (
         "table",

@@ -41,7 +41,7 @@ SECTIONS = (
             (
                 "figure",
                 "co_occurrence",
-                "Of the eyes with the row's lesion, how many also have the column's.",
+                "Share of the eyes with the lesion of the row that also have the lesion of the column.",
             ),
             (
                 "table",
@@ -49,29 +49,49 @@ SECTIONS = (
                 "Any DR from all lesions, referable DR from those beyond microaneurysms; thresholds for a wanted specificity on validation. The "
                 "paper prints 93.9 % and 94.4 % for a decision that it does not name.",
             ),
-            ("figure", "decisions", "The same, beside what the paper prints (hollow)."),
+            ("figure", "decisions", "The same decisions. Hollow marks are what the paper prints."),
             (
                 "figure",
                 "beyond_chance",
-                "What the map of each lesion scores on its own masks beyond four maps that know nothing.",
+                "Score of each lesion's map on its own masks minus that of four baselines that ignore the network.",
             ),
             (
                 "table",
                 "minus_grades_display",
-                "The map of each lesion less that of a network of five grades, the same eyes; percentage points with 95 % intervals.",
+                "Map of each lesion minus the map of a network of five grades on the same eyes, in percentage points with 95 % intervals.",
             ),
             (
                 "figure",
                 "attention",
-                "Whose mask does the map of a lesion lie on? Rows are maps, columns masks.",
+                "Which lesion does the map of each lesion lie on? Rows are maps, columns are masks.",
             ),
             (
                 "table",
                 "outlined",
-                "Outlines by map and cut: how many lesions have one, false alarms, Dice. Lesion maps are those of notebook 14, where it ran.",
+                "Outlines for each map and cut: eyes whose lesion is outlined, false alarms, and overlap (Dice). Lesion maps are those of notebook 14, where it ran.",
             ),
-            ("figure", "outlines", "Outlined eyes, right and wrong, chosen by a rule."),
+            (
+                "figure",
+                "outlines",
+                "Outlines in eyes with right and wrong predictions. A stated rule chose the eyes.",
+            ),
         ),
+        columns={
+            "label": (
+                "lesion",
+                "Microaneurysms (MA), haemorrhages (HE), hard exudates (EX), soft exudates (SE), new vessels (NV).",
+            ),
+            "label_scores_display/of": ("of eyes", "All test eyes."),
+            "AUC within": (
+                "AUC among grade 2 or more",
+                "Among eyes of grade 2 or more, where severity gives less away.",
+            ),
+            "with": ("eyes with the condition", ""),
+            "without": ("eyes without the condition", ""),
+            "minus_grades_display/map": ("map of", "The lesion whose map it is."),
+            "on": ("measured on", "The lesion whose mask it is."),
+            "less": ("compared with", "The map that is subtracted."),
+        },
     ),
 )
 

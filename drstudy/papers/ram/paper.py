@@ -49,34 +49,44 @@ SECTIONS = (
             (
                 "table",
                 "parameters",
-                "Parameters of RAM and of its baseline with a dense head, built and counted at 512 px, beside print.",
+                "Number of parameters of RAM and of its baseline with a dense head, counted in networks that are built for 512 px, beside the printed number.",
             ),
-            ("figure", "score_by_grade", "Scores of test eyes by their grade; dotted: where rounding cuts."),
+            (
+                "figure",
+                "score_by_grade",
+                "Scores of the test eyes by their reference grade. Dotted lines are the cuts that rounding makes.",
+            ),
             (
                 "table",
                 "agreement_display",
-                "Agreement on test by size of the photograph, single eyes; cuts fitted on validation.",
+                "Agreement with the reference grades on the test split, for each size of the photograph, single eyes. Cuts are fitted on the validation split.",
             ),
-            ("figure", "agreement_by_size", "The same, drawn."),
+            ("figure", "agreement_by_size", "The same agreement, by size of the photograph."),
             (
                 "table",
                 "both_eyes",
-                "Kappa of the single eye, which the map explains, and of a blend of both eyes, which it does not.",
+                "Kappa of the single eye, which the map explains, and of a blend of both eyes, which the map does not explain.",
             ),
             (
                 "table",
                 "map_and_score",
-                "The map accounts for the score: largest gap between the score and the mean of the map plus the bias, in grades.",
+                "Does the map account for the score? Largest difference between the score and the mean of the map plus the bias, in grades. It should be near 0.",
             ),
             ("figure", "maps_ram_net5", "Signed maps of RAM net-5, and their fusion as the paper prints it."),
-            ("figure", "maps_efficientnet_lite0", "The same of the pretrained backbone."),
+            ("figure", "maps_efficientnet_lite0", "Signed maps of the pretrained backbone."),
             ("figure", "localisation", "Heat on lesions and the pointing game, against chance."),
             (
                 "table",
                 "lesion_differences",
-                "Paired differences on lesions: fused against single sizes, and against Grad-CAM of a classification network.",
+                "Paired differences on lesions: fused maps minus maps of single sizes, and minus Grad-CAM of a classification network. Above 0 the first map is better.",
             ),
         ),
+        columns={
+            "parameters/value": ("found", "Counted in the network that is built here."),
+            "both_eyes/value": ("QWK", "Quadratic weighted kappa: 1 is perfect, 0 is chance."),
+            "size": ("size, px", "Side of the photograph."),
+            "cells": ("side of the map, cells", ""),
+        },
     ),
 )
 

@@ -73,6 +73,12 @@ SECTIONS = (
                 "An eye with both diseases mixes the signs of the two. Average precision is not measured for drusen.",
             ),
         ),
+        columns={
+            "probe/value": ("AUC", "Of a linear probe that tells the collection; 0.5 is chance."),
+            "photographs of the": ("photographs of", "Whose photographs the teacher labels."),
+            "teachers_display/number": ("photographs", ""),
+            "less": ("compared with", "The setting whose maps are subtracted."),
+        },
     ),
 )
 

@@ -19,10 +19,18 @@ SECTIONS = (
     Section(
         params.ViewsStudy.notebook,
         "How many views",
-        "A few augmented views of each image, made once, against a fresh one at every draw; on the validation split, after the last epoch.",
+        "A few stored augmented views per image, compared with a fresh view at every draw. Scores are on the validation split after the last epoch.",
         (
-            ("figure", "metric_by_views", "Scores by number of views, and paired differences to fresh ones."),
-            ("table", "differences", "Differences to fresh views, with 95 % intervals over patients."),
+            (
+                "figure",
+                "metric_by_views",
+                "Scores by number of stored views, and paired differences to fresh views.",
+            ),
+            (
+                "table",
+                "differences",
+                "Scores with K stored views minus those with fresh views, with 95 % intervals over patients. If an interval contains 0, the data do not show a difference.",
+            ),
         ),
         order=90,
     ),

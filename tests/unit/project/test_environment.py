@@ -21,6 +21,7 @@ IMPORT_NAMES = {
     "pil": "pillow",
     "pytorch_grad_cam": "grad-cam",
     "skimage": "scikit-image",
+    "websocket": "websocket-client",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import re
 import shutil
 
 import matplotlib
@@ -13,7 +16,7 @@ from PIL import Image
 from drstudy.core import paths, records
 from drstudy.papers.base import AUDIT
 from drstudy.papers.transfer import params
-from drstudy.study import checklists, plan, reference, report, verify
+from drstudy.study import checklists, claims, plan, reference, report, verify
 
 matplotlib.use("agg")
 
@@ -58,11 +61,70 @@ def test_partial_results_say_what_is_missing(finish):
     assert 'id="01_data_audit"' in page
     assert 'id="02_oversampling"' not in page
     assert "<td>0</td>" not in page, "numbers are set to the right"
-    assert '<td class="number">0.75</td>' in page
+    assert '<td class="number" data-order="0.75">0.75</td>' in page
     assert "0123456789 (changed)" in page
     with Image.open(paths.results() / "smoke/01_data_audit/figures/examples_by_grade.png") as picture:
         width = round(picture.width * report.FIGURE_SCALE)
-    assert f'src="../01_data_audit/figures/examples_by_grade.png" width="{width}"' in page
+    assert re.search(rf'<img src="data:image/webp;base64,[^"]+" width="{width}"', page), (
+        "figures are inside the page"
+    )
+
+
+def test_the_page_holds_all_that_it_shows(finish):
+    """Only the notebooks and records that it links lie elsewhere, and the page marks these links."""
+    finish()
+    page = report.write("smoke")
+    html = text(page)
+    addresses = re.findall(r'\b(?:src|href)="([^"]+)"', html)
+    beside = re.findall(r'class="beside" href="([^"]+)"', html)
+    outside = [one for one in addresses if not one.startswith(("data:", "#")) and one not in beside]
+    assert outside == []
+    assert beside
+    assert all((page.parent / one).resolve().is_file() for one in beside)
+    assert not re.search(r"https?://", re.sub(r"http://www.w3.org/\d+/svg", "", html)), (
+        "nothing is fetched, and nothing could be"
+    )
+    unpacked = gzip.decompress(base64.b64decode(report.datatables())).decode()
+    assert "DataTables" in unpacked
+    assert "license" in unpacked, "its licence goes with it"
+
+
+def test_the_ledger_stands_first_with_what_would_change_each_verdict(finish):
+    finish()
+    page = text(report.write("smoke"))
+    known = claims.read()
+    assert page.count('<tr id="claim-') == len(known)
+    assert page.index('id="claims"') < page.index('id="01_data_audit"')
+    assert "Verdicts on the papers" in page
+    first = page[page.index('<tr id="claim-') :]
+    assert "What the reason names must be there first." in first
+    assert f"all <b>{len(known)}</b>" in page
+    assert "no diagnosis" not in page
+    assert "not for diagnosis" in page
+
+
+def test_a_tested_claim_has_its_numbers_and_its_threshold(finish, monkeypatch):
+    evidence = claims.Evidence(
+        notebook=params.DataAudit.notebook, table="class_counts", where={"grade": "0"}, sign=1
+    )
+    claim = claims.Claim(
+        id="c",
+        paper="P",
+        place="T",
+        says="s",
+        maps_to="m",
+        own_networks=False,
+        setting="any",
+        evidence=(evidence,),
+        needs="n",
+    )
+    monkeypatch.setattr(claims, "read", lambda: [claim])
+    finish(frame=pd.DataFrame({"grade": [0], "value": [0.1], "lo": [-0.2], "hi": [0.4]}))
+    page = text(report.write("smoke"))
+    assert '<span class="verdict v2">inconclusive</span>' in page
+    assert "If the lower limit (now -0.2) were above 0, the verdict would be “reproduced”." in page
+    assert "0.1 [-0.2, 0.4]" in page
+    assert 'class="strip"' in page
 
 
 def test_notes_follow_from_the_records(finish):
@@ -100,7 +162,7 @@ def test_checklists_are_written_and_linked(finish):
         assert f'<td class="absent">{checklists.NOT_REPORTED}</td>' in draft
         assert f'href="{name}.md"' in draft
         assert "Machine-filled draft" in text(page.parent / f"{name}.md")
-    assert "17 of the source" not in text(page), "answers stand on their own page"
+    assert "Used: 17 of the source." in text(page), "the page has the answers too, since it may be sent alone"
     assert "Used: 17 of the source." in text(page.parent / "claim_2024.html")
 
 
@@ -109,51 +171,29 @@ def test_values_are_escaped(finish):
     assert "<script>alert" not in text(report.write("smoke"))
 
 
-def test_table_sets_numbers_right_and_words_left():
-    frame = pd.DataFrame(
-        {
-            "Unnamed: 0": ["a", "b"],
-            "interval": ["0.05 [-0.26, 0.64]", "1.00 [0.50, 1.00] †"],
-            "number": [0.123456, float("nan")],
-            "large": [25810.0, 1234.5],
-            "word": ["2 of 3", "none"],
-        }
-    )
-    found = report._table(frame)
-    assert found["columns"] == [
-        ("", False),
-        ("interval", True),
-        ("number", True),
-        ("large", True),
-        ("word", False),
-    ]
-    assert found["rows"][0] == ("a", "0.05 [-0.26, 0.64]", "0.123", "25,810", "2 of 3")
-    assert found["rows"][1][2:4] == ("–", "1,234")
-    assert found["notes"] == "†: undefined in some resamples, which the interval leaves out."
-
-
-def test_long_table_says_that_it_was_cut():
-    rows = report.MOST_ROWS + 5
-    found = report._table(pd.DataFrame({"n": range(rows)}))
-    assert len(found["rows"]) == report.MOST_ROWS
-    assert found["notes"] == f"The first {report.MOST_ROWS} of {rows} rows."
-
-
 def test_tables_of_several_runs_stand_side_by_side(finish):
     frame = pd.DataFrame({"region": ["lesion", "MA"], "score": [0.5, 0.25]})
     finish(params.HeatmapAnalysis, "localisation_display", "figure4", frame)
     found = records.find("smoke")
     one = report._across(
-        params.HeatmapAnalysis.notebook, "localisation_display", "all", "region == 'lesion'", found
+        params.HeatmapAnalysis.notebook, "localisation_display", "all", "region == 'lesion'", found, {}
     )
     assert one is None, "a single run has no other beside it"
     other = found[0].data | {"variant": "vgg16-seed0"}
     item = report._across(
         params.HeatmapAnalysis.notebook, "localisation_display", "all", "region == 'lesion'",
-        [*found, records.Record(found[0].folder, other)],
+        [*found, records.Record(found[0].folder, other)], {},
     )  # fmt: skip
-    assert item["columns"] == [("run", False), ("region", False), ("score", True)]
-    assert item["rows"] == [("densenet121-seed0", "lesion", "0.5"), ("vgg16-seed0", "lesion", "0.5")]
+    table = item["table"]
+    assert [(column.heading, column.numeric) for column in table.columns] == [
+        ("network", False),
+        ("region", False),
+        ("score", True),
+    ]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["DenseNet121, seed 0", "all lesions", "0.5"],
+        ["VGG16, seed 0", "all lesions", "0.5"],
+    ]
 
 
 def test_the_page_shows_several_runs_side_by_side(finish, monkeypatch):
@@ -162,10 +202,10 @@ def test_the_page_shows_several_runs_side_by_side(finish, monkeypatch):
     one = records.find("smoke")[0]
     several = [one, records.Record(one.folder, one.data | {"variant": "vgg16-seed0"})]
     monkeypatch.setattr(report.records, "find", lambda profile: several)
-    monkeypatch.setattr(report.claims, "write", lambda profile: pd.DataFrame({"profile": [profile]}))
+    monkeypatch.setattr(report, "_claims", lambda *_: [])
     page = text(report.write("smoke"))
     assert "<h3>side by side</h3>" in page
-    assert page.count("<td>vgg16-seed0</td>") == 1
+    assert page.count("<td>VGG16, seed 0</td>") == 1
 
 
 def test_page_says_how_far_the_committed_results_are_reproduced(finish, own_folders, monkeypatch):
