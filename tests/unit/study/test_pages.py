@@ -14,7 +14,7 @@ FOLDER = paths.root() / "figures"
 BLOCK = re.compile(r"<!-- begin: (\w+) -->\n(.*?)<!-- end: \1 -->", re.DOTALL)
 
 
-@pytest.mark.parametrize("page", [pages.README, pages.RESULTS, pages.PROFILES])
+@pytest.mark.parametrize("page", [pages.README, pages.RESULTS, pages.PROFILES, pages.GPU])
 def test_tables_of_the_page_are_those_of_the_folder(page):
     text = (paths.root() / page).read_text(encoding="utf-8")
     contents = pages.tables(FOLDER)[page]
@@ -29,6 +29,7 @@ def test_only_these_pages_have_blocks():
         pages.README,
         pages.RESULTS,
         pages.PROFILES,
+        pages.GPU,
     }
 
 
