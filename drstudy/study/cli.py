@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -99,7 +98,10 @@ def reproduce(
     """
     page = paths.show(paths.results() / profile / "report" / "index.html")
     typer.echo(f"{profile}: {plan.profile(profile).description}")
-    with runner.alone(paths.results() / profile, f"drstudy reproduce --profile {profile}") as lock:
+    this = f"drstudy reproduce --profile {profile}"
+    with runner.alone(paths.results() / profile, this):
+        with runner.alone(paths.results() / profile, this, snakemake.working(profile).name):
+            pass  # Snakemake of a command that was killed does not work any more
         todo = snakemake.pending(profile, until, study)
         if not todo:
             typer.echo("nothing to do: everything is finished" + ("" if until else f"; open {page}"))
@@ -111,12 +113,15 @@ def reproduce(
         began = time.monotonic()
         cores = cores or (clusters.CORES if cluster else os.cpu_count() or 1)
         try:
-            failed = snakemake.execute(profile, cores, until, lock, study, cluster)
+            failed = snakemake.execute(profile, cores, until, study, cluster)
         except KeyboardInterrupt:
             typer.echo("stopped; finished stages are kept, and the same command goes on from here", err=True)
             raise typer.Exit(130) from None
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    minutes = f"{(time.monotonic() - began) / 60:.1f} minutes ({(used.ru_utime + used.ru_stime) / 60:.1f} core-minutes)"
+    used = os.times()
+    spent = (used.children_user + used.children_system) / 60
+    minutes = f"{(time.monotonic() - began) / 60:.1f} minutes" + (
+        f" ({spent:.1f} core-minutes)" if spent else ""  # Windows does not count what other processes used
+    )
     if failed:
         for name, reason in failed.items():
             typer.echo(f"failed: {name}: {reason}", err=True)
@@ -135,7 +140,7 @@ def _say_what_was_reproduced(profile: str) -> None:
     """Print the comparison with the committed results, if the profile has any."""
     verified = paths.results() / profile / "verify.json"
     if verified.is_file():
-        first, *further = json.loads(verified.read_text())["lines"]
+        first, *further = json.loads(verified.read_text(encoding="utf-8"))["lines"]
         typer.echo("\n  ".join([f"reproduced: {first}", *further]))
 
 
@@ -323,6 +328,7 @@ def data_prepare(
 
 def main() -> None:
     """Entry point: errors that tell the user what to do are printed without a traceback."""
+    _speak_utf8()
     debug = "--debug" in sys.argv or bool(os.environ.get("DRSTUDY_TRACEBACK"))
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -332,6 +338,14 @@ def main() -> None:
             raise
         typer.echo(f"error: {in_one_sentence(error)}", err=True)
         sys.exit(1)
+
+
+def _speak_utf8() -> None:
+    """Print and read UTF-8, here and in every process that this one starts, whatever the code page of the system (Windows)."""
+    os.environ.setdefault("PYTHONUTF8", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def in_one_sentence(error: Exception) -> str:

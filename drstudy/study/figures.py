@@ -71,7 +71,7 @@ def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
     folder = paths.root() / "figures"
     if unknown := sorted(set(only) - set(registry.NOTEBOOKS)):
         raise ValueError(f"There is no notebook {unknown[0]!r}; there are {', '.join(registry.NOTEBOOKS)}.")
-    before = json.loads((folder / "manifest.json").read_text())
+    before = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest = _of_results(profile, folder, before, only)
     if only:
         manifest |= {name: before[name] for name in (*DRAWN, *COMMITTED)}
@@ -86,7 +86,7 @@ def update(profile: str = "demo", only: Sequence[str] = ()) -> list[Path]:
     readme = paths.root() / "README.md"
     text = readme.read_text(encoding="utf-8")
     with paths.atomic(readme) as temporary:
-        temporary.write_text(filled(text, folder), encoding="utf-8")
+        temporary.write_text(filled(text, folder), encoding="utf-8", newline="\n")
     return [*(folder / name for name in manifest), folder / "manifest.json", readme]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -12,7 +11,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -204,20 +203,22 @@ def _write_failure(stage: Stage, checked: params.Parameters, error: BaseExceptio
 
 
 @contextmanager
-def alone(folder: Path, what: str) -> Iterator[int]:
-    """Keep two processes from working in one folder; yields the lock's descriptor.
+def alone(folder: Path, what: str, name: str = ".lock") -> Iterator[None]:
+    """Keep two processes from working in one folder. The lock dies with the process, so nothing needs unlocking after a kill.
 
-    The lock dies with the process (and those that inherit the descriptor), so nothing needs unlocking after a kill.
+    Args:
+        folder: Where the work is done; it is made where it is missing.
+        what: The work, for the message.
+        name: Of the lock file in the folder.
 
     Raises:
         StageError: If another process has the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held.enter_context(paths.locked(folder / name, wait=False))
+        except BlockingIOError:
             raise StageError(
                 f"Another process is running {what} in {paths.show(folder)}. Wait for it or stop it."
             ) from None
-        yield lock.fileno()
+        yield
