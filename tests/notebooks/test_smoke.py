@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from expectations import Expectation, load
+from windows_names import unfit
 
 from drstudy.core import paths
 from drstudy.evaluation import metrics, statistics
@@ -187,6 +188,17 @@ def test_stage_is_finished(study, stage, record_property):
 def test_stage_leaves_the_files_that_others_read(study, stage):
     missing = [name for name in FILES[stage] if name not in study.record(stage)["outputs"]]
     assert not missing
+
+
+def test_windows_accepts_the_names_of_all_files_of_results_and_stores(study, data):
+    for folder in (study.base, data):
+        names = [
+            file.relative_to(folder).as_posix()
+            for file in folder.rglob("*")
+            if ".snakemake" not in file.parts
+        ]
+        assert len(names) > 20
+        assert not [f"{name}: {why}" for name in names if (why := unfit(name))]
 
 
 def test_split_keeps_patients_together_and_predictions_follow_it(study):

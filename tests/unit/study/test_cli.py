@@ -6,13 +6,14 @@ import csv
 import errno
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from photographs import eyepacs
 
-from drstudy.core import records
+from drstudy.core import paths, records
 from drstudy.data import images
 from drstudy.papers.transfer import params
 from drstudy.study import cli, cluster, execute, plan, run
@@ -218,6 +219,26 @@ def test_reproduce_twice_at_once_is_refused(drstudy, monkeypatch, own_folders):
         code, _, err = reproduce(drstudy, monkeypatch, ["01"], AssertionError("it was started"))
     assert code == 1
     assert "Another process is running" in err
+
+
+def test_reproduce_is_refused_while_snakemake_of_a_killed_command_still_works(
+    drstudy, monkeypatch, own_folders
+):
+    with paths.locked(execute.working("smoke"), wait=False):
+        code, _, err = reproduce(drstudy, monkeypatch, ["01"], AssertionError("it was started"))
+    assert code == 1
+    assert "Another process is running drstudy reproduce --profile smoke" in err
+
+
+def test_snakemake_works_under_a_lock_of_its_own(own_folders):
+    command = [sys.executable, "-m", "drstudy.study.locked", str(own_folders / "lock"), "--version"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert re.fullmatch(r"[0-9.]+\n", done.stdout), done.stderr
+    with paths.locked(own_folders / "lock"):
+        refused = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert "Another process holds" in refused.stderr
 
 
 def test_reproduce_runs_the_study_that_is_asked_for(drstudy, monkeypatch):
