@@ -7,7 +7,6 @@ triggers only the dates of the records are left on, which :func:`_settle` keeps 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -24,9 +23,13 @@ import psutil
 from drstudy.core import paths
 from drstudy.papers.base import Stage
 from drstudy.study import cluster as clusters
-from drstudy.study import plan, reasons
-from drstudy.study.run import StageError
+from drstudy.study import failures, plan, reasons
+from drstudy.study.failures import StageError
+from drstudy.study.progress import Watch
+from drstudy.study.run import say
 
+LOOK_SECONDS = 1.0
+"""Time between two looks for stages that have finished."""
 REPORT = "report"
 """Name of the report among the stages that have to run."""
 
@@ -133,6 +136,7 @@ def execute(
     until: str = "",
     study: str = "core",
     cluster: Path | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, str]:
     """Run a profile's unfinished stages and its report under Snakemake, which goes on with what does not need a failed stage.
 
@@ -142,9 +146,10 @@ def execute(
         until: Only this notebook, by number or name, and what it needs; empty is all.
         study: Of :data:`drstudy.study.plan.STUDIES`.
         cluster: Folder of a profile of Snakemake, by which a cluster runs the stages; None is this machine.
+        watch: Looks for finished stages, whose lines on the progress are printed.
 
     Returns:
-        Name and reason of each stage that failed.
+        Name of each stage that failed, and what to tell the user of it (:func:`drstudy.study.failures.text`).
 
     Raises:
         KeyboardInterrupt: After Ctrl-C or a termination signal, when all stages have stopped.
@@ -159,16 +164,17 @@ def execute(
     _settle(found)
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as chatter:
         process = subprocess.Popen(told, stderr=chatter)
-        status = _wait(process)
+        status = _wait(process, watch)
         stages = [plan.stage_of(folder) for folder in found]
-        failed = {reasons.label(s, profile): _failure(s) for s in stages if _failure(s, began)}
+        reasons_told = {reasons.label(stage, profile): failures.read(stage, began) for stage in stages}
+        failed = {name: reason for name, reason in reasons_told.items() if reason}
         if status and not failed:
             chatter.seek(0)
             raise StageError(f"Snakemake failed on {profile}:\n{chatter.read().strip()}")
     return failed
 
 
-def _wait(process: subprocess.Popen) -> int:
+def _wait(process: subprocess.Popen, watch: Watch | None = None) -> int:
     """Wait for Snakemake; on Ctrl-C or a termination signal stop its stages, wait until they have stopped, and raise.
 
     Stages get the termination signal, which a Python that is still starting obeys without a traceback; Snakemake and its shells get Ctrl-C,
@@ -191,8 +197,11 @@ def _wait(process: subprocess.Popen) -> int:
     try:
         while True:
             try:
-                status = process.wait()
+                status = process.wait(LOOK_SECONDS)
                 break
+            except subprocess.TimeoutExpired:
+                if watch and not interrupted and (line := watch.look()):
+                    say(line)
             except KeyboardInterrupt:
                 interrupted = True
     finally:
@@ -200,13 +209,3 @@ def _wait(process: subprocess.Popen) -> int:
     if interrupted:
         raise KeyboardInterrupt
     return status
-
-
-def _failure(stage: Stage, since: float = 0) -> str:
-    """The reason in a stage's ``failure.json``, if that was written since then; else empty."""
-    file = stage.record.with_name("failure.json")
-    return (
-        json.loads(file.read_text(encoding="utf-8"))["reason"]
-        if file.is_file() and file.stat().st_mtime >= since
-        else ""
-    )

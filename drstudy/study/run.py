@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import sys
 import time
-import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,13 +15,8 @@ from typing import Any
 
 from drstudy.core import params, paths, records
 from drstudy.papers.base import Stage
-from drstudy.study import digests
-
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours in a kernel's traceback
-
-
-class StageError(RuntimeError):
-    """A notebook failed, or ended without a finished record."""
+from drstudy.study import digests, failures
+from drstudy.study.failures import StageError
 
 
 def say(line: str) -> None:
@@ -46,16 +39,6 @@ class Lines(io.TextIOBase):
         return len(text)
 
 
-def _heading(nb: Any, index: int) -> str:
-    """The nearest heading above a cell."""
-    for cell in reversed(nb.cells[: index + 1]):
-        if cell.cell_type == "markdown":
-            for line in cell.source.splitlines():
-                if line.startswith("#"):
-                    return line.lstrip("# ").strip()
-    return ""
-
-
 def _engine(name: str) -> str:
     """Register papermill's engine with a progress line a heading; returns the engine's name."""
     from papermill.engines import NBClientEngine, papermill_engines
@@ -67,7 +50,7 @@ def _engine(name: str) -> str:
             total = len(nb_man.nb.cells)
 
             def cell_start(cell, cell_index=None, **more):
-                heading = _heading(nb_man.nb, cell_index)
+                heading = failures.heading(nb_man.nb.cells, cell_index)
                 if cell.cell_type == "code" and heading != told[0]:
                     told[0] = heading
                     say(
@@ -118,14 +101,14 @@ def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record
     checked = stage.parameters(overrides)
     began = time.monotonic()
     with alone(checked.folder, stage.name):
-        for stale in ("run.json", "failure.json"):
+        for stale in ("run.json", failures.NAME):
             (checked.folder / stale).unlink(missing_ok=True)
         say(f"[{stage.name}] starts: {paths.show(checked.folder)}")
         try:
             record = _execute(stage, checked)
         except BaseException as error:
             (checked.folder / "run.json").unlink(missing_ok=True)  # written, perhaps, before papermill failed
-            reason = _write_failure(stage, checked, error)
+            reason = failures.write(stage, checked, error)
             if not isinstance(error, Exception):
                 raise
             raise StageError(reason) from error
@@ -173,33 +156,6 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
 def _literal(path: Path) -> str:
     """A path as papermill takes it, which would fill in parameters between braces."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _write_failure(stage: Stage, checked: params.Parameters, error: BaseException) -> str:
-    """Write ``failure.json``; returns what to tell the user."""
-    folder = checked.folder
-    executed = folder / "executed.ipynb"
-    name = getattr(error, "ename", type(error).__name__)
-    if name == "KeyboardInterrupt":
-        reason = "it was interrupted"
-    elif isinstance(error, StageError):
-        reason = str(error)
-    else:
-        reason = f"{name}: {getattr(error, 'evalue', error)}".rstrip(": ")
-    content = {
-        "notebook": stage.notebook,
-        "params": checked.upper(),
-        "reason": reason,
-        "traceback": _ANSI.sub("", traceback.format_exc()).splitlines(),
-        "executed": paths.show(executed) if executed.exists() else None,
-        "peak_rss_mb": records.peak_rss_mb(),
-    }
-    records.write_json(content, folder / "failure.json")
-    return (
-        f"{stage.name} failed. {reason}\n"
-        f"The notebook up to the failure: {paths.show(executed)}; parameters and traceback: {paths.show(folder / 'failure.json')}.\n"
-        f"Run it again with `drstudy run {stage.arguments}`, or open the executed notebook in JupyterLab with `make lab`."
-    )
 
 
 @contextmanager
