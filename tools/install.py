@@ -16,7 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY_TERMINAL, EVERY_LOG = 0.5, 15.0  # seconds between two looks, and between two lines in a log
-FOUND = re.compile(r"Collecting ([\w.-]+)|Requirement already satisfied: ([\w.-]+)")
+FOUND = re.compile(
+    r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)|Processing \S*?([\w.]+)-\d[^/]*\.(?:whl|tar\.gz)"
+)
 FILE = re.compile(
     r"(?:Downloading|Using cached) (?:\S*/)?([\w.-]+?)-\d\S*\.(?:whl|tar\.gz|zip) \(([\d.]+) ([kMG]?B)\)"
 )

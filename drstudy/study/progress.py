@@ -41,7 +41,7 @@ class Watch:
         said = f"progress: {len(self.finished)} of {len(self.stages)} stages finished after {spent}"
         left = self.estimate
         if len(self.finished) == len(self.stages):
-            return f"{said}; the report follows"
+            return said
         if not left.processors:
             return f"{said}; no estimate of the rest, which was never measured"
         said += f"; about {costs.spoken(left.minutes * self.pace())} left"
