@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
 import time
@@ -128,6 +129,7 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     if getattr(checked, "threads", 0):
         os.environ["OMP_NUM_THREADS"] = str(checked.threads)
     os.environ.update(told)
+    logging.getLogger("papermill").addFilter(_is_not_on_settings)
     try:
         papermill.execute_notebook(
             _literal(paths.root() / "notebooks" / f"{stage.notebook}.ipynb"),
@@ -151,6 +153,12 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     if record.data["run_id"] != run_id:
         raise StageError("its record is of another run")
     return record
+
+
+def _is_not_on_settings(line: logging.LogRecord) -> bool:
+    """Whether a line of papermill is not its warning of names that the cell tagged `parameters` lacks. Every name was checked before; those
+    that stand in the cell `settings` are known to the notebook's class and not to papermill."""
+    return not line.getMessage().startswith("Passed unknown parameter")
 
 
 def _literal(path: Path) -> str:

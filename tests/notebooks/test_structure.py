@@ -6,6 +6,8 @@ import ast
 import json
 import re
 import statistics
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -14,7 +16,7 @@ from drstudy.core import paths
 from drstudy.papers.registry import NOTEBOOKS
 
 FILES = sorted((paths.root() / "notebooks").glob("*.ipynb"))
-MOST_CELLS, MEDIAN_LINES, MOST_LINES = 32, 6, 25
+MOST_CELLS, MEDIAN_LINES, MOST_LINES, MOST_PARAMETER_LINES, MOST_COLUMNS = 32, 6, 25, 25, 110
 LARGEST_FILE = 1_000_000  # bytes
 OBVIOUS = {"VARIANT", "SEED", "WEIGHT_DECAY", "LABEL_SMOOTHING"}  # their names say what a comment would
 LOCAL = re.compile(r"(?<![\w.])/(?:tmp|home|root|work|Users|var|mnt)/")
@@ -49,6 +51,17 @@ def parameters_cell(code):
     return found[0]
 
 
+def definitions(code) -> list:
+    """The cells that define parameters: that of `parameters`, after which papermill injects, and before it one of rarely changed `settings`, if any."""
+    cell = parameters_cell(code)
+    before = [other for _, other in code if "settings" in tags(other)]
+    assert len(before) <= 1
+    assert [other for _, other in code][: len(before) + 1] == [*before, cell], (
+        "the settings stand directly before the parameters: what papermill injects then holds for both"
+    )
+    return [*before, cell]
+
+
 def lines(cell) -> list[str]:
     return [line for line in cell.source.splitlines() if line.strip()]
 
@@ -74,18 +87,23 @@ def test_opens_with_a_title_and_says_the_time(notebook):
 
 
 def test_parameters_are_those_of_its_class(path, code):
-    cell = parameters_cell(code)
     cls = NOTEBOOKS[path.stem].cls
     given = {}
-    for node in ast.parse(cell.source).body:
-        assert isinstance(node, ast.AnnAssign), (
-            f"line {node.lineno}: only `NAME: type = literal`, so that papermill can show the type"
-        )
-        given[node.target.id] = ast.literal_eval(node.value)
-        last = cell.source.splitlines()[node.end_lineno - 1]
-        assert node.target.id in OBVIOUS or "# " in last[node.end_col_offset :], (
-            f"{node.target.id} has no comment"
-        )
+    for cell in definitions(code):
+        assert len(lines(cell)) < MOST_PARAMETER_LINES, "move rarely changed ones to the cell `settings`"
+        for node in ast.parse(cell.source).body:
+            assert isinstance(node, ast.AnnAssign), (
+                f"line {node.lineno}: only `NAME: type = literal`, so that papermill can show the type"
+            )
+            assert node.target.id not in given, f"{node.target.id} is defined twice"
+            given[node.target.id] = ast.literal_eval(node.value)
+            last = cell.source.splitlines()[node.end_lineno - 1]
+            assert node.target.id in OBVIOUS or "# " in last[node.end_col_offset :], (
+                f"{node.target.id} has no comment"
+            )
+    assert {"PROFILE", "VARIANT", "SEED"} <= {
+        node.target.id for node in ast.parse(parameters_cell(code).source).body
+    }
     assert sorted(given) == sorted(cls.names()), "every field of the class, and nothing else"
     assert cls.check(given) == cls(), "the defaults of the class: the smoke profile"
 
@@ -106,8 +124,8 @@ def test_ends_with_its_limits_and_its_record(notebook, code):
 
 
 def test_is_short(notebook, code):
-    rest = [(number, cell) for number, cell in code if "parameters" not in tags(cell)]
-    assert len(notebook.cells) <= MOST_CELLS
+    rest = [(number, cell) for number, cell in code if not {"parameters", "settings"} & set(tags(cell))]
+    assert len(notebook.cells) - len(definitions(code)) < MOST_CELLS
     assert statistics.median(len(lines(cell)) for _, cell in rest) <= MEDIAN_LINES
     long = {number: len(lines(cell)) for number, cell in rest if len(lines(cell)) > MOST_LINES}
     assert not long, f"cells with more than {MOST_LINES} lines: {long}; move code to the library"
@@ -131,6 +149,33 @@ def test_code_is_thin_and_runs_anywhere(code):
             if ".cuda(" in line or "cuda:0" in line:
                 problems.append(f"cell {number} asks for CUDA: use compute.device")
     assert not problems, "\n".join(problems)
+
+
+def test_lines_are_short_and_have_one_statement(code):
+    problems = []
+    for number, cell in code:
+        problems += [
+            f"cell {number}: {len(line)} columns: {line}"
+            for line in cell.source.splitlines()
+            if len(line) > MOST_COLUMNS
+        ]
+        statements = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.stmt)]
+        begun = [node.lineno for node in statements]
+        problems += [
+            f"cell {number}, line {line}: several statements" for line in {*begun} if begun.count(line) > 1
+        ]
+    assert not problems, "\n".join(problems)
+
+
+def test_notebooks_are_linted_like_the_library():
+    """Every rule of pyproject.toml holds for them too; the formatter leaves them alone (comments of parameters stand in a column)."""
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "notebooks"]
+    done = subprocess.run(command, cwd=paths.root(), capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = subprocess.run(
+        [*command[:4], "--show-files", "notebooks"], cwd=paths.root(), capture_output=True, encoding="utf-8"
+    )
+    assert len([line for line in listed.stdout.splitlines() if line.endswith(".ipynb")]) == len(FILES)
 
 
 def test_was_executed_in_order_without_error(code):
