@@ -125,7 +125,7 @@ def main(folder=".venv", extras="dev", *_):
     place = (ROOT / folder).resolve()
     python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
-        venv.create(place, with_pip=True)
+        venv.create(place, with_pip=True, symlinks=os.name != "nt")
     pins = [
         line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
     ]

@@ -25,6 +25,7 @@ IMPORT_NAMES = {
     "yaml": "pyyaml",
 }
 WITH = {
+    "click": "typer",
     "matplotlib-inline": "ipykernel",
     "nbclient": "papermill",
     "packaging": "pytest",

@@ -114,6 +114,19 @@ def test_finished_record_is_success_and_clears_an_older_failure(root):
 
 
 @pytest.mark.notebook
+def test_what_is_set_holds_for_the_cell_of_settings_too_and_papermill_does_not_warn(root, caplog):
+    """papermill knows the cell tagged `parameters` only, and injects after it."""
+    write_notebook(root, FINISH + "run.metric(seed=SEED, size=IMAGE_SIZE)\nrun.finish()")
+    file = root / "notebooks" / f"{AUDIT}.ipynb"
+    notebook = nbformat.read(file, 4)
+    settings = nbformat.v4.new_code_cell("IMAGE_SIZE: int = 128", metadata={"tags": ["settings"]})
+    notebook.cells.insert(1, settings)
+    nbformat.write(notebook, file)
+    assert run.run(STAGE, {"SEED": 5, "IMAGE_SIZE": 96}).metrics == {"seed": 5, "size": 96}
+    assert "Passed unknown parameter" not in caplog.text
+
+
+@pytest.mark.notebook
 def test_the_kernel_is_of_the_interpreter_that_runs(root, monkeypatch):
     """A kernel that is named python3 and starts something else is not taken."""
     kernel = root / "jupyter" / "kernels" / "python3"
