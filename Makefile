@@ -16,9 +16,7 @@ help: ## list the targets
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...' && exit 1)
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	@echo 'installing the exact versions of constraints.txt into $(VENV) (once)'
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PYTHON) tools/install.py $(VENV) dev
 	@touch $@
 
 install: $(VENV)/.installed ## make .venv with the exact versions
@@ -32,11 +30,11 @@ test: $(VENV)/.installed ## all tests, the notebooks included; then the fast one
 	@$(BIN)/python tests/processors.py --if-possible avx2
 
 bench: $(VENV)/.installed ## measure every claim of speed, side by side with what people use today: BENCH="--quick", or script names
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@$(PYTHON) tools/install.py $(VENV) dev,bench
 	@$(BIN)/python benchmarks/run_all.py $(BENCH)
 
-lab: $(VENV)/.installed ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_audit.ipynb
+lab: $(VENV)/.installed ## open the notebooks in JupyterLab, at their list of contents
+	@$(BIN)/drstudy lab
 
 docs: $(VENV)/.installed ## the pages and the executed notebooks as one site in build/site; no notebook runs again
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'

@@ -17,7 +17,8 @@ workdir: str(paths.results())  # targets are relative to it, so that no path bec
 
 
 os.environ["DRSTUDY_PYTHON"] = sys.executable  # by name, so that another interpreter's path is no reason to run again
-RUN = '"$DRSTUDY_PYTHON" -m drstudy.study.cli run {params.stage} 2>&1'
+PYTHON = '"%DRSTUDY_PYTHON%"' if os.name == "nt" else '"$DRSTUDY_PYTHON"'  # Snakemake calls cmd.exe on Windows
+RUN = f"{PYTHON} -m drstudy.study.cli run {{params.stage}} 2>&1"
 
 
 def stage(wildcards):
@@ -108,4 +109,4 @@ rule report:
     params:
         values=json.dumps(digests.of_report(profile)),
     shell:
-        f'"$DRSTUDY_PYTHON" -m drstudy.study.cli report --profile {profile} 2>&1'
+        f"{PYTHON} -m drstudy.study.cli report --profile {profile} 2>&1"

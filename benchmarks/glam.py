@@ -107,7 +107,12 @@ def peak(images: int, threads: int) -> float:
     command = [sys.executable, "-c", f"import glam; glam.measured({images}, {threads})"]
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path[1:]])
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": path}, check=True, stdout=subprocess.PIPE, text=True
+        command,
+        env=os.environ | {"PYTHONPATH": path},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
     return json.loads(done.stdout.splitlines()[-1])
 

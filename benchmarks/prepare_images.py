@@ -107,7 +107,7 @@ def main() -> None:
             share_of_limit=each["limit"] / each["ours"],
             reduced_decode=f"1/{reduce}",
             files=len(some),
-            megabytes_each=sum(os.path.getsize(p) for p in some["path"]) / len(some) / 1e6,
+            megabytes_each=sum(Path(p).stat().st_size for p in some["path"]) / len(some) / 1e6,
         )
         if given.many:
             seconds, results = alternate(

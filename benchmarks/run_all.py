@@ -47,12 +47,19 @@ def main() -> None:
     chosen = [name for name in SCRIPTS if name in sys.argv[1:]] or list(SCRIPTS)
     options = [text for text in sys.argv[1:] if text not in SCRIPTS]
     results = HERE / "results.jsonl"
-    kept = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    kept = (
+        [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+        if results.exists()
+        else []
+    )
     here = devices.processor()
     kept = [row for row in kept if row["script"] not in chosen or row.get("processor") != here]
     for name in chosen:
         done = subprocess.run(
-            [sys.executable, str(HERE / f"{name}.py"), *options], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(HERE / f"{name}.py"), *options],
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         )
         if done.returncode:
             print(
@@ -63,8 +70,8 @@ def main() -> None:
             print(line, flush=True)
             kept.append({"script": name, "options": " ".join(options)} | json.loads(line))
     kept.sort(key=lambda row: SCRIPTS.index(row["script"]))
-    results.write_text("".join(json.dumps(row) + "\n" for row in kept))
-    (HERE / "RESULTS.md").write_text(page(kept))
+    results.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    (HERE / "RESULTS.md").write_text(page(kept), encoding="utf-8")
 
 
 def wanted(row: dict) -> str:

@@ -51,7 +51,7 @@ def main() -> None:
                 / str(patients)
                 / "results/smoke/03_fine_tuning/efficientnet_lite0-seed0/run.json"
             )
-            memory[patients].append(json.loads(record.read_text())["peak_rss_mb"])
+            memory[patients].append(json.loads(record.read_text(encoding="utf-8"))["peak_rss_mb"])
 
         for size in sizes:
             run("01", size, f"N_PATIENTS={size}")

@@ -133,7 +133,7 @@ class Cluster:
         return {row[0]: row[1:5] for row in sorted(rows, key=lambda row: int(row[0]))}
 
     def _start(self, program: str, *arguments: str) -> None:
-        with open(self.folder / f"{program}.out", "w") as log:
+        with (self.folder / f"{program}.out").open("w", encoding="utf-8") as log:
             self.processes.append(
                 subprocess.Popen(
                     [shutil.which(program, path=PATH), *arguments],

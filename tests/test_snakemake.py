@@ -123,7 +123,7 @@ def decided(copy: Copy, command: list[str]) -> set[str]:
     assert done.returncode == 0, done.stdout + done.stderr
     outputs = re.findall(r"^ +output: (.+)$", done.stdout + done.stderr, re.MULTILINE)
     folder = copy.results.parent  # targets are relative to it
-    return {os.path.relpath(folder / os.path.dirname(output), copy.results) for output in outputs}
+    return {(folder / output).parent.relative_to(copy.results).as_posix() for output in outputs}
 
 
 def asked(copy: Copy) -> tuple[dict[str, str], set[str], set[str]]:

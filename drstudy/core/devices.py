@@ -10,6 +10,7 @@ import random
 import time
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _cpu_has_bf16(cpuinfo: str = "/proc/cpuinfo") -> bool:
 def cpu_flags(cpuinfo: str = "/proc/cpuinfo") -> set[str]:
     """What this processor can do, as Linux names it; empty where there is no such file."""
     try:
-        with open(cpuinfo) as file:
+        with Path(cpuinfo).open(encoding="utf-8") as file:
             return set(next((line.split(":")[1] for line in file if line.startswith("flags")), "").split())
     except OSError:
         return set()
@@ -190,7 +191,7 @@ def processor() -> str:
     Example: ``Intel(R) Xeon(R) Processor, 2 cores, AVX-512 with bf16 units``.
     """
     name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as file:
         name = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), name)
     found = cpu_flags()
     widest = (

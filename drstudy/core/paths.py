@@ -11,14 +11,22 @@ import hashlib
 import os
 import platform
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+WINDOWS = sys.platform == "win32"
+PATIENCE = 2.0
+"""Seconds for which :func:`replace` waits on Windows until no other process reads the file that it replaces."""
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def root() -> Path:
@@ -66,12 +74,41 @@ def show(path: str | os.PathLike[str]) -> str:
         if path.is_relative_to(base):
             return (Path(prefix) / path.relative_to(base)).as_posix()
     try:
-        shown = Path(os.path.relpath(path, root())).as_posix()
+        shown = relative(path, root()).as_posix()
     except ValueError:  # another drive
         return path.as_posix()
     return (
         shown if resolve(shown) == path else path.as_posix()
     )  # the root's own data/ while DRSTUDY_DATA is another
+
+
+def common(first: AnyPath, *others: AnyPath) -> AnyPath:
+    """The deepest folder that is, or holds, all of these paths.
+
+    Args:
+        first, others: Paths of one kind, all absolute or all relative.
+
+    Raises:
+        ValueError: If there is none: they are on different drives of Windows, or some are absolute and some relative.
+    """
+    for folder in (first, *first.parents):
+        if all(path.is_relative_to(folder) for path in others):
+            return folder
+    raise ValueError(f"No folder holds all of {', '.join(map(str, (first, *others)))}.")
+
+
+def relative(path: AnyPath, start: AnyPath) -> AnyPath:
+    """A path as seen from a folder, through ``..`` where it is not below it.
+
+    Args:
+        path, start: Absolute paths without ``..``.
+
+    Raises:
+        ValueError: If they are on different drives of Windows.
+    """
+    shared = common(path, start)
+    ups = len(start.relative_to(shared).parts)
+    return type(path)(*[".."] * ups, path.relative_to(shared))
 
 
 @contextmanager
@@ -93,9 +130,27 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file, over another one if there is one. On Windows this fails while another process has the target open (a virus scanner, a
+    reader), so there it is tried again for :data:`PATIENCE` seconds.
+
+    Raises:
+        OSError: If it cannot be done.
+    """
+    last = time.monotonic() + PATIENCE
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if not WINDOWS or time.monotonic() > last:
+                raise
+            time.sleep(0.05)
 
 
 def write_csv(frame: DataFrame, path: str | os.PathLike[str]) -> None:
@@ -120,18 +175,14 @@ def sweep(folder: Path, prefix: str = ".") -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if (match := left.fullmatch(entry.name)) and not lives(int(match[1])):
-                os.unlink(entry.path)
+                Path(entry).unlink()
 
 
 def lives(process: int) -> bool:
-    """Whether a process of this machine is there."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # of another user
-    return True
+    """Whether a process of this machine is there. (Signal 0, which asks this on Unix, would end the process on Windows.)"""
+    import psutil
+
+    return psutil.pid_exists(process)
 
 
 def read_csv(path: str | os.PathLike[str], text: Iterable[str] = (), **dtypes: Any) -> DataFrame:
@@ -166,7 +217,7 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """
     seen: set[tuple[int, int]] = set()
     for directory, folders, names in os.walk(root, followlinks=True):
-        status = os.stat(directory)
+        status = Path(directory).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
@@ -176,15 +227,29 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 @contextmanager
-def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a lock file, which one process at a time can do; the system releases the lock of a process that dies."""
-    import fcntl  # Unix only
+def locked(path: str | os.PathLike[str], wait: bool = True) -> Iterator[None]:
+    """Hold a lock file, which one process at a time can do; the system releases the lock of a process that dies.
+
+    Args:
+        path: Lock file. It is made with its folder where it is missing, and nothing needs to remove it.
+        wait: Whether to wait for a process that holds it.
+
+    Raises:
+        BlockingIOError: If another process holds it and ``wait`` is false.
+    """
+    from filelock import FileLock, Timeout
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise BlockingIOError(f"Another process holds {show(path)}.") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def trained(key: str) -> Path:
@@ -194,5 +259,5 @@ def trained(key: str) -> Path:
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, as hexadecimal."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

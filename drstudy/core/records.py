@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -346,7 +345,8 @@ def _make(folder: Path) -> None:
     """Run the stage of a result folder; its lines are shown as they come (a kernel's stderr is no file that a process could have)."""
     command = [sys.executable, "-m", "drstudy.study.cli", "run", *_stage_of(folder)]
     last = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    read = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+    with subprocess.Popen(command, **read) as process:
         for line in process.stdout:
             print(line, end="", file=sys.stderr)
             last = line.strip() if line.startswith("error: ") else last
@@ -386,9 +386,8 @@ def below(base: Path) -> list[Record]:
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write JSON atomically; NaN and infinities become null, as JSON has none."""
     with paths.atomic(path) as temporary:
-        temporary.write_text(
-            json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on all systems
 
 
 def _plain(value: Any) -> Any:
@@ -407,7 +406,7 @@ def git_state() -> dict[str, Any]:
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", *arguments], cwd=paths.root(), capture_output=True, text=True, timeout=20
+                ["git", *arguments], cwd=paths.root(), capture_output=True, encoding="utf-8", timeout=20
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
@@ -419,14 +418,21 @@ def git_state() -> dict[str, Any]:
 
 def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, MiB."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return getattr(memory, "peak_wset", memory.rss) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def cpu_seconds() -> float:
-    """Time that processors have spent on this process and its finished children so far, core-seconds."""
-    spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in spent)
+    """Time that processors have spent on this process and its finished children so far, core-seconds. Windows does not count the children."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def environment(device: devices.Compute | None = None) -> str:

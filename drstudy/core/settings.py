@@ -18,6 +18,10 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 """Names of profiles: they are folders, and parts of Snakemake's targets."""
 BACKBONE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """Names of backbones, which begin a variant."""
+DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+)
+"""Names that no file can have on Windows, with any suffix."""
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
 DECIMAL = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 
@@ -95,11 +99,16 @@ def check_name(name: Any, what: str, pattern: re.Pattern[str] = NAME) -> str:
     """A name that becomes part of a path, unchanged.
 
     Raises:
-        SettingsError: If it is no text, or has other letters than lower case, digits, ``_``, ``.`` and ``-``.
+        SettingsError: If it is no text, has other letters than lower case, digits, ``_``, ``.`` and ``-``, or if no folder can have it on
+            Windows.
     """
     if not isinstance(name, str) or not pattern.fullmatch(name) or ".." in name:
         rule = "lower-case letters, digits, '_'" + (", '.' and '-'" if pattern is NAME else "")
         raise SettingsError(
             f"{what} {name!r} cannot be used: it must have only {rule}, begin with a letter or digit, and have at most 64 letters."
+        )
+    if name.split(".")[0] in DEVICES or name.endswith("."):
+        raise SettingsError(
+            f"{what} {name!r} cannot be used: Windows has no folder of this name. Choose another one."
         )
     return name

@@ -109,7 +109,7 @@ def load(audit: records.Record, ungraded: bool = False) -> Dataset:
         splits.LeakError: If a patient, an identical image or a near duplicate (``duplicates.csv``) stands on two sides
             of the split, before anything is trained on it.
     """
-    made = json.loads(audit.path("images.json").read_text())
+    made = json.loads(audit.path("images.json").read_text(encoding="utf-8"))
     folder = paths.resolve(made["store"])
     if not (folder / "store.json").is_file():
         raise records.RecordError(

@@ -10,6 +10,7 @@ import stat
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -82,13 +83,12 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         BadImage: If it is missing, unreadable, empty, too large, or no file (a folder, a pipe, a link to itself).
     """
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
             raise BadImage("is not a file (a folder, a pipe or a device)")
         if status.st_size > LARGEST_FILE:
             raise BadImage(f"{status.st_size / 2**30:.1f} GiB is too large for a photograph")
-        with open(path, "rb") as file:
-            content = file.read()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise BadImage(f"cannot be opened ({error.strerror})") from None
     if not content:

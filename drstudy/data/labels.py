@@ -64,7 +64,9 @@ def read(audit: records.Record, codes: Sequence[str], origin: str, least_area: f
 
 def store_of(audit: records.Record) -> images.ImageStore:
     """The image store of an audit."""
-    return images.open_store(paths.resolve(json.loads(audit.path("images.json").read_text())["store"]))
+    return images.open_store(
+        paths.resolve(json.loads(audit.path("images.json").read_text(encoding="utf-8"))["store"])
+    )
 
 
 def from_areas(share: pd.DataFrame, codes: Sequence[str], least_area: float) -> pd.DataFrame:

@@ -88,7 +88,7 @@ def export(
         _png(folder / f"masks/{image_id}_{label}.png", mask)
     for name, content in (("outlines.json", document), ("outlines_source.json", coco.to_source(document))):
         with paths.atomic(folder / name) as temporary:
-            temporary.write_text(json.dumps(content) + "\n")
+            temporary.write_text(json.dumps(content) + "\n", encoding="utf-8", newline="\n")
     return document
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import resource
 import signal
+import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -17,12 +14,11 @@ import typer
 from drstudy.core import paths, records, settings
 from drstudy.core.params import ParameterError, identity_pattern
 from drstudy.study import cluster as clusters
-from drstudy.study import execute as snakemake
-from drstudy.study import plan
+from drstudy.study import plan, remedies, welcome
 from drstudy.study import run as runner
 
 app = typer.Typer(
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="A reproducible, interpretable study of deep learning for diabetic retinopathy. Research only, not for diagnosis.",
@@ -30,16 +26,6 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare its images, before a study.")
 app.add_typer(data, name="data")
-
-ELSEWHERE = "Set DRSTUDY_DATA and DRSTUDY_RESULTS to folders on another disk"
-REMEDIES = {
-    errno.ENOSPC: f"Free some space and start it again, which goes on where it was. {ELSEWHERE} otherwise.",
-    errno.EDQUOT: f"Your quota is used up: free some space and start it again. {ELSEWHERE} otherwise.",
-    errno.EROFS: f"The disk is read-only. {ELSEWHERE}.",
-    errno.EACCES: f"You may not write or read there. Change the permission. {ELSEWHERE} otherwise.",
-    errno.EMFILE: "Too many files are open. Lower WORKERS, or raise the limit with `ulimit -n`.",
-}
-"""What to do about errors of the system, by their number."""
 
 SOURCES = "phantom, eyepacs, aptos, idrid, diaretdb1, odir, folder or pooled"
 CORES = "Stages that may run side by side; with --cluster, cores of a stage that uses a whole machine."
@@ -71,6 +57,12 @@ def _check_results(profile: str) -> None:
         record.check()
 
 
+@app.callback()
+def start(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(welcome.text())
+
+
 @app.command()
 def reproduce(
     profile: ProfileOption = "demo",
@@ -97,46 +89,12 @@ def reproduce(
     Results go to results/PROFILE (DRSTUDY_RESULTS moves it). Finished stages are kept, so running it again does nothing, and after a
     kill it goes on where it was; training resumes from its last epoch.
     """
-    page = paths.show(paths.results() / profile / "report" / "index.html")
-    typer.echo(f"{profile}: {plan.profile(profile).description}")
-    with runner.alone(paths.results() / profile, f"drstudy reproduce --profile {profile}") as lock:
-        todo = snakemake.pending(profile, until, study)
-        if not todo:
-            typer.echo("nothing to do: everything is finished" + ("" if until else f"; open {page}"))
-            return
-        typer.echo(f"to run: {', '.join(todo)}")
-        if dry_run:
-            typer.echo("\n".join(todo.values()))
-            return
-        began = time.monotonic()
-        cores = cores or (clusters.CORES if cluster else os.cpu_count() or 1)
-        try:
-            failed = snakemake.execute(profile, cores, until, lock, study, cluster)
-        except KeyboardInterrupt:
-            typer.echo("stopped; finished stages are kept, and the same command goes on from here", err=True)
-            raise typer.Exit(130) from None
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    minutes = f"{(time.monotonic() - began) / 60:.1f} minutes ({(used.ru_utime + used.ru_stime) / 60:.1f} core-minutes)"
-    if failed:
-        for name, reason in failed.items():
-            typer.echo(f"failed: {name}: {reason}", err=True)
-        typer.echo(
-            f"{len(failed)} failed after {minutes}; the failure.json in its result folder has the traceback. "
-            f"`drstudy report --profile {profile}` shows what is finished.",
-            err=True,
-        )
-        raise typer.Exit(1)
-    typer.echo(f"done in {minutes}" + ("" if until else f": open {page}"))
-    if not until:
-        _say_what_was_reproduced(profile)
+    from drstudy.study import reproduce as reproducing
 
+    def complain(line: str) -> None:
+        typer.echo(line, err=True)
 
-def _say_what_was_reproduced(profile: str) -> None:
-    """Print the comparison with the committed results, if the profile has any."""
-    verified = paths.results() / profile / "verify.json"
-    if verified.is_file():
-        first, *further = json.loads(verified.read_text())["lines"]
-        typer.echo("\n  ".join([f"reproduced: {first}", *further]))
+    raise typer.Exit(reproducing.reproduce(profile, cores, until, study, dry_run, cluster, complain))
 
 
 @app.command()
@@ -269,6 +227,35 @@ def figures(
 
 
 @app.command()
+def costs(
+    profile: ProfileOption = "demo",
+    measured: Annotated[
+        Path | None,
+        typer.Option("--run", help="Folder results/PROFILE of the run; default: that of this clone."),
+    ] = None,
+) -> None:
+    """Write reference/costs/PROFILE.json, from which the time of a run is estimated, from the records of a run (for maintainers)."""
+    from drstudy.study import costs as committed
+
+    if measured is not None and not measured.is_dir():
+        raise FileNotFoundError(
+            f"--run {measured}: there is no such folder. It must be a results/PROFILE of a run."
+        )
+    typer.echo(paths.show(committed.write(profile, measured)))
+
+
+@app.command()
+def lab() -> None:
+    """Open the notebooks in JupyterLab, at their list of contents."""
+    settings_folder = (
+        Path(__file__).parent / "jupyterlab"
+    )  # Markdown is shown as a page, nothing is asked of the network
+    options = [f"--notebook-dir={paths.root()}", f"--LabApp.app_settings_dir={settings_folder}"]
+    done = subprocess.run([sys.executable, "-m", "jupyterlab", *options, "notebooks/README.md"], check=False)
+    raise typer.Exit(done.returncode)
+
+
+@app.command()
 def profiles() -> None:
     """List the profiles, and how far each is."""
     for name in plan.profiles():
@@ -330,6 +317,7 @@ def data_prepare(
 
 def main() -> None:
     """Entry point: errors that tell the user what to do are printed without a traceback."""
+    _speak_utf8()
     debug = "--debug" in sys.argv or bool(os.environ.get("DRSTUDY_TRACEBACK"))
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -337,23 +325,16 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"error: {in_one_sentence(error)}", err=True)
+        typer.echo(f"error: {remedies.in_one_sentence(error)}", err=True)
         sys.exit(1)
 
 
-def in_one_sentence(error: Exception) -> str:
-    """What an error means for a user: its own words where they are meant for users, else its kind, its first line and what to do."""
-    if isinstance(error, KeyError):
-        return str(error.args[0] if error.args else error)
-    if isinstance(error, OSError) and error.errno in REMEDIES:
-        where = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{where}. {REMEDIES[error.errno]}"
-    if isinstance(error, MemoryError):
-        return "There is not enough memory. Close other programs, or lower BATCH_SIZE, IMAGE_SIZE or WORKERS."
-    if isinstance(error, ValueError | OSError) or type(error).__module__.startswith("drstudy"):
-        return str(error)
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}. This was not foreseen; the same command with --debug shows where it happened."
+def _speak_utf8() -> None:
+    """Print and read UTF-8, here and in every process that this one starts, whatever the code page of the system (Windows)."""
+    os.environ.setdefault("PYTHONUTF8", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from drstudy.study.run import StageError
+from drstudy.study.failures import StageError
 
 CORES = 8
 """Cores that a stage which uses a whole machine asks for, unless `drstudy reproduce --cores` says otherwise."""

@@ -7,14 +7,13 @@ triggers only the dates of the records are left on, which :func:`_settle` keeps 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,13 @@ import psutil
 from drstudy.core import paths
 from drstudy.papers.base import Stage
 from drstudy.study import cluster as clusters
-from drstudy.study import plan, reasons
-from drstudy.study.run import StageError
+from drstudy.study import failures, plan, reasons
+from drstudy.study.failures import StageError
+from drstudy.study.progress import Watch
+from drstudy.study.run import say
 
+LOOK_SECONDS = 1.0
+"""Time between two looks for stages that have finished."""
 REPORT = "report"
 """Name of the report among the stages that have to run."""
 
@@ -74,6 +77,7 @@ def command(
     *options: str,
     found: Mapping[str, list[str]] | None = None,
     cluster: Path | None = None,
+    module: Sequence[str] = ("snakemake",),
 ) -> list[str]:
     """The command line of Snakemake for a profile, with the stages that have to run.
 
@@ -81,6 +85,7 @@ def command(
         profile, study, until, cores, cluster: As :func:`execute`.
         options: Further options of Snakemake.
         found: Reasons of the stages, where they are known already.
+        module: Python module that is run, and its own arguments: Snakemake, or what runs Snakemake.
 
     Raises:
         KeyError: As :func:`pending`.
@@ -93,7 +98,7 @@ def command(
     if not until and reasons.of_report(profile, chosen):
         forced.append(report)
     return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")),
+        *(sys.executable, "-m", *module, "--snakefile", str(paths.root() / "Snakefile")),
         *("--directory", str(paths.results()), "--nolock"),
         *("--quiet", "rules", "progress", "host"),
         *("--rerun-triggers", "mtime"),
@@ -103,6 +108,12 @@ def command(
         *options,
         *(["--", *(target(s) for s in chosen)] if until else []),
     ]
+
+
+def working(profile: str) -> Path:
+    """The lock file that Snakemake holds while it works on a profile, even if the command that started it was killed
+    (:mod:`drstudy.study.locked`)."""
+    return paths.results() / profile / ".working"
 
 
 def target(stage: Stage) -> str:
@@ -123,9 +134,9 @@ def execute(
     profile: str,
     cores: int,
     until: str = "",
-    lock: int | None = None,
     study: str = "core",
     cluster: Path | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, str]:
     """Run a profile's unfinished stages and its report under Snakemake, which goes on with what does not need a failed stage.
 
@@ -133,12 +144,12 @@ def execute(
         profile: Of :func:`drstudy.study.plan.profiles`.
         cores: Stages that may run side by side; on a cluster, cores of a stage that uses a whole machine.
         until: Only this notebook, by number or name, and what it needs; empty is all.
-        lock: Descriptor that Snakemake inherits, so that the lock lasts as long as it works.
         study: Of :data:`drstudy.study.plan.STUDIES`.
         cluster: Folder of a profile of Snakemake, by which a cluster runs the stages; None is this machine.
+        watch: Looks for finished stages, whose lines on the progress are printed.
 
     Returns:
-        Name and reason of each stage that failed.
+        Name of each stage that failed, and what to tell the user of it (:func:`drstudy.study.failures.text`).
 
     Raises:
         KeyboardInterrupt: After Ctrl-C or a termination signal, when all stages have stopped.
@@ -147,26 +158,23 @@ def execute(
     """
     began = time.time()
     found = reasons.find(_chosen(profile, until, study))
-    told = command(
-        profile, study, until, cores, "--rerun-incomplete", "--keep-going", found=found, cluster=cluster
-    )
+    options = ("--rerun-incomplete", "--keep-going")
+    module = ("drstudy.study.locked", str(working(profile)))
+    told = command(profile, study, until, cores, *options, found=found, cluster=cluster, module=module)
     _settle(found)
-    with tempfile.TemporaryFile("w+") as chatter:
-        process = subprocess.Popen(
-            told,
-            stderr=chatter,
-            pass_fds=() if lock is None else (lock,),
-        )
-        status = _wait(process)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as chatter:
+        process = subprocess.Popen(told, stderr=chatter)
+        status = _wait(process, watch)
         stages = [plan.stage_of(folder) for folder in found]
-        failed = {reasons.label(s, profile): _failure(s) for s in stages if _failure(s, began)}
+        reasons_told = {reasons.label(stage, profile): failures.read(stage, began) for stage in stages}
+        failed = {name: reason for name, reason in reasons_told.items() if reason}
         if status and not failed:
             chatter.seek(0)
             raise StageError(f"Snakemake failed on {profile}:\n{chatter.read().strip()}")
     return failed
 
 
-def _wait(process: subprocess.Popen) -> int:
+def _wait(process: subprocess.Popen, watch: Watch | None = None) -> int:
     """Wait for Snakemake; on Ctrl-C or a termination signal stop its stages, wait until they have stopped, and raise.
 
     Stages get the termination signal, which a Python that is still starting obeys without a traceback; Snakemake and its shells get Ctrl-C,
@@ -178,7 +186,10 @@ def _wait(process: subprocess.Popen) -> int:
             for child in psutil.Process().children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
                     stage = child.pid != process.pid and child.name().startswith("python")
-                    child.send_signal(signal.SIGTERM if stage else signal.SIGINT)
+                    gently = (
+                        not stage and not paths.WINDOWS
+                    )  # where no process can send Ctrl-C to one other process
+                    child.send_signal(signal.SIGINT if gently else signal.SIGTERM)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -186,8 +197,11 @@ def _wait(process: subprocess.Popen) -> int:
     try:
         while True:
             try:
-                status = process.wait()
+                status = process.wait(LOOK_SECONDS)
                 break
+            except subprocess.TimeoutExpired:
+                if watch and not interrupted and (line := watch.look()):
+                    say(line)
             except KeyboardInterrupt:
                 interrupted = True
     finally:
@@ -195,9 +209,3 @@ def _wait(process: subprocess.Popen) -> int:
     if interrupted:
         raise KeyboardInterrupt
     return status
-
-
-def _failure(stage: Stage, since: float = 0) -> str:
-    """The reason in a stage's ``failure.json``, if that was written since then; else empty."""
-    file = stage.record.with_name("failure.json")
-    return json.loads(file.read_text())["reason"] if file.is_file() and file.stat().st_mtime >= since else ""

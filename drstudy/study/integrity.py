@@ -33,7 +33,9 @@ def compare(profile: str) -> list[str]:
             record = records.load(file.parent)
             record.check()
             if (record.folder / "images.json").is_file():
-                images.open_store(json.loads(record.path("images.json").read_text())["store"], deep=True)
+                images.open_store(
+                    json.loads(record.path("images.json").read_text(encoding="utf-8"))["store"], deep=True
+                )
         except (records.RecordError, images.StoreError) as error:
             lines.append(str(error))
     return lines

@@ -7,7 +7,6 @@ files that are there now.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,14 +50,14 @@ def _of_folder(root: Path) -> dict[str, Any]:
     listed: dict[str, list[str]] = defaultdict(list)
     sizes: dict[str, int] = defaultdict(int)
     for directory, _, names in paths.walk(root):
-        inner = os.path.relpath(directory, root)
+        inner = directory.relative_to(root).as_posix()
         for name in names:
             file = directory / name
             if not file.is_file():
                 continue
             status = file.stat()
             if file.suffix.lower() in TABLES and status.st_size <= LARGEST:
-                tables[os.path.normpath(f"{inner}/{name}")] = paths.sha256(file)
+                tables[file.relative_to(root).as_posix()] = paths.sha256(file)
                 continue
             listed[inner].append(f"{name}\t{status.st_size}\t{status.st_mtime_ns}")
             sizes[inner] += status.st_size

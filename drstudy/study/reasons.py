@@ -124,7 +124,7 @@ def _artefacts(record: records.Record) -> list[str]:
         from drstudy.data import images  # only here: it loads much
 
         try:
-            images.open_store(json.loads(where.read_text())["store"])
+            images.open_store(json.loads(where.read_text(encoding="utf-8"))["store"])
         except images.StoreError as error:
             found.append(f"its image store cannot be used ({error})")
     return found
@@ -140,7 +140,7 @@ def of_report(profile: str, stages: Iterable[Stage]) -> list[str]:
     folder = paths.results() / profile / "report"
     if not all((folder / name).is_file() for name in ("index.html", "made_by.json")):
         return ["no report"]
-    before = json.loads((folder / "made_by.json").read_text())
+    before = json.loads((folder / "made_by.json").read_text(encoding="utf-8"))
     now = digests.of_report(profile)
     changed = [name for kind in now for name in digests.changes(before[kind], now[kind])]
     results = before["results"]

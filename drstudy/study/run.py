@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
+import logging
 import os
-import re
 import sys
 import time
-import traceback
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from drstudy.core import params, paths, records
 from drstudy.papers.base import Stage
-from drstudy.study import digests
-
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours in a kernel's traceback
-
-
-class StageError(RuntimeError):
-    """A notebook failed, or ended without a finished record."""
+from drstudy.study import digests, failures
+from drstudy.study.failures import StageError
 
 
 def say(line: str) -> None:
@@ -47,16 +40,6 @@ class Lines(io.TextIOBase):
         return len(text)
 
 
-def _heading(nb: Any, index: int) -> str:
-    """The nearest heading above a cell."""
-    for cell in reversed(nb.cells[: index + 1]):
-        if cell.cell_type == "markdown":
-            for line in cell.source.splitlines():
-                if line.startswith("#"):
-                    return line.lstrip("# ").strip()
-    return ""
-
-
 def _engine(name: str) -> str:
     """Register papermill's engine with a progress line a heading; returns the engine's name."""
     from papermill.engines import NBClientEngine, papermill_engines
@@ -68,7 +51,7 @@ def _engine(name: str) -> str:
             total = len(nb_man.nb.cells)
 
             def cell_start(cell, cell_index=None, **more):
-                heading = _heading(nb_man.nb, cell_index)
+                heading = failures.heading(nb_man.nb.cells, cell_index)
                 if cell.cell_type == "code" and heading != told[0]:
                     told[0] = heading
                     say(
@@ -119,14 +102,14 @@ def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record
     checked = stage.parameters(overrides)
     began = time.monotonic()
     with alone(checked.folder, stage.name):
-        for stale in ("run.json", "failure.json"):
+        for stale in ("run.json", failures.NAME):
             (checked.folder / stale).unlink(missing_ok=True)
         say(f"[{stage.name}] starts: {paths.show(checked.folder)}")
         try:
             record = _execute(stage, checked)
         except BaseException as error:
             (checked.folder / "run.json").unlink(missing_ok=True)  # written, perhaps, before papermill failed
-            reason = _write_failure(stage, checked, error)
+            reason = failures.write(stage, checked, error)
             if not isinstance(error, Exception):
                 raise
             raise StageError(reason) from error
@@ -146,6 +129,7 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     if getattr(checked, "threads", 0):
         os.environ["OMP_NUM_THREADS"] = str(checked.threads)
     os.environ.update(told)
+    logging.getLogger("papermill").addFilter(_is_not_on_settings)
     try:
         papermill.execute_notebook(
             _literal(paths.root() / "notebooks" / f"{stage.notebook}.ipynb"),
@@ -171,53 +155,34 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     return record
 
 
+def _is_not_on_settings(line: logging.LogRecord) -> bool:
+    """Whether a line of papermill is not its warning of names that the cell tagged `parameters` lacks. Every name was checked before; those
+    that stand in the cell `settings` are known to the notebook's class and not to papermill."""
+    return not line.getMessage().startswith("Passed unknown parameter")
+
+
 def _literal(path: Path) -> str:
     """A path as papermill takes it, which would fill in parameters between braces."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _write_failure(stage: Stage, checked: params.Parameters, error: BaseException) -> str:
-    """Write ``failure.json``; returns what to tell the user."""
-    folder = checked.folder
-    executed = folder / "executed.ipynb"
-    name = getattr(error, "ename", type(error).__name__)
-    if name == "KeyboardInterrupt":
-        reason = "it was interrupted"
-    elif isinstance(error, StageError):
-        reason = str(error)
-    else:
-        reason = f"{name}: {getattr(error, 'evalue', error)}".rstrip(": ")
-    content = {
-        "notebook": stage.notebook,
-        "params": checked.upper(),
-        "reason": reason,
-        "traceback": _ANSI.sub("", traceback.format_exc()).splitlines(),
-        "executed": paths.show(executed) if executed.exists() else None,
-        "peak_rss_mb": records.peak_rss_mb(),
-    }
-    records.write_json(content, folder / "failure.json")
-    return (
-        f"{stage.name} failed. {reason}\n"
-        f"The notebook up to the failure: {paths.show(executed)}; parameters and traceback: {paths.show(folder / 'failure.json')}.\n"
-        f"Run it again with `drstudy run {stage.arguments}`, or open the executed notebook in JupyterLab with `make lab`."
-    )
-
-
 @contextmanager
-def alone(folder: Path, what: str) -> Iterator[int]:
-    """Keep two processes from working in one folder; yields the lock's descriptor.
+def alone(folder: Path, what: str, name: str = ".lock") -> Iterator[None]:
+    """Keep two processes from working in one folder. The lock dies with the process, so nothing needs unlocking after a kill.
 
-    The lock dies with the process (and those that inherit the descriptor), so nothing needs unlocking after a kill.
+    Args:
+        folder: Where the work is done; it is made where it is missing.
+        what: The work, for the message.
+        name: Of the lock file in the folder.
 
     Raises:
         StageError: If another process has the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held.enter_context(paths.locked(folder / name, wait=False))
+        except BlockingIOError:
             raise StageError(
                 f"Another process is running {what} in {paths.show(folder)}. Wait for it or stop it."
             ) from None
-        yield lock.fileno()
+        yield

@@ -346,7 +346,11 @@ def _costs(committed: Mapping[str, records.Record], here: Mapping[str, records.R
 
 def _speed(profile: str) -> float:
     file = folder(profile) / "machine.json"
-    return devices.calibration() / json.loads(file.read_text())["calibration"] if file.is_file() else np.nan
+    return (
+        devices.calibration() / json.loads(file.read_text(encoding="utf-8"))["calibration"]
+        if file.is_file()
+        else np.nan
+    )
 
 
 def _files(committed: list[records.Record], here: Mapping[str, records.Record]) -> list[str]:

@@ -307,7 +307,7 @@ class Stored(Features):
         if not file.is_file():
             return None
         try:
-            about = json.loads(file.read_text())
+            about = json.loads(file.read_text(encoding="utf-8"))
             part = np.load(self.folder / f"{name}.npy", mmap_mode="r")
             views = self.p.views if name == "train" else 1
             count = views * len(self.train if name == "train" else self.clean)

@@ -54,11 +54,15 @@ def start(p: Training) -> None:
     command += ["--multi_gpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "recipe.yaml"
-        file.write_text(yaml.safe_dump(p.upper()))
+        file.write_text(yaml.safe_dump(p.upper()), encoding="utf-8")
         command += ["-m", "drstudy.training.process", p.made_by, str(file)]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=paths.root()
-        )
+        read = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "encoding": "utf-8",
+            "errors": "replace",
+        }
+        process = subprocess.Popen(command, cwd=paths.root(), **read)
         said: list[str] = []
         for line in process.stdout:
             said = [*said[-100:], line]

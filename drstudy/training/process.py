@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     parameters: dict[str, Any] = {}
     for file in given.files:
-        parameters |= yaml.safe_load(file.read_text()) or {}
+        parameters |= yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     parameters |= {name: yaml.safe_load(value) for name, value in (text.split("=", 1) for text in given.p)}
     module, _, function = given.maker.partition(":")
     team = Accelerator(cpu=parameters.get("DEVICE") == "cpu" or not torch.cuda.is_available())

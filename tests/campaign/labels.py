@@ -215,7 +215,7 @@ def _names() -> list[Case]:
 
     def latin(folder: Path) -> tuple[str, str]:
         touch(folder, *(f"{name}.jpeg" for name in IDS))
-        os.rename(folder / "1_left.jpeg", os.fsencode(folder) + b"/\xe9.jpeg")
+        (folder / "1_left.jpeg").rename(folder / os.fsdecode(b"\xe9.jpeg"))
         (folder / "labels.csv").write_text(PLAIN)
         return loaded("folder", folder, without("1_left"))
 

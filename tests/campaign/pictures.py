@@ -413,7 +413,7 @@ def _no_files() -> list[Case]:
         return prepared(folder / "x.jpeg", ".jpeg", None)
 
     def huge(folder: Path) -> tuple[str, str]:
-        with open(folder / "x.jpeg", "wb") as file:
+        with (folder / "x.jpeg").open("wb") as file:
             file.truncate(3 * 2**30)  # a sparse file, which takes no space
         return prepared(folder / "x.jpeg", ".jpeg", None)
 

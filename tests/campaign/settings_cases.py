@@ -182,6 +182,9 @@ NAMES = (
     "a/b",
     "a\nb",
     "x" * 65,
+    "con",  # Windows has no folder of this name, and none that ends with a full stop
+    "lpt1.x",
+    "a.",
 )
 GOOD_NAMES = ("2024", "1e3", "true", "null", "007", "1_0", "0x10", "2024-01-01", "yes", "a.b", "a-b_c")
 

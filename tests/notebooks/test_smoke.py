@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from expectations import Expectation, load
+from windows_names import unfit
 
 from drstudy.core import paths
 from drstudy.evaluation import metrics, statistics
@@ -189,6 +190,17 @@ def test_stage_leaves_the_files_that_others_read(study, stage):
     assert not missing
 
 
+def test_windows_accepts_the_names_of_all_files_of_results_and_stores(study, data):
+    for folder in (study.base, data):
+        names = [
+            file.relative_to(folder).as_posix()
+            for file in folder.rglob("*")
+            if ".snakemake" not in file.parts
+        ]
+        assert len(names) > 20
+        assert not [f"{name}: {why}" for name in names if (why := unfit(name))]
+
+
 def test_split_keeps_patients_together_and_predictions_follow_it(study):
     split = pd.read_csv(
         study.folder("01_data_audit") / "split.csv", dtype={"image_id": str, "patient_id": str}
@@ -279,17 +291,25 @@ def test_scores_and_model_card_follow_from_the_predictions(study, stage):
 def test_progress_is_readable(study):
     assert study.said[0].startswith("smoke: ")
     assert study.said[1].startswith("to run: 00, 01, 01 amd, 02, 03 ")
-    assert re.fullmatch(
-        r"done in [0-9.]+ minutes \([0-9.]+ core-minutes\): open results/smoke/report/index\.html",
-        study.said[-1],
+    assert re.match(
+        r"estimate: about \d+ \w+ on 2 cores \([0-9.]+ core-minutes, as measured on ", study.said[2]
     )
+    done = [
+        n
+        for n, line in enumerate(study.said)
+        if re.match(r"done in [0-9.]+ minutes \([0-9.]+ core-minutes\)", line)
+    ]
+    assert done == [len(study.said) - 3], "then what to open"
+    assert study.said[-1].endswith("open results/smoke/report/index.html")
+    told = [line for line in study.said if line.startswith("progress: ")]
+    assert told[-1].startswith(f"progress: {len(STAGES)} of {len(STAGES)} stages finished after ")
     assert any(
         re.match(r"\[03 densenet121-seed0\] cell \d+/\d+, \d+ s: Training$", line) for line in study.said
     )
     # a kernel's interpreter may have last words of its own when it is shut down; the stages' lines are ours
     own = [
         line
-        for line in study.said[2:-1]
+        for line in study.said[3:-3]
         if re.search(r"cell \d+/\d+|epoch \d+/\d+| starts: | finished in ", line)
     ]
     prefix = re.compile(r"\[\d\d( [a-z0-9_]+-seed0| amd)?\] ")
@@ -316,8 +336,12 @@ def test_failure_is_told_by_the_notebooks_error(tmp_path):
     broken = Study(tmp_path / "results", tmp_path / "file" / "data")
     done = broken.drstudy("reproduce", "--profile", "smoke", "--until", "03")
     assert done.returncode == 1
-    first, last = done.stderr.splitlines()
+    first, cell, *told, last = done.stderr.splitlines()
     assert first.startswith("failed: 01: NotADirectoryError: ")
+    assert re.fullmatch(r'  Cell \[\d+\], under ".+":', cell)
+    assert any(re.match(r"  > +\d+ \| ", line) for line in told), "the failing line is marked"
+    assert any(line.startswith("  What to do: ") for line in told)
+    assert "  Run this stage alone: drstudy run 01_data_audit --profile smoke" in told
     assert last.startswith("1 failed after ")
     assert "error: 01 failed. NotADirectoryError: " in done.stdout
     assert "drstudy run 01_data_audit --profile smoke" in done.stdout

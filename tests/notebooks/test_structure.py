@@ -6,7 +6,10 @@ import ast
 import json
 import re
 import statistics
+import subprocess
+import sys
 
+import expectations
 import nbformat
 import pytest
 
@@ -14,8 +17,22 @@ from drstudy.core import paths
 from drstudy.papers.registry import NOTEBOOKS
 
 FILES = sorted((paths.root() / "notebooks").glob("*.ipynb"))
-MOST_CELLS, MEDIAN_LINES, MOST_LINES = 32, 6, 25
+MOST_CELLS, MEDIAN_LINES, MOST_LINES, MOST_PARAMETER_LINES, MOST_COLUMNS = 32, 6, 25, 25, 110
 LARGEST_FILE = 1_000_000  # bytes
+COMPARED_LESS = {
+    "14_glam": "almost every cell is a table of trained maps, which another number of threads changes in the second digit",
+    "20_side_by_side": "its outputs need those of all other notebooks; they are executed together when all systems are there",
+    "22_external_validation": "its outputs are executed with those of notebook 20",
+}
+"""Notebooks of which nbval compares less than half of the cells, with the reason. One that compares more may not stand here."""
+GUARDED_ELSEWHERE = {
+    "04_backbone_comparison": "tests/notebooks/test_smoke.py: its scores are those of notebook 03, which are recomputed from the predictions",
+    "06_reliability": "tests/unit/evaluation tests its measures; its inputs are the predictions of notebook 03",
+    "13_sall": "tests/papers/sall tests its measures; no trained number of its smoke run is guarded",
+    "15_gan_oversampling": "tests/papers/gan tests its measures; no trained number of its smoke run is guarded",
+    "21_views": "tests/papers/views tests its tables; no trained number of its smoke run is guarded",
+}
+"""Notebooks with numbers that nbval does not compare and that have no entry in tests/expected, and what guards them. One with an entry may not stand here."""
 OBVIOUS = {"VARIANT", "SEED", "WEIGHT_DECAY", "LABEL_SMOOTHING"}  # their names say what a comment would
 LOCAL = re.compile(r"(?<![\w.])/(?:tmp|home|root|work|Users|var|mnt)/")
 ABSOLUTE = re.compile(r"""["'](?:/[A-Za-z]|~|[A-Za-z]:\\)""")
@@ -49,6 +66,17 @@ def parameters_cell(code):
     return found[0]
 
 
+def definitions(code) -> list:
+    """The cells that define parameters: that of `parameters`, after which papermill injects, and before it one of rarely changed `settings`, if any."""
+    cell = parameters_cell(code)
+    before = [other for _, other in code if "settings" in tags(other)]
+    assert len(before) <= 1
+    assert [other for _, other in code][: len(before) + 1] == [*before, cell], (
+        "the settings stand directly before the parameters: what papermill injects then holds for both"
+    )
+    return [*before, cell]
+
+
 def lines(cell) -> list[str]:
     return [line for line in cell.source.splitlines() if line.strip()]
 
@@ -74,18 +102,23 @@ def test_opens_with_a_title_and_says_the_time(notebook):
 
 
 def test_parameters_are_those_of_its_class(path, code):
-    cell = parameters_cell(code)
     cls = NOTEBOOKS[path.stem].cls
     given = {}
-    for node in ast.parse(cell.source).body:
-        assert isinstance(node, ast.AnnAssign), (
-            f"line {node.lineno}: only `NAME: type = literal`, so that papermill can show the type"
-        )
-        given[node.target.id] = ast.literal_eval(node.value)
-        last = cell.source.splitlines()[node.end_lineno - 1]
-        assert node.target.id in OBVIOUS or "# " in last[node.end_col_offset :], (
-            f"{node.target.id} has no comment"
-        )
+    for cell in definitions(code):
+        assert len(lines(cell)) < MOST_PARAMETER_LINES, "move rarely changed ones to the cell `settings`"
+        for node in ast.parse(cell.source).body:
+            assert isinstance(node, ast.AnnAssign), (
+                f"line {node.lineno}: only `NAME: type = literal`, so that papermill can show the type"
+            )
+            assert node.target.id not in given, f"{node.target.id} is defined twice"
+            given[node.target.id] = ast.literal_eval(node.value)
+            last = cell.source.splitlines()[node.end_lineno - 1]
+            assert node.target.id in OBVIOUS or "# " in last[node.end_col_offset :], (
+                f"{node.target.id} has no comment"
+            )
+    assert {"PROFILE", "VARIANT", "SEED"} <= {
+        node.target.id for node in ast.parse(parameters_cell(code).source).body
+    }
     assert sorted(given) == sorted(cls.names()), "every field of the class, and nothing else"
     assert cls.check(given) == cls(), "the defaults of the class: the smoke profile"
 
@@ -106,8 +139,8 @@ def test_ends_with_its_limits_and_its_record(notebook, code):
 
 
 def test_is_short(notebook, code):
-    rest = [(number, cell) for number, cell in code if "parameters" not in tags(cell)]
-    assert len(notebook.cells) <= MOST_CELLS
+    rest = [(number, cell) for number, cell in code if not {"parameters", "settings"} & set(tags(cell))]
+    assert len(notebook.cells) - len(definitions(code)) < MOST_CELLS
     assert statistics.median(len(lines(cell)) for _, cell in rest) <= MEDIAN_LINES
     long = {number: len(lines(cell)) for number, cell in rest if len(lines(cell)) > MOST_LINES}
     assert not long, f"cells with more than {MOST_LINES} lines: {long}; move code to the library"
@@ -133,6 +166,33 @@ def test_code_is_thin_and_runs_anywhere(code):
     assert not problems, "\n".join(problems)
 
 
+def test_lines_are_short_and_have_one_statement(code):
+    problems = []
+    for number, cell in code:
+        problems += [
+            f"cell {number}: {len(line)} columns: {line}"
+            for line in cell.source.splitlines()
+            if len(line) > MOST_COLUMNS
+        ]
+        statements = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.stmt)]
+        begun = [node.lineno for node in statements]
+        problems += [
+            f"cell {number}, line {line}: several statements" for line in {*begun} if begun.count(line) > 1
+        ]
+    assert not problems, "\n".join(problems)
+
+
+def test_notebooks_are_linted_like_the_library():
+    """Every rule of pyproject.toml holds for them too; the formatter leaves them alone (comments of parameters stand in a column)."""
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "notebooks"]
+    done = subprocess.run(command, cwd=paths.root(), capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = subprocess.run(
+        [*command[:4], "--show-files", "notebooks"], cwd=paths.root(), capture_output=True, encoding="utf-8"
+    )
+    assert len([line for line in listed.stdout.splitlines() if line.endswith(".ipynb")]) == len(FILES)
+
+
 def test_was_executed_in_order_without_error(code):
     """Readers see what a fresh run prints, and nbval compares it: stripped outputs would switch nbval off."""
     assert [cell.execution_count for _, cell in code] == list(range(1, len(code) + 1)), "run `make notebooks`"
@@ -149,18 +209,31 @@ def test_was_executed_in_order_without_error(code):
     )
 
 
-def test_nbval_compares_something(code):
-    """Not every cell may be exempt from comparison."""
-    compared = [
-        number
-        for number, cell in code
-        if "nbval-ignore-output" not in tags(cell)
-        and any(
-            output.output_type == "stream" or "text/plain" in output.get("data", {})
-            for output in cell.outputs
-        )
+def test_nbval_compares_at_least_half(path, code):
+    """At least half of the code cells are compared. (nbval leaves pictures out: of a cell with a figure it compares the size of the figure.)"""
+    compared = [cell for _, cell in code if "nbval-ignore-output" not in tags(cell)]
+    shown = [cell for cell in compared if cell.outputs]
+    assert shown, "no output is compared"
+    share = len(compared) / len(code)
+    if path.stem in COMPARED_LESS:
+        assert share < 0.5, f"take {path.stem} out of COMPARED_LESS"
+    else:
+        assert share >= 0.5, f"{len(compared)} of {len(code)} code cells are compared"
+
+
+def test_numbers_that_nbval_does_not_compare_are_guarded_elsewhere(path, code):
+    """(The line on the machine at the top, and the line of the record at the end, have no result.)"""
+    ignored = [
+        cell
+        for _, cell in code
+        if "nbval-ignore-output" in tags(cell)
+        and "records.environment(" not in cell.source
+        and cell.source != "run.finish()"
     ]
-    assert compared, "no output is compared"
+    expected = path.stem in {one.stage.partition("/")[0] for one in expectations.load()}
+    elsewhere = path.stem in {*GUARDED_ELSEWHERE, *COMPARED_LESS}
+    if ignored:
+        assert expected != elsewhere, "an entry in tests/expected, or else a reason"
 
 
 def test_outputs_are_clean(path, notebook, code):

@@ -115,7 +115,7 @@ def store_key(manifest: pd.DataFrame, image_size: int, max_megapixels: float) ->
     digest = hashlib.sha256(f"{writing.VERSION} {image_size} {max_megapixels:g}\n".encode())
     for image_id, path in zip(manifest["image_id"], manifest["path"], strict=True):
         try:
-            status = os.stat(paths.resolve(path))
+            status = paths.resolve(path).stat()
             stamp = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:
             stamp = "missing"
@@ -143,7 +143,7 @@ def open_store(path: str | os.PathLike[str], deep: bool = False) -> ImageStore:
             f"{paths.show(folder)} is not a finished image store. Run notebook 01 for this data set again."
         )
     try:
-        info = json.loads(file.read_text())
+        info = json.loads(file.read_text(encoding="utf-8"))
         tables, count, size = info.get("tables", {}), info["images"], info["image_size"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{paths.show(file)} cannot be read ({error}). Run notebook 01 again.") from None
@@ -177,7 +177,7 @@ def note_stamp(folder: Path) -> None:
     be written."""
     try:
         with paths.atomic(folder / STAMP) as temporary:
-            temporary.write_text(json.dumps(_stamp(folder / "images.npy")))
+            temporary.write_text(json.dumps(_stamp(folder / "images.npy")), encoding="utf-8")
     except OSError:
         pass  # a store on a read-only disk is compared each time
 
@@ -189,7 +189,7 @@ def _stamp(pixels: Path) -> list[int]:
 
 def _noted(folder: Path) -> list[int] | None:
     try:
-        return json.loads((folder / STAMP).read_text())
+        return json.loads((folder / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

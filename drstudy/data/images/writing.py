@@ -95,7 +95,7 @@ def fill(target: Path, manifest: pd.DataFrame, image_size: int, workers: int, ma
     ]
     blocks = [todo[start : start + BLOCK] for start in range(0, len(todo), BLOCK)]
     report = _Progress(len(manifest), len(done))
-    with open(journal, "ab") as file:
+    with journal.open("ab") as file:
         for records in _run(blocks, array, image_size, max_megapixels, workers):
             file.write(b"".join(_line(record) for record in records))
             file.flush()
@@ -112,9 +112,10 @@ def _run(
         for block in blocks:
             yield _do_block(array, block, image_size, max_megapixels)
         return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload([__name__])
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
     waiting, running = iter(blocks), set[Future]()
     try:
         with ProcessPoolExecutor(
@@ -174,7 +175,7 @@ def _allocate(array: Path, shape: tuple[int, ...]) -> np.memmap:
     """An array on disk whose every block is really there: writing to it cannot find the disk full."""
     mapped = np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):
-        with open(array, "r+b") as file:
+        with array.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, array.stat().st_size)
     return mapped
 
@@ -188,7 +189,7 @@ def _has_shape(array: Path, shape: tuple[int, ...]) -> bool:
 
 def _drop_torn_line(journal: Path) -> None:
     """Cut off a last line that a kill left without its end."""
-    with open(journal, "r+b") as file:
+    with journal.open("r+b") as file:
         whole = sum(len(line) for line in file if line.endswith(b"\n"))
         file.truncate(whole)
 
@@ -213,7 +214,7 @@ def _records(journal: Path) -> dict[int, dict[str, Any]]:
     """By row, in their order; of a row that was done twice, the later record. Lines that are not what was written (a power cut may leave anything) count
     as not written."""
     found: dict[int, dict[str, Any]] = {}
-    with open(journal, "rb") as file:
+    with journal.open("rb") as file:
         for line in file:
             digest, _, text = line.rstrip(b"\n").partition(b" ")
             if decoding.sha256(text)[:16].encode() == digest:
@@ -251,9 +252,9 @@ def _finish(target: Path, array: Path, journal: Path, shape: tuple[int, ...]) ->
             name: paths.sha256(target / name) for name in ("index.csv", "measures.csv", "problems.csv")
         },
     }
-    os.replace(array, target / "images.npy")
+    paths.replace(array, target / "images.npy")
     with paths.atomic(target / "store.json") as temporary:
-        temporary.write_text(json.dumps(info, indent=1) + "\n")
+        temporary.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8", newline="\n")
     journal.unlink(missing_ok=True)
 
 
@@ -276,7 +277,7 @@ def _compact(array: Path, rows: list[int]) -> None:
     )
     if header.tell() != offset:
         raise StoreError(f"{paths.show(array)} has an unknown header. Delete its folder and start again.")
-    with open(array, "r+b") as file:
+    with array.open("r+b") as file:
         file.write(header.getvalue())
         file.truncate(offset + int(np.prod(shape)))
 

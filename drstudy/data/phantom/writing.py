@@ -58,7 +58,7 @@ def _replace_bytes(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -75,7 +75,7 @@ def _valid_jpeg(path: Path, size: int) -> bool:
         with Image.open(path) as image:
             if image.size != (size, size):
                 return False
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             file.seek(-2, os.SEEK_END)
             return file.read() == b"\xff\xd9"
     except OSError:
@@ -84,7 +84,7 @@ def _valid_jpeg(path: Path, size: int) -> bool:
 
 def _valid_png(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             head = file.read(8)
             file.seek(-8, os.SEEK_END)
             return head == b"\x89PNG\r\n\x1a\n" and file.read(4) == b"IEND"
@@ -95,7 +95,7 @@ def _valid_png(path: Path) -> bool:
 def _kept(root: Path, image_id: str, size: int) -> list[str] | None:
     """Returns the mask codes of an eye that is already complete on disk, else None."""
     try:
-        codes = json.loads((root / "eyes" / f"{image_id}.json").read_text())["masks"]
+        codes = json.loads((root / "eyes" / f"{image_id}.json").read_text(encoding="utf-8"))["masks"]
     except (OSError, ValueError, KeyError):
         return None
     if not _valid_jpeg(root / "images" / f"{image_id}.jpeg", size):
@@ -149,7 +149,7 @@ def _settle(config: PhantomConfig, root: Path) -> bool:
         if not path.exists():
             continue
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text(encoding="utf-8"))
             there = found["config"]
         except (ValueError, KeyError, TypeError):
             raise ValueError(

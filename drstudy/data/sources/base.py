@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -141,8 +140,8 @@ def entry(root: Path, relative: str) -> Path:
     for part in Path(relative).parts:
         exact = found / part
         if not exact.exists() and found.is_dir():
-            alike = [name for name in os.listdir(found) if normal(name) == normal(part)]
-            exact = found / alike[0] if len(alike) == 1 else exact
+            alike = [file for file in found.iterdir() if normal(file.name) == normal(part)]
+            exact = alike[0] if len(alike) == 1 else exact
         found = exact
     return found
 

@@ -162,14 +162,14 @@ def _settle_repeats(reading: Reading) -> list[dict[str, Any]]:
 
 def _by_folder(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same rows; ids that name files in different folders get the folders' names in front, as in ``P007_left``."""
-    folders: dict[str, set[str]] = defaultdict(set)
+    folders: dict[str, set[PurePosixPath]] = defaultdict(set)
     for row in rows:
-        folders[row["image_id"]].add(str(PurePosixPath(row["path"]).parent))
+        folders[row["image_id"]].add(PurePosixPath(row["path"]).parent)
     renamed = []
     for row in rows:
         image_id = row["image_id"]
         if len(folders[image_id]) > 1:
-            common = os.path.commonpath(folders[image_id])
+            common = paths.common(*sorted(folders[image_id]))
             inner = PurePosixPath(row["path"]).parent.relative_to(common).parts
             own = row["patient_id"] == image_id
             image_id = "_".join([*inner, image_id])

@@ -107,8 +107,16 @@ def pool(read: Mapping[str, Source], most_lost: float = 1.0) -> Source:
     notes = [
         f"{name}: {len(part.manifest)} images. {' '.join(part.notes)}".strip() for name, part in read.items()
     ]
-    root = Path(os.path.commonpath([part.root for part in read.values()]))
+    root = _common_root([part.root for part in read.values()])
     return Source(NAME, root, manifests.build(whole), problems, tuple(notes), most_lost)
+
+
+def _common_root(roots: Sequence[Path]) -> Path:
+    """The folder that holds all parts, for messages; the first part where they lie on different drives."""
+    try:
+        return paths.common(*roots)
+    except ValueError:
+        return roots[0]
 
 
 def _named(name: str, manifest: pd.DataFrame) -> pd.DataFrame:

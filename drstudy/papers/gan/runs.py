@@ -205,7 +205,7 @@ def save(generator: Generator, path: Path) -> None:
 
 def save_pictures(images: np.ndarray, grades: np.ndarray, path: Path) -> None:
     """Write generated pictures (N, S, S, 3) uint8 and the grades (N,) that were asked for, atomically."""
-    with paths.atomic(path) as temporary, open(temporary, "wb") as file:
+    with paths.atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, images=images, grades=np.asarray(grades, dtype=np.int64))
 
 

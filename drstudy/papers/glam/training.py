@@ -221,7 +221,7 @@ def load(source: records.Record, p: Glam, compute: Compute) -> Trained:
         for file in sorted(source.folder.glob(f"*_{form}.safetensors")):
             name, whole = file.stem.replace("_", " "), source.path(file.name)
             forms[name] = prediction.load(whole, released.rebuild).to(compute.device)
-    rules = json.loads(source.path(RULES_FILE).read_text())
+    rules = json.loads(source.path(RULES_FILE).read_text(encoding="utf-8"))
     rules = evidence.Rules(*(tuple(map(tuple, rules[name])) for name in ("implied", "weights")))
     history = pd.read_csv(source.path("tables/history.csv"))
     return Trained(net, rules, forms, history)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import random
 import stat
@@ -79,7 +78,7 @@ def test_atomic_replaces_when_done_and_leaves_nothing_when_not(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert path.read_text() == "one"
-    assert os.listdir(path.parent) == ["a.csv"]
+    assert [file.name for file in path.parent.iterdir()] == ["a.csv"]
 
 
 def test_atomic_files_have_the_usual_permissions(tmp_path):

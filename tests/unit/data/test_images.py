@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on(many, tmp_path, monkeypatch):
     process.wait()
     with pytest.raises(images.StoreError, match="not a finished image store"):
         images.open_store(journal.parent)
-    with open(journal, "ab") as file:
+    with journal.open("ab") as file:
         file.write(b'{"row": 95, "image_id": "eye_0')  # what a kill in the middle of a write leaves
 
     done = []

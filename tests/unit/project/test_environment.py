@@ -26,6 +26,7 @@ IMPORT_NAMES = {
     "yaml": "pyyaml",
 }
 WITH = {
+    "click": "typer",
     "matplotlib-inline": "ipykernel",
     "nbclient": "papermill",
     "packaging": "pytest",

@@ -34,7 +34,9 @@ def prose(text: str, name: str) -> str:
     if name.endswith(".ipynb"):
         cells = json.loads(text)["cells"]
         read = [
-            c for c in cells if c["cell_type"] == "markdown" or "parameters" in c["metadata"].get("tags", [])
+            c
+            for c in cells
+            if c["cell_type"] == "markdown" or {"parameters", "settings"} & set(c["metadata"].get("tags", []))
         ]
         return "\n".join("".join(cell["source"]) for cell in read)
     return GENERATED.sub("", text)

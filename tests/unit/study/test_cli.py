@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+import typer
 from photographs import eyepacs
 
-from drstudy.core import records
+from drstudy.core import paths, records
 from drstudy.data import images
 from drstudy.papers.transfer import params
-from drstudy.study import cli, cluster, execute, plan, run
+from drstudy.study import cli, cluster, execute, plan, run, welcome
 
 
 @pytest.fixture
@@ -149,6 +153,50 @@ def test_a_relative_folder_of_data_is_the_callers(drstudy, tmp_path, monkeypatch
     assert "ERROR: DATA_ROOT" in out
 
 
+def test_without_a_command_it_shows_the_five_things_that_people_do_first(drstudy):
+    code, out, err = drstudy()
+    assert (code, err) == (0, "")
+    assert len(welcome.FIRST) == 5
+    for number, (wish, command) in enumerate(welcome.FIRST, start=1):
+        assert f"  {number}. {wish}:\n       {command}\n" in out
+
+
+@pytest.mark.parametrize("command", [command for _, command in welcome.FIRST])
+def test_every_command_that_it_shows_is_understood(command):
+    """Each word is a command, an option or an argument, and none is missing."""
+    program, *words = command.split()
+    assert program == "drstudy"
+    group, context = typer.main.get_command(cli.app), None
+    while hasattr(group, "commands"):
+        context = click.Context(group, info_name=program, parent=context)
+        _, group, words = group.resolve_command(context, words)
+    parsed = group.make_context("drstudy", words, parent=context)
+    assert not parsed.args
+
+
+@pytest.mark.parametrize(("number", "variant"), [("03", "densenet121-seed0")])
+def test_the_stage_that_it_shows_exists(number, variant):
+    assert plan.stage(number, "smoke", variant).variant == variant
+
+
+def test_lab_opens_the_list_of_notebooks_as_a_page(drstudy, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        cli.subprocess,
+        "run",
+        lambda command, **_: asked.append(command) or subprocess.CompletedProcess(command, 0),
+    )
+    assert drstudy("lab")[0] == 0
+    [(*_, folder, settings, page)] = asked
+    assert (paths.root() / page).is_file()
+    assert folder == f"--notebook-dir={paths.root()}"
+    place = Path(settings.removeprefix("--LabApp.app_settings_dir="))
+    content = json.loads((place / "overrides.json").read_text(encoding="utf-8"))
+    assert (
+        content["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]["markdown"] == "Markdown Preview"
+    )
+
+
 def cli_main(monkeypatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["drstudy", *arguments])
     cli.main()
@@ -189,13 +237,17 @@ def test_a_dry_run_says_why_each_stage_would_run_and_starts_nothing(drstudy, mon
     monkeypatch.setattr(execute, "execute", lambda *_: pytest.fail("it was started"))
     code, out, _ = drstudy("reproduce", "--profile", "smoke", "--dry-run")
     assert code == 0
-    assert out.splitlines()[1:] == ["to run: 01, report", "01: no finished record", "report: 01 will run"]
+    to_run, estimate, *why = out.splitlines()[1:]
+    assert to_run == "to run: 01, report"
+    assert estimate.startswith("estimate: about ")
+    assert why == ["01: no finished record", "report: 01 will run"]
 
 
 def test_reproduce_ends_with_where_to_look(drstudy, monkeypatch):
     code, out, _ = reproduce(drstudy, monkeypatch, ["01", "report"], {})
     assert code == 0
     assert "to run: 01, report" in out
+    assert "results/smoke/<notebook>/executed.ipynb; `drstudy lab` opens them" in out.splitlines()[-2]
     assert out.splitlines()[-1].endswith("open results/smoke/report/index.html")
 
 
@@ -204,6 +256,7 @@ def test_reproduce_ends_with_what_failed_and_why(drstudy, monkeypatch):
     assert code == 1
     assert err.splitlines()[0] == "failed: 01: OSError: the disk is full"
     assert "drstudy report --profile smoke" in err
+    assert "it goes on with what is unfinished" in err
     assert "done" not in out
 
 
@@ -220,6 +273,26 @@ def test_reproduce_twice_at_once_is_refused(drstudy, monkeypatch, own_folders):
     assert "Another process is running" in err
 
 
+def test_reproduce_is_refused_while_snakemake_of_a_killed_command_still_works(
+    drstudy, monkeypatch, own_folders
+):
+    with paths.locked(execute.working("smoke"), wait=False):
+        code, _, err = reproduce(drstudy, monkeypatch, ["01"], AssertionError("it was started"))
+    assert code == 1
+    assert "Another process is running drstudy reproduce --profile smoke" in err
+
+
+def test_snakemake_works_under_a_lock_of_its_own(own_folders):
+    command = [sys.executable, "-m", "drstudy.study.locked", str(own_folders / "lock"), "--version"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert re.fullmatch(r"[0-9.]+\n", done.stdout), done.stderr
+    with paths.locked(own_folders / "lock"):
+        refused = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert "Another process holds" in refused.stderr
+
+
 def test_reproduce_runs_the_study_that_is_asked_for(drstudy, monkeypatch):
     asked = []
     monkeypatch.setattr(execute, "pending", lambda *given: asked.append(given) or {"06": "06: a reason"})
@@ -227,7 +300,9 @@ def test_reproduce_runs_the_study_that_is_asked_for(drstudy, monkeypatch):
     code, _, _ = drstudy("reproduce", "--profile", "smoke", "--study", "all", "--cores", "3")
     assert code == 0
     assert asked[0] == ("smoke", "", "all")
-    assert (asked[1][0], asked[1][1], *asked[1][-2:]) == ("smoke", 3, "all", None)
+    *given, watch = asked[1]
+    assert given == ["smoke", 3, "", "all", None]
+    assert list(watch.stages) == ["06"]
 
 
 @pytest.mark.parametrize(
@@ -240,4 +315,5 @@ def test_cores_of_this_machine_or_of_a_stage_on_a_cluster(drstudy, monkeypatch, 
     monkeypatch.setattr(execute, "execute", lambda *given: asked.append(given) or {})
     drstudy("reproduce", "--profile", "smoke", "--until", "00", *options)
     assert asked[0][1] == cores
-    assert asked[0][-1] == (Path("ours") if "--cluster" in options else None)
+    assert asked[0][-2] == (Path("ours") if "--cluster" in options else None)
+    assert asked[0][-1].cores == cores

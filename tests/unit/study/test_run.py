@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import json
 import os
 import subprocess
 import sys
+import time
 
+import nbclient
 import nbformat
 import pytest
 
@@ -14,7 +18,7 @@ from drstudy.core import paths, records
 from drstudy.core.params import ParameterError
 from drstudy.papers.base import AUDIT, Stage
 from drstudy.papers.transfer import params
-from drstudy.study import digests, plan, run
+from drstudy.study import digests, failures, plan, remedies, run
 
 FINISH = """
 from drstudy.core import records
@@ -88,6 +92,7 @@ def attempt(root, code: str) -> dict:
     failure = json.loads(STAGE.record.with_name("failure.json").read_text())
     assert failure["params"]["SEED"] == 5
     assert failure["reason"] in str(caught.value)
+    assert str(caught.value) == f"01 failed. {failures.read(STAGE)}"
     assert "drstudy run 01_data_audit --profile smoke" in str(caught.value)
     with pytest.raises(records.RecordError):
         records.load(STAGE.folder)
@@ -109,6 +114,19 @@ def test_finished_record_is_success_and_clears_an_older_failure(root):
 
 
 @pytest.mark.notebook
+def test_what_is_set_holds_for_the_cell_of_settings_too_and_papermill_does_not_warn(root, caplog):
+    """papermill knows the cell tagged `parameters` only, and injects after it."""
+    write_notebook(root, FINISH + "run.metric(seed=SEED, size=IMAGE_SIZE)\nrun.finish()")
+    file = root / "notebooks" / f"{AUDIT}.ipynb"
+    notebook = nbformat.read(file, 4)
+    settings = nbformat.v4.new_code_cell("IMAGE_SIZE: int = 128", metadata={"tags": ["settings"]})
+    notebook.cells.insert(1, settings)
+    nbformat.write(notebook, file)
+    assert run.run(STAGE, {"SEED": 5, "IMAGE_SIZE": 96}).metrics == {"seed": 5, "size": 96}
+    assert "Passed unknown parameter" not in caplog.text
+
+
+@pytest.mark.notebook
 def test_the_kernel_is_of_the_interpreter_that_runs(root, monkeypatch):
     """A kernel that is named python3 and starts something else is not taken."""
     kernel = root / "jupyter" / "kernels" / "python3"
@@ -124,6 +142,11 @@ def test_the_kernel_is_of_the_interpreter_that_runs(root, monkeypatch):
 def test_failing_cell_is_told_with_its_error(root):
     failure = attempt(root, "raise OSError('the disk is full')")
     assert failure["reason"] == "OSError: the disk is full"
+    assert failure["cell"] == {
+        "number": 3,
+        "heading": "A stand-in",
+        "lines": [">   1 | raise OSError('the disk is full')"],
+    }
     assert any("OSError" in line for line in failure["traceback"])
     assert not any("\x1b" in line for line in failure["traceback"])
     assert (paths.resolve(failure["executed"])).is_file()
@@ -152,3 +175,68 @@ def test_record_of_another_run_is_no_success(root):
 def test_record_does_not_outlive_a_failure_after_it(root):
     failure = attempt(root, FINISH + "run.finish()\nraise ValueError('too late')")
     assert failure["reason"] == "ValueError: too late"
+
+
+LONG = """def work(n):
+    return 1 / n
+
+a = 1
+b = 2
+c = 3
+d = 4
+e = work(0)
+f = 5
+g = 6
+h = 7
+i = 8"""
+
+
+@pytest.mark.notebook
+def test_a_long_cell_is_shown_around_its_failing_line(root):
+    failure = attempt(root, LONG)
+    said = failures.read(STAGE)
+    assert failure["cell"]["lines"] == [
+        "      | ...",
+        "    5 | b = 2",
+        "    6 | c = 3",
+        "    7 | d = 4",
+        ">   8 | e = work(0)",
+        "    9 | f = 5",
+        "   10 | g = 6",
+        "   11 | h = 7",
+        "      | ...",
+    ]
+    assert said.splitlines()[:2] == ["ZeroDivisionError: division by zero", '  Cell [3], under "A stand-in":']
+    assert f"What to do: {remedies.UNFORESEEN}" in said
+    assert "Run this stage alone: drstudy run 01_data_audit --profile smoke" in said
+    assert failures.read(STAGE, since=time.time() + 60) == "", "an older failure is not of this run"
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "remedy"),
+    [
+        ("OSError", "[Errno 28] No space left on device: '/x'", remedies.REMEDIES[28]),
+        ("MemoryError", "", remedies.MEMORY),
+        ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory", remedies.MEMORY),
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB", remedies.MEMORY),
+        ("DeadKernelError", "Kernel died", remedies.BY_NAME["DeadKernelError"]),
+        ("ModuleNotFoundError", "No module named 'x'", remedies.BY_NAME["ModuleNotFoundError"]),
+        ("RecordError", "results/x is missing", remedies.BY_NAME["RecordError"]),
+        ("ZeroDivisionError", "division by zero", remedies.UNFORESEEN),
+    ],
+)
+def test_every_error_has_a_remedy(name, message, remedy):
+    assert remedies.of(name, message) == remedy
+
+
+def test_every_class_with_a_remedy_exists():
+    """Names in the table are of Python, of the packages that raise them, or of this project."""
+    own = {
+        node.name
+        for file in (paths.root() / "drstudy").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    }
+    others = {"OutOfMemoryError", "DeadKernelError"}
+    assert {name for name in remedies.BY_NAME if not hasattr(builtins, name)} - own == others
+    assert hasattr(nbclient.exceptions, "DeadKernelError")
