@@ -90,7 +90,7 @@ def load(folder: str | os.PathLike[str], device: str = "auto", threads: int = 0)
     """Open the network of a finished training.
 
     Args:
-        folder: Result folder, such as ``results/demo/03_fine_tuning/efficientnet_lite0-seed0``, or its file of weights.
+        folder: Result folder ``results/<profile>/<notebook>/<variant>`` of a fine-tuning, or its file of weights.
         device, threads: As of :func:`drstudy.core.devices.setup`.
 
     Raises:
