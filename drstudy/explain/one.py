@@ -132,23 +132,32 @@ def _at(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_cut(
-    maps: CommonMaps, masks_of: Callable[[str], Masks], patients: Mapping[str, str]
+    maps: CommonMaps,
+    masks_of: Callable[[str], Masks],
+    patients: Mapping[str, str],
+    region: str = ANY,
+    side: int = GRID,
 ) -> tuple[float, int]:
-    """The value at which a network's maps of disease find all lesions best on validation eyes, by mean Dice.
+    """The value at which a network's maps find the lesions of validation eyes best, by mean Dice.
 
     Args:
-        maps: Its maps of the region :data:`drstudy.explain.measures.grid.ANY`, in the units of :attr:`Explained.raw`.
+        maps: Its maps, in the units of :attr:`Explained.raw`.
         masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
         patients: image_id to patient_id of the validation eyes that have masks.
+        region: Which of its maps: :data:`drstudy.explain.measures.grid.ANY`, or the code of a lesion.
+        side: Cells a side of the grid; the side of the masks is a multiple of it, and no map is finer.
 
     Returns:
-        The cut, and the number of eyes with a lesion that it was fitted on; NaN and 0 if no such eye has one.
+        The cut, and the number of eyes with such a lesion that it was fitted on; NaN and 0 if no such eye has one.
+
+    Raises:
+        ValueError: If the grid does not fit the masks or the maps.
     """
     eyes = [name for name in maps.of("validation") if name in patients]
     if not eyes:
         return float("nan"), 0
-    grid = Grid(masks_of, (ANY,), GRID)
-    fitted = fine.fit_cuts(eyes, lambda name: {ANY: maps.fitting(name, (ANY,))}, grid, patients)
+    grid = Grid(masks_of, (region,), side)
+    fitted = fine.fit_cuts(eyes, lambda name: {region: maps.fitting(name, (region,))}, grid, patients)
     row = fitted.table.iloc[0]
     return float(row["cut"]), int(row["eyes"])
 

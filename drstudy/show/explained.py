@@ -68,7 +68,7 @@ def encoded(picture: np.ndarray, kind: str = "JPEG") -> bytes:
     from PIL import Image
 
     stream = io.BytesIO()
-    options = {"quality": 90} if kind == "JPEG" else {"optimize": True}
+    options = {"quality": 90} if kind == "JPEG" else {"compress_level": 4}
     Image.fromarray(picture).save(stream, kind, **options)
     return stream.getvalue()
 
