@@ -13,6 +13,7 @@ from drstudy.core.names import GRADE_NAMES, NAMES
 from drstudy.papers.explorer import eyes, figures
 from drstudy.papers.explorer.collection import Collection, Seen
 from drstudy.papers.explorer.eyes import ANY_GRADE, View
+from drstudy.papers.explorer.params import Explorer
 
 NO_OTHER = -1
 """Place of the second system if there is none beside the first."""
@@ -33,6 +34,29 @@ class Choice:
     worst_first: bool = False
     eye: str = ""
     cut: float = 0.0
+
+
+def start(p: Explorer, collection: Collection, image_id: str) -> Choice:
+    """What the parameters of the notebook choose.
+
+    Args:
+        p: Parameters.
+        collection: What is looked at.
+        image_id: The eye that is shown.
+    """
+    other = p.other if p.other < len(collection.systems) and p.other != p.system else NO_OTHER
+    return Choice(
+        profile=collection.profile,
+        system=p.system,
+        map_name=p.map_name,
+        other=other,
+        other_map=p.other_map,
+        grade=p.grade,
+        outcome=p.outcome,
+        lesion=p.lesion,
+        eye=image_id,
+        cut=p.cut,
+    )
 
 
 class Browser:

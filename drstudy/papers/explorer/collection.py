@@ -114,20 +114,13 @@ class Collection:
         return np.ascontiguousarray(self.data.images[int(self.eyes.loc[image_id, "row"])])
 
     def table(self) -> pd.DataFrame:
-        """One row per system: its test eyes, and its maps with the number of their cells."""
+        """One row per map of each system: ``system``, its ``test eyes``, ``map``, and its ``cells``; a system without maps has one row."""
         rows = [
-            {
-                "system": seen.label,
-                "test eyes": len(seen.answers),
-                "maps": "; ".join(
-                    f"{name} ({' x '.join(map(str, maps.values.shape[1:]))})"
-                    for name, maps in seen.maps.items()
-                )
-                or "none",
-            }
+            (seen.label, len(seen.answers), name, " x ".join(map(str, maps.values.shape[1:])) if maps else "")
             for seen in self.systems
+            for name, maps in (seen.maps or {"none": None}).items()
         ]
-        return pd.DataFrame(rows, columns=["system", "test eyes", "maps"])
+        return pd.DataFrame(rows, columns=["system", "test eyes", "map", "cells"])
 
 
 def _pixels(mask: np.ndarray | None) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from drstudy.core.names import FIELD, GRADE_NAMES, LESIONS, PROBABILITIES
+from drstudy.core.names import FIELD, GRADE_NAMES, LESIONS, NAMES, PROBABILITIES
 from drstudy.evaluation import common
 from drstudy.explain.measures import localisation, outlines, scores
 from drstudy.explain.measures.grid import ANY
@@ -183,52 +184,46 @@ def view(collection: Collection, image_id: str, seen: Seen, map_name: str = "", 
         )
     if map_name and map_name not in seen.maps:
         raise KeyError(f"{seen.label} has no map {map_name!r}; it has {', '.join(seen.maps) or 'none'}.")
-    answer, image = seen.answers.loc[image_id], collection.image(image_id)
-    masks = collection.masks_of(image_id)
     maps = seen.maps[map_name] if map_name else next(iter(seen.maps.values()), None)
-    raw = maps.of(image_id) if maps else None
+    answer, masks = seen.answers.loc[image_id], collection.masks_of(image_id)
     grade, predicted = (
         None if pd.isna(answer[name]) else int(answer[name]) for name in ("grade", "predicted")
     )
-    common_part = {
-        "image_id": image_id,
-        "observed": "grade unknown" if grade is None else f"observed {grade} ({GRADE_NAMES[grade]})",
-        "image": image,
-        "masks": masks if collection.masked else {},
-        "label": seen.label,
-        "answer": _sentence(answer),
-        "probabilities": answer[PROBABILITIES].to_numpy(float) if PROBABILITIES[0] in seen.answers else None,
-        "grade": grade,
-        "predicted": predicted,
-    }
+    image = collection.image(image_id)
+    return View(
+        image_id=image_id,
+        observed="grade unknown" if grade is None else f"observed {grade} ({GRADE_NAMES[grade]})",
+        image=image,
+        masks=masks if collection.masked else {},
+        label=seen.label,
+        answer=_sentence(answer),
+        probabilities=answer[PROBABILITIES].to_numpy(float) if PROBABILITIES[0] in seen.answers else None,
+        grade=grade,
+        predicted=predicted,
+        **_mapped(maps, image_id, masks, len(image), cut),
+    )
+
+
+def _mapped(maps: Maps | None, image_id: str, masks: Masks, size: int, share: float) -> dict[str, Any]:
+    """What a view has of a map; without one of this eye, nothing."""
+    raw = None if maps is None else maps.of(image_id)
     if maps is None or raw is None:
-        nothing = np.zeros(image.shape[:2], bool)
-        return View(
-            **common_part,
-            map_name="",
-            heat=None,
-            highest=0.0,
-            cut=math.nan,
-            cut_words="no map",
-            regions=nothing,
-            status="",
-            scores=_no_scores(),
-        )
-    value, words = _cut(maps, raw, cut)
+        nothing = {"map_name": "", "heat": None, "highest": 0.0, "cut": math.nan, "cut_words": "no map"}
+        return nothing | {"regions": np.zeros((size, size), bool), "status": "", "scores": _no_scores()}
+    value, words = _cut(maps, raw, share)
     fov = np.asarray(masks[FIELD], bool)
     found = outlines.regions(raw[None], [1.0], [0.0], fov, [value], smallest=0, by_value=True)
-    heat = cam.upsample(raw[None], len(image))[0]
-    return View(
-        **common_part,
-        map_name=maps.name,
-        heat=heat,
-        highest=maps.highest,
-        cut=value,
-        cut_words=words,
-        regions=found.masks[0],
-        status=found.status[0],
-        scores=score(heat, found.masks[0], masks, maps.region),
-    )
+    heat = cam.upsample(raw[None], size)[0]
+    return {
+        "map_name": maps.name,
+        "heat": heat,
+        "highest": maps.highest,
+        "cut": value,
+        "cut_words": words,
+        "regions": found.masks[0],
+        "status": found.status[0],
+        "scores": score(heat, found.masks[0], masks, maps.region),
+    }
 
 
 def _sentence(answer: pd.Series) -> str:
@@ -289,8 +284,6 @@ def _no_scores() -> pd.DataFrame:
 
 def truth(collection: Collection, image_id: str) -> pd.DataFrame:
     """The lesions that readers outlined in an eye: ``lesion`` and its share of the field of view in %; empty if there are none."""
-    from drstudy.core.names import NAMES
-
     field = float(np.sum(collection.masks_of(image_id)[FIELD]))
     found = collection.lesions.loc[image_id]
     rows = [(NAMES[code], 100 * pixels / field) for code, pixels in found.items() if pixels > 0]

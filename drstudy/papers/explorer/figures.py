@@ -92,17 +92,16 @@ def _probabilities(axes: Axes, view: View, title: str) -> None:
     axes.barh(
         GRADES, 100 * view.probabilities, color=style.GRADE_COLOURS, edgecolor=style.NEUTRAL, linewidth=0.6
     )
-    names = [_mark(grade, view) for grade in GRADES]
-    axes.set_yticks(GRADES, names)
-    axes.set(xlim=(0, 100), xlabel="probability, %")
+    for grade in GRADES:
+        marks = [
+            word
+            for word, value in (("observed", view.grade), ("predicted", view.predicted))
+            if value == grade
+        ]
+        axes.text(99, grade, ", ".join(marks), ha="right", va="center", fontsize=9)
+    axes.set_yticks(GRADES)
+    axes.set(xlim=(0, 100), xlabel="probability, %", ylabel="grade")
     axes.invert_yaxis()
-
-
-def _mark(grade: int, view: View) -> str:
-    marks = [
-        word for word, value in (("observed", view.grade), ("predicted", view.predicted)) if value == grade
-    ]
-    return f"{grade} ({', '.join(marks)})" if marks else str(grade)
 
 
 def worst(views: Sequence[View]) -> Figure:
