@@ -98,7 +98,9 @@ def _probabilities(axes: Axes, view: View, title: str) -> None:
             for word, value in (("observed", view.grade), ("predicted", view.predicted))
             if value == grade
         ]
-        axes.text(99, grade, ", ".join(marks), ha="right", va="center", fontsize=9)
+        if marks:
+            ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
+            axes.text(99, grade, ", ".join(marks), ha="right", va="center", fontsize=9, bbox=ground)
     axes.set_yticks(GRADES)
     axes.set(xlim=(0, 100), xlabel="probability, %", ylabel="grade")
     axes.invert_yaxis()
