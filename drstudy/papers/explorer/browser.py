@@ -179,12 +179,14 @@ def _text(view: View) -> str:
         return f"{title}It has no map of this eye.</p>"
     if view.scores.empty:
         return f"{title}The eye has no lesion that {html.escape(view.map_name)} could find, or none was outlined.</p>"
-    return f"{title}Scores of {html.escape(view.map_name)}:</p>" + readable(view.scores).to_html(
-        index=False, border=0
+    return f"{title}Scores of {html.escape(view.map_name)}:</p>" + _table(view.scores)
+
+
+def _table(scores: pd.DataFrame) -> str:
+    """Scores with two digits as an HTML table; wide spaces stand in for a style, which front ends may take out."""
+    heads = "".join(f"<th>&emsp;{name}</th>" for name in scores)
+    rows = "".join(
+        f"<tr><td>&emsp;{name}</td><td>&emsp;{float(own):.2f}</td><td>&emsp;{float(uniform):.2f}</td></tr>"
+        for name, own, uniform in scores.to_numpy()
     )
-
-
-def readable(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores with two digits."""
-    columns = [name for name in scores if name != "score"]
-    return scores.assign(**{name: scores[name].map(lambda value: f"{float(value):.2f}") for name in columns})
+    return f"<table><tr>{heads}</tr>{rows}</table>"

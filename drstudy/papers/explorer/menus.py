@@ -42,7 +42,8 @@ class _Menus:
 
     def __init__(self, browser: Browser, widgets: Any) -> None:
         self.browser, self.filling = browser, False
-        wide = widgets.Layout(width="30em")
+        wide = widgets.Layout(width="auto")
+        column = widgets.Layout(width="33%", padding="0 1em 0 0", overflow="hidden")
         described = {
             "profile": "profile",
             "system": "system",
@@ -65,13 +66,18 @@ class _Menus:
         self.after = widgets.Button(description="next eye")
         self.picture = widgets.Image(format="jpeg")
         self.text = widgets.HTML()
-        hint = widgets.HTML("0 % is the cut fixed on validation eyes; else a share of the map's maximum.")
+        hint = widgets.HTML("<small>0 %: cut fixed on validation; else share of maximum</small>")
         m = self.menus
         choices = widgets.HBox(
             [
-                widgets.VBox([m["profile"], m["grade"], m["outcome"], m["lesion"], self.worst_first]),
-                widgets.VBox([m["system"], m["map_name"], m["other"], m["other_map"]]),
-                widgets.VBox([m["eye"], widgets.HBox([self.before, self.after]), self.cut, hint]),
+                widgets.VBox([m[name] for name in ("profile", "grade", "outcome", "lesion")], layout=column),
+                widgets.VBox(
+                    [m[name] for name in ("system", "map_name", "other", "other_map")], layout=column
+                ),
+                widgets.VBox(
+                    [m["eye"], widgets.HBox([self.before, self.after]), self.worst_first, self.cut, hint],
+                    layout=column,
+                ),
             ]
         )
         self.whole = widgets.VBox([choices, self.picture, self.text])
