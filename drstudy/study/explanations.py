@@ -47,12 +47,12 @@ class OverwriteError(ValueError):
 
 def about(network: Network) -> dict[str, Any]:
     """What a reader of the answers must know of the network; JSON-ready."""
-    record = network.record
+    record, kind = network.record, "synthetic" if network.synthetic else "training"
     return {
         "result": paths.show(record.folder),
         "sha256": network.sha256,
         "name": network.label,
-        "learnt_from": f"{len(network.seen)} photographs of {network.source} (profile {record.data['profile']})",
+        "learnt_from": f"{len(network.seen)} {kind} photographs ({network.source}, profile {record.data['profile']})",
         "synthetic": network.synthetic,
         "input_size": network.net.input_size,
         "temperature": network.temperature,

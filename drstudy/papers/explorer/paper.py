@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from drstudy.papers.base import TRAINING, Notebook, Paper, Profile, Section, Stage, System
@@ -23,13 +24,18 @@ def across(profile: Profile, systems: Sequence[System], planned: Sequence[Stage]
         systems: Systems of all papers.
         planned: Stages of the papers that have systems, as far as the study that is asked for has them.
     """
-    wanted = {notebook for system in systems for notebook in (system.notebook, system.maps_notebook)}
-    folders = tuple(stage.folder for stage in planned if stage.notebook in wanted)
+    folders = tuple(stage.folder for stage in planned if any(_is_of(system, stage) for system in systems))
     if not any(stage.notebook == TRAINING for stage in planned):
         return []
     own = {"AUDIT": profile.audit, "RESULTS": list(folders)}
     needs = tuple(dict.fromkeys((*folders, profile.audit)))
     return [Stage(params.Explorer, profile.name, overrides=own, needs=needs)]
+
+
+def _is_of(system: System, stage: Stage) -> bool:
+    """Whether a stage makes the predictions or the maps of a system."""
+    known = stage.notebook in (system.notebook, system.maps_notebook)
+    return known and bool(re.fullmatch(system.variants, stage.variant))
 
 
 SECTIONS = (

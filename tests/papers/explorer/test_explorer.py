@@ -124,6 +124,23 @@ def test_the_cut_is_fixed_on_validation_eyes_and_told(found):
     assert share.regions.sum() > fixed.regions.sum()
 
 
+def test_what_is_costly_is_done_once(found, monkeypatch):
+    """Coming back to an eye fits no cut and reads no masks anew, so that a picture takes only its drawing."""
+    fitted = []
+    own = collection.one.fit_cut
+    monkeypatch.setattr(collection.one, "fit_cut", lambda *given: fitted.append(given[3]) or own(*given))
+    one = browser.Browser(found, lambda name: found, ["smoke"])
+    for _ in one.names():
+        one.show()
+        one.step(1)
+    assert fitted == ["lesion"]
+    before = found.masks_of.cache_info().misses
+    for name in one.names():
+        one.set(eye=name)
+        one.views()
+    assert found.masks_of.cache_info().misses == before
+
+
 def test_scores_of_an_eye_by_hand(found):
     """A map on the lesion, and the same upside down: Dice of the region and the mask, energy inside as a share of the field."""
     seen = found.systems[0]
@@ -326,6 +343,7 @@ def test_every_profile_that_fine_tunes_networks_has_the_explorer(profile):
     assert f"results/{profile}/01_data_audit" in found.needs
     assert any("/03_fine_tuning/" in folder for folder in found.parameters().results)
     assert set(found.parameters().results) <= set(found.needs)
+    assert not [folder for folder in found.needs if folder.endswith("-frozen_bn")], "ablations are no systems"
 
 
 @pytest.mark.parametrize("profile", ["idrid_mini", "odir_mini", "demo_fresh"])
