@@ -17,6 +17,7 @@ NAMES = (
     "views",
     "beside",
     "external",
+    "explorer",
 )
 """Folders below ``drstudy/papers``, in the order in which the ledger and the README show them."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -253,6 +255,58 @@ def lab() -> None:
     options = [f"--notebook-dir={paths.root()}", f"--LabApp.app_settings_dir={settings_folder}"]
     done = subprocess.run([sys.executable, "-m", "jupyterlab", *options, "notebooks/README.md"], check=False)
     raise typer.Exit(done.returncode)
+
+
+@app.command()
+def explain(
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Photographs of the retina, or folders of them.", metavar="IMAGE..."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Result folder of a finished fine-tuning, such as results/demo/03_fine_tuning/efficientnet_lite0-seed0."
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("explained"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Explain photographs of your own by a trained network: probabilities, map, outlines and a page for each.
+
+    Research only, not a medical device. What is not a fundus photograph is refused with the reason; the others are explained, and the
+    command exits with 1.
+    """
+    from drstudy.study import explaining, networks
+
+    if model is None:
+        raise networks.ModelError(
+            f"--model is missing: the result folder of a trained network. {networks.how()}"
+        )
+    with _progress("explaining") as told:
+        found = explaining.run(images, _from_here(model), output, device, told=told)
+    for row in found.refused:
+        typer.echo(f"refused: {row['file']}: {row['reason']}. {row['remarks']}", err=True)
+    count = len(found.rows) - len(found.refused)
+    typer.echo(
+        f"{count} of {len(found.rows)} photographs explained (research only, not a medical device): open {output / 'index.html'}"
+    )
+    raise typer.Exit(1 if found.refused else 0)
+
+
+@contextlib.contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int, dict[str, Any]], None]]:
+    """A function that is told of each photograph: a bar in a terminal, a line each in a log."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, row: typer.echo(f"{done}/{total} {row['name']}: {row['status']}", err=True)
+        return
+    with typer.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def told(done: int, total: int, row: dict[str, Any]) -> None:
+            bar.length = total
+            bar.update(1)
+
+        yield told
 
 
 @app.command()

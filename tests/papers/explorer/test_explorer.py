@@ -1,0 +1,358 @@
+"""Notebook 23: which systems, eyes and maps can be looked at, in which order, what is seen of one eye; and the menus."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from fabricated import graded
+from trained_eyes import MODEL, SIZE, VARIANT, audit
+
+from drstudy.core import records
+from drstudy.data import dataset
+from drstudy.evaluation import common
+from drstudy.explain.measures import common_maps, localisation
+from drstudy.explain.methods import cam
+from drstudy.papers.base import System
+from drstudy.papers.explorer import browser, collection, eyes, figures, menus, params
+from drstudy.papers.ram.params import Ram
+from drstudy.papers.transfer.params import FineTuning, HeatmapAnalysis
+from drstudy.study import plan
+from drstudy.training import prediction
+
+matplotlib.use("agg")
+
+NETWORKS = System(
+    id="network",
+    name="Five grades: {network}",
+    notebook="03_fine_tuning",
+    variants=r"[a-z0-9_]+-seed\d+",
+    mapped_by="05_heatmap_analysis",
+    predictions="predictions.csv",
+)
+SCORED = System(id="scored", name="Scored (ours)", notebook="11_ram")
+SYSTEMS = (NETWORKS, SCORED)
+MAPPED = f"results/smoke/05_heatmap_analysis/{VARIANT}"
+AUDIT, RAM = "results/smoke/01_data_audit", "results/smoke/11_ram"
+
+
+def lesion_maps(data, masks_of) -> tuple[np.ndarray, pd.DataFrame]:
+    """Maps of 32 cells that are 3 on the lesion and below 1 elsewhere; every second test eye has its map turned upside down."""
+    both = common.eyes(data.part("test"), data.part("validation"))
+    found = []
+    for place, (name, split) in enumerate(zip(both["image_id"], both["split"])):
+        cells = masks_of(name)["EX"].reshape(32, SIZE // 32, 32, SIZE // 32).max((1, 3)) > 0.4
+        one = np.where(cells, 3.0, np.linspace(0, 0.9, 32)[None].repeat(32, 0))
+        found.append(one[::-1] if split == "test" and place % 2 else one)
+    return np.stack(found), both
+
+
+@pytest.fixture
+def finished(own_folders):
+    """A network with maps at two layers and of disease, and a system with a score and no maps."""
+    record = audit(own_folders / "eyes", "phantom")
+    data, masks_of = dataset.load(record), localisation.masks_of(record)
+    run = records.start(FineTuning())
+    test = graded(data.table[data.table["split"] != "train"], 2, 5)
+    prediction.write(test.drop(columns="row"), run.path("predictions.csv"))
+    run.metric(weights_used="bundled")
+    run.finish()
+    run = records.start(HeatmapAnalysis(model=MODEL, variant=VARIANT))
+    maps, both = lesion_maps(data, masks_of)
+    common_maps.save(run.path(common_maps.FILE), {"lesion": maps}, both)
+    names = data.part("test")["image_id"].to_numpy(str)
+    raw = {
+        layer: np.full((len(names), 3, 3), value, np.float32) for layer, value in (("early", 1), ("last", 2))
+    }
+    explained = cam.Explained(raw, np.zeros((len(names), 5)), np.zeros(len(names), int), names)
+    cam.save_maps(explained, run.path("maps.npz"))
+    run.finish()
+    run = records.start(Ram())
+    score = both["grade"].to_numpy(float) + 0.3
+    common.write(common.frame(both, score), run.path(common.FILE))
+    run.finish()
+    return record
+
+
+@pytest.fixture
+def found(finished):
+    return collection.read(SYSTEMS, [MAPPED, RAM], AUDIT)
+
+
+def test_systems_are_found_by_their_maps_or_their_predictions(found):
+    table = found.table()
+    assert table["system"].tolist() == ["Five grades: EfficientNet-Lite0 (ImageNet, bundled)"] * 3 + [
+        "Scored (ours)"
+    ]
+    assert table["map"].tolist() == ["any lesion", "predicted grade, early", "predicted grade, last", "none"]
+    assert table["cells"].tolist() == ["32 x 32", "3 x 3", "3 x 3", ""]
+    assert set(found.systems[0].answers.index) == set(found.eyes.index)
+    again = collection.read(SYSTEMS, [MODEL], AUDIT)
+    assert again.table()["map"].tolist() == ["none"], "maps that were not named are not read"
+
+
+def test_all_results_of_a_profile_are_found(finished):
+    assert collection.profiles(SYSTEMS) == ["smoke"]
+    assert len(collection.of_profile(SYSTEMS, "smoke").systems) == 2
+
+
+def test_systems_of_other_eyes_are_left_out_and_none_at_all_is_an_error(finished, own_folders):
+    other = audit(own_folders / "others")
+    split = other.folder / "split.csv"
+    split.write_text(split.read_text().replace(",0,", ",1,"))
+    with pytest.raises(records.RecordError, match="not what its run wrote"):
+        collection.read(SYSTEMS, [MODEL], AUDIT)
+    records.start(FineTuning(variant="vgg16-seed0")).finish()
+    with pytest.raises(records.RecordError):
+        collection.read((SCORED,), ["results/smoke/03_fine_tuning/vgg16-seed0"], AUDIT)
+
+
+def test_the_cut_is_fixed_on_validation_eyes_and_told(found):
+    seen = found.systems[0]
+    name = eyes.choose(found, seen)[0]
+    fixed = eyes.view(found, name, seen)
+    assert 0.9 < fixed.cut <= 3
+    assert fixed.cut_words == "fixed on validation eyes"
+    half = eyes.view(found, name, seen, "predicted grade, last")
+    assert (half.cut, half.cut_words) == (1.0, "50% of this map's maximum (none is fixed on validation)")
+    share = eyes.view(found, name, seen, "any lesion", 0.2)
+    assert share.cut == pytest.approx(0.6)
+    assert share.regions.sum() > fixed.regions.sum()
+
+
+def test_what_is_costly_is_done_once(found, monkeypatch):
+    """Coming back to an eye fits no cut and reads no masks anew, so that a picture takes only its drawing."""
+    fitted = []
+    own = collection.one.fit_cut
+    monkeypatch.setattr(collection.one, "fit_cut", lambda *given: fitted.append(given[3]) or own(*given))
+    one = browser.Browser(found, lambda name: found, ["smoke"])
+    for _ in one.names():
+        one.show()
+        one.step(1)
+    assert fitted == ["lesion"]
+    before = found.masks_of.cache_info().misses
+    for name in one.names():
+        one.set(eye=name)
+        one.views()
+    assert found.masks_of.cache_info().misses == before
+
+
+def test_scores_of_an_eye_by_hand(found):
+    """A map on the lesion, and the same upside down: Dice of the region and the mask, energy inside as a share of the field."""
+    seen = found.systems[0]
+    on, off = (eyes.view(found, name, seen) for name in seen.answers.index[:2])
+    assert on.scores["score"].tolist() == [*eyes.REGIONS.values(), "Dice at the cut"]
+    values = [view.scores.set_index("score")["this eye"] for view in (on, off)]
+    assert values[0]["pointing game"] == 1
+    assert values[0]["average precision"] > 0.7 > 0.1 > values[1]["average precision"]
+    assert values[1]["Dice at the cut"] == 0
+    fov = on.masks["FOV"]
+    cover = np.where(fov, on.masks["EX"], 0)
+    dice = 2 * cover[on.regions].sum() / (on.regions.sum() + cover.sum())
+    assert values[0]["Dice at the cut"] == pytest.approx(dice)
+    assert values[0]["energy on the lesion"] == pytest.approx(
+        (on.heat * cover).sum() / on.heat[fov].sum(), rel=1e-5
+    )
+    uniform = on.scores.set_index("score")["uniform map"]
+    assert uniform["energy on the lesion"] == pytest.approx(cover.sum() / fov.sum())
+
+
+def answers(grade, predicted, probability) -> collection.Seen:
+    frame = pd.DataFrame({"grade": grade, "predicted": predicted, "probability": probability})
+    frame["score"] = frame["probability"].fillna(0.0)
+    return collection.Seen("made", frame.set_axis(list("abcd")[: len(frame)]))
+
+
+def test_right_and_wrong_and_their_order():
+    seen = answers([0, 2, 4, np.nan], [0, 1, 0, 3], [0.1, 0.4, 0.2, 0.9])
+    assert eyes.right(seen).tolist() == [True, False, False, pd.NA]
+    assert eyes.error(seen).round(3).tolist()[:3] == [0.1, 1.599, 4.799]
+    assert np.isnan(eyes.error(seen)["d"])
+    seen = answers([0, 3], [np.nan] * 2, [0.7, 0.9])
+    assert eyes.right(seen).tolist() == [False, True]
+    seen = answers([0, 3], [np.nan] * 2, [np.nan] * 2)
+    assert eyes.right(seen).isna().all()
+    assert eyes.error(seen).notna().all()
+
+
+def test_eyes_are_chosen_by_grade_outcome_and_lesion(found):
+    seen = found.systems[0]
+    every = eyes.choose(found, seen)
+    assert every == sorted(found.eyes.index)
+    by_grade = [name for grade in range(5) for name in eyes.choose(found, seen, grade)]
+    assert sorted(by_grade) == every
+    right, wrong = (eyes.choose(found, seen, outcome=one) for one in ("right", "wrong"))
+    assert sorted([*right, *wrong]) == every
+    assert eyes.choose(found, seen, lesion="EX") == every
+    assert eyes.choose(found, seen, lesion="HE") == []
+    worst = eyes.choose(found, seen, worst_first=True)
+    assert sorted(worst) == every
+    off = eyes.error(seen)
+    assert all(off[a] >= off[b] for a, b in itertools.pairwise(worst))
+    assert eyes.most_lesions(found, every) == found.lesions["EX"].idxmax()
+    with pytest.raises(ValueError, match="No test eye fits this choice"):
+        eyes.most_lesions(found, [])
+
+
+def test_counts_and_truth(found):
+    counts = eyes.counts(found)
+    assert counts["eyes"].sum() == len(found.eyes)
+    assert counts["EX"].tolist() == counts["eyes"].tolist()
+    assert set(counts) == {"eyes", "EX"}
+    truth = eyes.truth(found, found.eyes.index[0])
+    assert truth["lesion"].tolist() == ["hard exudate"]
+    assert 1 < truth["% of the field of view"].item() < 4
+
+
+def test_without_maps_or_masks_there_is_still_something_to_see(found):
+    name, scored = found.eyes.index[0], found.systems[1]
+    view = eyes.view(found, name, scored)
+    assert (view.heat, view.map_name, view.probabilities) == (None, "", None)
+    assert view.answer.startswith("score ")
+    bare = dataclasses.replace(found, masked=False)
+    assert bare.lesions.isna().all(axis=None)
+    assert eyes.view(bare, name, found.systems[0]).masks == {}
+    assert list(eyes.counts(bare)) == ["eyes"]
+    for views in ([view], [eyes.view(found, name, found.systems[0]), view]):
+        figure = figures.eye(views)
+        assert len(figure.axes) == 4 * len(views)
+        assert figures.jpeg(figure)[:2] == b"\xff\xd8"
+
+
+def test_unknown_eyes_and_maps_are_named(found):
+    with pytest.raises(KeyError, match="no answer for 'nobody'"):
+        eyes.view(found, "nobody", found.systems[0])
+    with pytest.raises(KeyError, match="no map 'other'; it has any lesion, predicted grade, early"):
+        eyes.view(found, found.eyes.index[0], found.systems[0], "other")
+
+
+def test_a_choice_that_no_longer_fits_is_mended(found):
+    one = browser.Browser(found, lambda name: found, ["smoke"])
+    first = one.choice
+    assert (first.system, first.map_name, first.other, first.eye) == (
+        0,
+        "any lesion",
+        -1,
+        sorted(found.eyes.index)[0],
+    )
+    assert one.set(map_name="predicted grade, last").map_name == "predicted grade, last"
+    assert one.set(system=1).map_name == "", "the second system has no maps"
+    assert one.set(system=0).map_name == "any lesion"
+    assert one.set(lesion="HE").eye == ""
+    assert one.show()[0] == b""
+    assert "No test eye fits" in one.show()[1]
+    assert one.set(lesion="").eye == first.eye
+    assert one.set(system=99, other=99).system == 0
+    with pytest.raises(TypeError):
+        one.set(nothing=1)
+
+
+def test_pages_turn_in_a_circle_worst_first(found):
+    one = browser.Browser(found, lambda name: found, ["smoke"])
+    one.set(worst_first=True)
+    order = eyes.choose(found, found.systems[0], worst_first=True)
+    one.set(eye=order[0])
+    assert [one.step(1).eye for _ in order] == [*order[1:], order[0]]
+    assert one.step(-1).eye == order[-1]
+
+
+def test_another_profile_is_opened_once_it_is_chosen(found):
+    opened = []
+    one = browser.Browser(
+        found, lambda name: opened.append(name) or dataclasses.replace(found, profile=name), ["demo", "smoke"]
+    )
+    assert one.profiles == ["smoke", "demo"]
+    one.set(grade=0)
+    assert opened == []
+    assert (
+        one.set(profile="demo")
+        == browser.Browser(dataclasses.replace(found, profile="demo"), None, []).choice
+    )
+    assert opened == ["demo"]
+
+
+def test_two_systems_are_shown_with_their_scores(found):
+    one = browser.Browser(found, lambda name: found, ["smoke"])
+    one.set(other=1)
+    picture, text = one.show()
+    assert picture[:2] == b"\xff\xd8"
+    assert "eye 1 of 4" in text
+    assert "average precision" in text
+    assert "It has no map of this eye" in text
+
+
+def test_menus_set_the_choice_and_show_it(found):
+    one = browser.Browser(found, lambda name: found, ["smoke"])
+    whole = menus.build(one)
+    found_menus = {widget.description: widget for widget in _all(whole)}
+    before = _picture(whole).value
+    assert before[:2] == b"\xff\xd8"
+    found_menus["beside"].value = 1
+    assert one.choice.other == 1
+    assert _picture(whole).value != before
+    found_menus["next eye"].click()
+    assert one.choice.eye == one.names()[1] == found_menus["eye"].value
+    found_menus["graded"].value = "right"
+    assert set(found_menus["eye"].options) == set(one.names())
+    found_menus["cut"].value = 0.5
+    assert one.choice.cut == 0.5
+    found_menus["with"].value = "EX"
+    found_menus["worst graded first"].value = True
+    assert (one.choice.lesion, one.choice.worst_first) == ("EX", True)
+
+
+def _all(widget):
+    for child in getattr(widget, "children", ()):
+        yield from _all(child)
+    if hasattr(widget, "description"):
+        yield widget
+
+
+def _picture(widget):
+    return widget.children[1]
+
+
+def test_menus_are_shown_where_there_is_a_front_end(monkeypatch):
+    for name in (*menus.FRONT_ENDS, records.RUN_ID):
+        monkeypatch.delenv(name, raising=False)
+    assert [menus.wanted(asked) for asked in ("auto", "on", "off")] == [False, True, False]
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/23_explorer.ipynb")
+    assert menus.wanted("auto")
+    monkeypatch.setenv(records.RUN_ID, "a stage that was started from there")
+    assert not menus.wanted("auto")
+
+
+def test_the_library_works_without_ipywidgets(found, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    one = browser.Browser(found, lambda name: found, ["smoke"])
+    assert one.show()[0]
+    with pytest.raises(ImportError, match="pip install ipywidgets"):
+        menus.build(one)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo", "eyepacs_mini", "dr600_mini", "real_mini", "paper"])
+def test_every_profile_that_fine_tunes_networks_has_the_explorer(profile):
+    stages = {stage.notebook: stage for stage in plan.plan(profile, "all")}
+    found = stages[params.Explorer.notebook]
+    assert f"results/{profile}/01_data_audit" in found.needs
+    assert any("/03_fine_tuning/" in folder for folder in found.parameters().results)
+    assert set(found.parameters().results) <= set(found.needs)
+    assert not [folder for folder in found.needs if folder.endswith("-frozen_bn")], "ablations are no systems"
+
+
+@pytest.mark.parametrize("profile", ["idrid_mini", "odir_mini", "demo_fresh"])
+def test_other_profiles_have_none(profile):
+    assert params.Explorer.notebook not in {stage.notebook for stage in plan.plan(profile, "all")}
+
+
+def test_what_the_parameters_choose_is_where_the_menus_start(found):
+    name = found.eyes.index[0]
+    start = browser.start(params.Explorer(other=1, grade=2, cut=0.3), found, name)
+    assert (start.system, start.other, start.grade, start.cut, start.eye) == (0, 1, 2, 0.3, name)
+    assert browser.start(params.Explorer(other=0), found, name).other == browser.NO_OTHER
