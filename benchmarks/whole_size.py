@@ -71,7 +71,7 @@ def photographs(folder: Path, patients: int, workers: int) -> None:
                     f"drawn: {min(100 * done, 2 * patients)} of {2 * patients}", file=sys.stderr, flush=True
                 )
     grades = planning.plan(config)["label"].to_numpy()
-    with (folder / "all" / "trainLabels.csv").open("w", newline="") as file:
+    with (folder / "all" / "trainLabels.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "level"])
         for index in range(2 * patients):
@@ -82,12 +82,12 @@ def subset(folder: Path, patients: int) -> Path:
     """The first patients as a data set of its own, of hard links."""
     own = folder / str(patients)
     (own / "train").mkdir(parents=True, exist_ok=True)
-    lines = (folder / "all" / "trainLabels.csv").read_text().splitlines()[: 1 + 2 * patients]
+    lines = (folder / "all" / "trainLabels.csv").read_text(encoding="utf-8").splitlines()[: 1 + 2 * patients]
     for line in lines[1:]:
         name = f"{line.split(',')[0]}.jpeg"
         if not (own / "train" / name).exists():
             os.link(folder / "all" / "train" / name, own / "train" / name)
-    (own / "trainLabels.csv").write_text("\n".join(lines) + "\n")
+    (own / "trainLabels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return own
 
 
@@ -112,7 +112,7 @@ def command(folder: Path, stage: str, root: Path) -> tuple[float, float]:
     seconds = time.perf_counter() - began
     records = list((folder / "results" / PROFILE / stage).rglob("run.json"))
     if records:
-        return seconds, json.loads(records[0].read_text())["peak_rss_mb"]
+        return seconds, json.loads(records[0].read_text(encoding="utf-8"))["peak_rss_mb"]
     return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
@@ -148,7 +148,7 @@ def main() -> None:
         for name, seconds in taken[after].items():
             if taken[before].get(name, 0.0) > FIXED and seconds / taken[before][name] > MOST_GROWTH:
                 slow.append(f"{name}: {taken[before][name]:.1f} s to {seconds:.1f} s")
-    with (folder / "cost.csv").open("w", newline="") as file:
+    with (folder / "cost.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("photographs", "stage", "seconds", "peak_mib"), *rows])
     total = {n: sum(row[2] for row in rows if row[0] == 2 * n) for n in sizes}
     dearest = sorted(taken[sizes[-1]].items(), key=lambda item: -item[1])[:10]

@@ -30,6 +30,7 @@ GUARDED_ELSEWHERE = {
     "06_reliability": "tests/unit/evaluation tests its measures; its inputs are the predictions of notebook 03",
     "13_sall": "tests/papers/sall tests its measures; no trained number of its smoke run is guarded",
     "15_gan_oversampling": "tests/papers/gan tests its measures; no trained number of its smoke run is guarded",
+    "23_explorer": "tests/papers/explorer tests what it reads and shows; it computes no number of its own",
     "21_views": "tests/papers/views tests its tables; no trained number of its smoke run is guarded",
 }
 """Notebooks with numbers that nbval does not compare and that have no entry in tests/expected, and what guards them. One with an entry may not stand here."""
