@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 SHOWN = ("qwk", "auc_ge2", "sensitivity_ge2", "ece_ge2")
 """Metrics with a panel in the figure of the matrix."""
 
-PART_COLOURS = {"total": "#332288", "prevalence": "#E69F00", "rest": "#009E73"}
-
 
 def matrix(table: pd.DataFrame, mix: str = OWN) -> Figure:
     """Training sets (rows) against test sets (columns), one panel per metric; a darker cell is a better score.
@@ -70,7 +68,7 @@ def shifts(table: pd.DataFrame, names: Sequence[str] = ("qwk", "auc_ge2", "sensi
     pairs = list(table[["training", "test"]].drop_duplicates().itertuples(index=False, name=None))
     figure, axes = figures.new_figure(1, len(names), 3.4 * len(names), 1.5 + 0.55 * len(pairs), sharey=True)
     for ax, name in zip(axes.flat, names):
-        for shift, (part, colour) in zip((-0.2, 0, 0.2), PART_COLOURS.items()):
+        for shift, (part, colour) in zip((-0.2, 0, 0.2), style.SHIFT_COLOURS.items()):
             rows = (
                 table[(table["metric"] == name) & (table["part"] == part)]
                 .set_index(["training", "test"])
