@@ -40,6 +40,7 @@ def points(
     span: float = 0.5,
     hollow: Iterable[str] = (),
     markers: Mapping[str, str] | None = None,
+    mark_missing: bool = False,
     size: float = 6,
     width: float = 2,
 ) -> dict[str, Line2D]:
@@ -57,6 +58,7 @@ def points(
         span: Distance between the first and the last level, as a share of the distance of two groups.
         hollow: Levels whose points are hollow.
         markers: Level to its marker; a disc for all without it.
+        mark_missing: Whether points without an interval are hollow.
         size, width: Diameter of the points and width of the lines, points.
 
     Returns:
@@ -91,6 +93,16 @@ def points(
     for level in hollow:
         if level in dots:
             dots[level].set(markerfacecolor="white", zorder=3)
+    if mark_missing:
+        known = table[table[value].notna() & table[list(ends)].isna().any(axis=1)]
+        offsets = (
+            np.linspace(-span / 2, span / 2, len(levels)) if hue and len(levels) > 1 else [0] * len(levels)
+        )
+        for row in known.to_dict("records"):
+            level = row[hue or group]
+            at = [row[value], list(order).index(row[group]) + offsets[levels.index(level)]]
+            look = {"color": palette[level], "markerfacecolor": "white", "markersize": size, "zorder": 4}
+            ax.plot(*([number] for number in (at[::-1] if vertical else at)), "o", **look)
     _places(ax, order, vertical)
     return dots
 
@@ -136,7 +148,7 @@ def bars(
         dodge=hue is not None,
         estimator=_first,
         errorbar=_limits if ends else None,
-        err_kws={"color": style.INK, "linewidth": 1.2},
+        err_kws={"color": style.INK, "linewidth": 1.5},
         edgecolor="white",
         legend=False,
         ax=ax,
@@ -183,7 +195,19 @@ def matrix(
     sns.heatmap(shades, annot=np.asarray(texts), fmt="", cmap=cmap, ax=ax, **look)
     ax.tick_params(length=0)
     ax.tick_params(axis="y", rotation=0)
-    return ax.collections[0]
+    cells = ax.collections[0]
+    faces = cells.get_facecolors().reshape(*np.shape(shades), -1)
+    for text in ax.texts:
+        x, y = text.get_position()
+        text.set_color(readable_on(faces[int(y), int(x)]))
+    return cells
+
+
+def readable_on(face: Sequence[float]) -> str:
+    """Black or white, whichever has the greater contrast (WCAG 2) on a colour (R, G, B, 0 to 1)."""
+    rgb = np.asarray(face[:3], float)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
 
 
 def _long(table: pd.DataFrame, group: str, hue: str, value: str, ends: Sequence[str]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # --- theme ----------------------------------------------------------------------------------------
 
 TEXT, SMALL = 10, 9
-"""Sizes of text, points: of labels, and of ticks, legends and notes. No figure has smaller text than :data:`SMALLEST`."""
+"""Sizes of text, points: of labels and ticks, and of legends and notes."""
 
 SMALLEST = 8
 """Size of text inside the cells of a matrix, points."""
@@ -31,8 +31,8 @@ _SIZES = {
     "font.size": TEXT,
     "axes.labelsize": TEXT,
     "axes.titlesize": TEXT + 1,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
+    "xtick.labelsize": TEXT,
+    "ytick.labelsize": TEXT,
     "legend.fontsize": SMALL,
     "legend.title_fontsize": SMALL,
     "lines.linewidth": 1.5,
