@@ -33,6 +33,8 @@ def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         look = {"color": style.backbone_colour(network), "linestyle": ("-", "--", ":")[sizes.index(size)]}
         axes[0, 0].plot(rows["epoch"], rows["val_loss"], label=f"{names[network]}, {size} px", **look)
         axes[0, 1].plot(rows["epoch"], rows["val_qwk"], **look)
+    for axis in axes[0]:
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set(xlabel="epoch at this size", ylabel="validation error, grades²", ylim=(0, None))
     axes[0, 1].set(xlabel="epoch at this size", ylabel="validation QWK, rounded")
     axes[0, 1].axhline(0, color=style.NEUTRAL, linestyle=":")
