@@ -15,7 +15,7 @@ from drstudy.core.names import GRADE_NAMES, GRADES
 from drstudy.data import amd, splits
 from drstudy.data import audit as audits
 from drstudy.data.images import ImageStore
-from drstudy.show import style
+from drstudy.show import marks, style
 from drstudy.show.figures import new_figure
 
 if TYPE_CHECKING:
@@ -24,24 +24,29 @@ if TYPE_CHECKING:
 GALLERY_SEED = 0
 
 
+@style.theme()
 def class_counts(counts: pd.DataFrame) -> Figure:
     """Images by grade, with their share. ``counts`` as :func:`drstudy.data.audit.class_counts`."""
     if not counts["images"].sum():
         return _nothing("No image has a grade.")
     figure, axes = new_figure(1, 1, 6.2, 3.0)
     axis = axes[0, 0]
-    bars = axis.bar(
-        [_grade_label(grade) for grade in counts["grade"]], counts["images"], color=style.GRADE_COLOURS
-    )
+    palette = dict(zip(GRADES, style.GRADE_COLOURS))
+    bars = marks.bars(axis, counts, "grade", GRADES, palette, value="images", ends=None)
     labels = [f"{row.images} ({row.share:.1%})" for row in counts.itertuples()]
-    axis.bar_label(bars, labels, padding=2)
+    for container, label in zip(bars.values(), labels):
+        axis.bar_label(container, [label], padding=2)
     axis.margins(y=0.15)
+    axis.set_xticks(GRADES, [_grade_label(grade) for grade in GRADES])
     axis.set(xlabel="grade", ylabel="images", title="Class counts")
     return figure
 
 
+@style.theme()
 def measurements(audit: pd.DataFrame) -> Figure:
     """Field of view and quality as histograms, with the thresholds of the flags as dashed lines."""
+    import seaborn as sns
+
     thresholds = {column: threshold for column, _, threshold in audits.FLAGS.values()}
     field_side = np.maximum(audit["field_x1"] - audit["field_x0"], audit["field_y1"] - audit["field_y0"])
     panels = [
@@ -55,16 +60,18 @@ def measurements(audit: pd.DataFrame) -> Figure:
     figure, axes = new_figure(2, 3, 9.0, 4.6)
     for axis, (values, label, threshold) in zip(axes.flat, panels):
         limits = [values.min(), values.max(), *([] if threshold is None else [1.2 * threshold])]
-        axis.hist(values, bins=24, range=(min(limits), max(limits)), color=style.NEUTRAL)
-        axis.set_xlabel(label)
+        span = (min(limits), max(limits))
+        sns.histplot(values, bins=24, binrange=span, color=style.NEUTRAL, alpha=1, ax=axis)
+        axis.set(xlabel=label, ylabel="")
         if threshold is not None:
-            axis.axvline(threshold, color="black", linestyle="--", linewidth=1)
+            axis.axvline(threshold, color=style.INK, linestyle="--", linewidth=1)
     for axis in axes[:, 0]:
         axis.set_ylabel("images")
     figure.suptitle("Field of view and quality (dashed: threshold of a flag)", fontsize=11)
     return figure
 
 
+@style.theme()
 def fellow_eyes(fellows: audits.FellowEyes) -> Figure:
     """Left against right grade, one patient one count."""
     if not fellows.pairs:
@@ -72,35 +79,32 @@ def fellow_eyes(fellows: audits.FellowEyes) -> Figure:
     counts = fellows.table.to_numpy()
     figure, axes = new_figure(1, 1, 4.2, 3.6)
     axis = axes[0, 0]
-    axis.imshow(np.sqrt(counts), cmap=style.COUNTS_MAP)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if np.sqrt(count) > 0.6 * np.sqrt(counts.max()) else "black"
-        axis.text(column, row, str(count), ha="center", va="center", color=colour)
-    axis.set(xticks=GRADES, yticks=GRADES, xlabel="grade of the right eye", ylabel="grade of the left eye")
-    axis.spines[:].set_visible(False)
+    marks.matrix(axis, np.sqrt(counts), counts.astype(str), style.COUNTS_MAP, style.TEXT, square=True)
+    axis.set(xlabel="grade of the right eye", ylabel="grade of the left eye")
     kappa = "" if fellows.kappa is None else f", quadratic kappa {fellows.kappa:.2f}"
     axis.set_title(f"{fellows.pairs} patients{kappa}")
     return figure
 
 
+@style.theme()
 def split_balance(split: pd.DataFrame) -> Figure:
     """Share of each grade in each part of the split, as grouped bars."""
     counts = splits.balance(split)
     if not counts.to_numpy().sum():
         return _nothing("No image has a grade: all are test images.")
-    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    shares = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    long = shares.rename_axis(index="part", columns="grade").stack().rename("share").reset_index()
     figure, axes = new_figure(1, 1, 6.2, 3.0)
     axis = axes[0, 0]
-    for place, (name, colour) in enumerate(style.SPLIT_COLOURS.items()):
-        at = np.arange(len(GRADES)) + (place - 1) * 0.27
-        label = f"{name} ({counts.loc[name].sum()} images)"
-        axis.bar(at, 100 * shares.loc[name], width=0.25, color=colour, label=label)
+    bars = marks.bars(axis, long, "grade", GRADES, style.SPLIT_COLOURS, "part", value="share", ends=None)
+    names = [f"{name} ({counts.loc[name].sum()} images)" for name in bars]
+    axis.legend(bars.values(), names)
     axis.set_xticks(GRADES, [_grade_label(grade) for grade in GRADES])
     axis.set(xlabel="grade", ylabel="share of the part, %", title="Grades in the parts of the split")
-    axis.legend()
     return figure
 
 
+@style.theme()
 def leak(leaked: dict[str, float], by_patient: float) -> Figure:
     """Share of test images whose patient is also in train: split by image against split by patient.
 
@@ -112,23 +116,18 @@ def leak(leaked: dict[str, float], by_patient: float) -> Figure:
         return _nothing("Too few graded images for a split by image.")
     figure, axes = new_figure(1, 1, 6.2, 1.9)
     axis = axes[0, 0]
-    values = [100 * leaked["simulated"], 100 * by_patient]
-    axis.barh(
-        ["split by image", "split by patient"],
-        values,
-        color=list(style.SPLIT_BY_COLOURS.values()),
-        height=0.55,
-    )
-    low, high = 100 * leaked["simulated_lo"], 100 * leaked["simulated_hi"]
-    axis.plot([low, high], [0, 0], color="black", linewidth=2)
-    for place, (value, end) in enumerate(zip(values, [high, values[1]])):
+    palette = {f"split by {name}": colour for name, colour in style.SPLIT_BY_COLOURS.items()}
+    ends = [100 * leaked[name] for name in ("simulated", "simulated_lo", "simulated_hi")]
+    rows = [ends, [100 * by_patient, np.nan, np.nan]]
+    shares = pd.DataFrame(rows, columns=["value", *marks.ENDS]).assign(split=list(palette))
+    marks.bars(axis, shares, "split", list(palette), palette, horizontal=True)
+    for place, (value, end) in enumerate(zip(shares["value"], [ends[2], shares["value"].iloc[1]])):
         axis.text(end + 1.5, place, f"{value:.0f} %", va="center")
     axis.set(
         xlim=(0, 108),
         xticks=range(0, 101, 20),
         xlabel="test images with another image of their patient in train, %",
     )
-    axis.invert_yaxis()
     return figure
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from drstudy.core.names import GRADE_NAMES
 from drstudy.evaluation import metrics
-from drstudy.show import intervals, style
+from drstudy.show import intervals, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ DPI = 72
 def new_figure(
     rows: int = 1, columns: int = 1, width: float = 6.0, height: float = 4.0, **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes in the study's style; a notebook shows it once, where it is returned.
+    """A figure and its axes in the theme of :mod:`drstudy.show.style`; a notebook shows it once, where it is returned.
 
     Args:
         rows, columns: Numbers of rows and columns of axes.
@@ -47,13 +47,7 @@ def new_figure(
     """
     import matplotlib.pyplot as plt
 
-    look = {
-        "font.size": 10,
-        "axes.titlesize": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with plt.rc_context(look):
+    with style.theme():
         figure, axes = plt.subplots(
             rows, columns, figsize=(width, height), dpi=DPI, squeeze=False, layout="constrained", **options
         )
@@ -61,6 +55,7 @@ def new_figure(
     return figure, axes
 
 
+@style.theme()
 def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> Figure:
     """Confusion matrices side by side: counts, and the share of each true grade as colour and percentage.
 
@@ -73,24 +68,17 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> 
         counts = np.asarray(counts)
         true = counts.sum(axis=1, keepdims=True)
         share = np.divide(100 * counts, true, out=np.zeros(counts.shape), where=true > 0)
-        image = ax.imshow(share, cmap=style.SHARES_MAP, vmin=0, vmax=100)
-        for (i, j), percent in np.ndenumerate(share):
-            text = f"{counts[i, j]}\n{percent:.0f} %" if true[i] else "–"
-            ax.text(
-                j, i, text, ha="center", va="center", fontsize=8, color="white" if percent > 70 else "black"
-            )
-        ax.set(
-            title=textwrap.fill(title, 30),
-            xlabel="predicted grade",
-            ylabel="true grade",
-            xticks=range(5),
-            yticks=range(5),
-        )
-        ax.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label="share of the true grade, %", shrink=0.7)
+        texts = [
+            [f"{count}\n{percent:.0f} %" if row.any() else "–" for count, percent in zip(row, percents)]
+            for row, percents in zip(counts, share)
+        ]
+        cells = marks.matrix(ax, share, texts, style.SHARES_MAP, vmin=0, vmax=100, square=True)
+        ax.set(title=textwrap.fill(title, 30), xlabel="predicted grade", ylabel="true grade")
+    figure.colorbar(cells, ax=axes, label="share of the true grade, %", shrink=0.7)
     return figure
 
 
+@style.theme()
 def roc_curves(
     runs: Sequence[ComparedRun], scores: pd.DataFrame, paper: pd.DataFrame | None = None
 ) -> Figure:
@@ -118,9 +106,7 @@ def roc_curves(
     if paper is not None:
         hollow = {"marker": "D", "linestyle": "", "markerfacecolor": "none"}
         lines["printed by the paper, cut not stated"] = Line2D([], [], color=style.NEUTRAL, **hollow)
-    figure.legend(
-        lines.values(), lines.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False
-    )
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -147,13 +133,14 @@ def _roc_panel(ax: Axes, cut: int, runs: Sequence[ComparedRun], value: pd.DataFr
     ax.set(title=f"grade ≥ {cut} ({share:.1f} % of images)", aspect="equal", xlim=(-2, 102), ylim=(-2, 102))
     ax.set(xlabel="1 − specificity, %", ylabel="sensitivity, %")
     if 0 < share < 100:
-        look = {"fontsize": 8, "title_fontsize": 8, "frameon": False}
+        look = {"fontsize": style.SMALLEST, "title_fontsize": style.SMALLEST}
         ax.legend(loc="lower right", title="AUC [95 % interval]", **look)
     else:
         ax.text(50, 60, "undefined: one class only", ha="center")
     return lines
 
 
+@style.theme()
 def metric_dots(
     scores: pd.DataFrame, columns: Mapping[str, str], paper: pd.DataFrame | None = None, per_row: int = 3
 ) -> Figure:
@@ -166,29 +153,30 @@ def metric_dots(
         per_row: Panels in a row of the figure.
     """
     runs = scores[["label", "backbone"]].drop_duplicates(ignore_index=True)
+    palette = {run.label: _colour(run.backbone) for run in runs.itertuples()}
     figure, axes = panels(len(columns), per_row, 2.9, 0.34 * len(runs) + 1.1, extra=2.6, sharey=True)
     for ax, (metric, heading) in zip(axes.flat, columns.items()):
-        of_metric = scores[scores["metric"] == metric].set_index("label")
         if metric in CHANCE:
             ax.axvline(CHANCE[metric], linestyle=":", color=style.NEUTRAL)
-        for y, run in runs.iterrows():
-            row = of_metric.loc[run["label"]]
-            colour = style.backbone_colour(run["backbone"]) if run["backbone"] else style.NEUTRAL
-            ax.plot([row["lo"], row["hi"]], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
-            ax.plot(row["value"], y, "o", color=colour)
-            if paper is not None:
-                printed = paper[(paper["backbone"] == run["backbone"]) & (paper["metric"] == metric)]["value"]
-                ax.plot(printed, [y] * len(printed), "D", color=colour, markerfacecolor="none", markersize=8)
-        ax.set(
-            xlabel=heading, yticks=range(len(runs)), yticklabels=runs["label"], ylim=(len(runs) - 0.5, -0.5)
-        )
-        ax.grid(axis="x", alpha=0.3)
+        marks.points(ax, scores[scores["metric"] == metric], "label", list(palette), palette)
+        for y, run in enumerate(runs.itertuples()) if paper is not None else ():
+            printed = paper[(paper["backbone"] == run.backbone) & (paper["metric"] == metric)]["value"]
+            look = {"color": palette[run.label], "markerfacecolor": "none", "markersize": 8}
+            ax.plot(printed, [y] * len(printed), "D", **look)
+        ax.set_xlabel(heading)
+        ax.grid(axis="x")
     notes = ["··· chance"] if CHANCE.keys() & columns.keys() else []
     notes += ["◇ printed by the paper"] if paper is not None else []
-    figure.supxlabel("   ".join(["● this study, 95 % interval", *notes]), fontsize=9)
+    figure.supxlabel("   ".join(["● this study, 95 % interval", *notes]), fontsize=style.SMALL)
     return figure
 
 
+def _colour(backbone: str) -> str:
+    """The colour of a backbone, or of a baseline, which has none."""
+    return style.backbone_colour(backbone) if backbone else style.NEUTRAL
+
+
+@style.theme()
 def loss_curves(
     histories: Mapping[str, pd.DataFrame], colours: Sequence[str], smoothing: float = 0.9, columns: int = 3
 ) -> Figure:
@@ -221,9 +209,7 @@ def loss_curves(
     for ax in axes[:, 0]:
         ax.set_ylabel("cross-entropy, nats")
     handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        *handles, loc="outside lower center", ncols=2 * min(2, len(histories)), fontsize=9, frameon=False
-    )
+    figure.legend(*handles, loc="outside lower center", ncols=2 * min(2, len(histories)))
     return figure
 
 
@@ -232,8 +218,9 @@ def smoothed(values: pd.Series, smoothing: float) -> pd.Series:
     return values.ewm(alpha=1 - smoothing, adjust=True).mean()
 
 
+@style.theme()
 def recall_by_grade(scores: pd.DataFrame) -> Figure:
-    """Recall of each grade as grouped bars with 95 % intervals, one group member a label.
+    """Recall of each grade as grouped bars with 95 % intervals, one bar per label in each group.
 
     Args:
         scores: Long: ``label, metric, value, lo, hi``, of which ``recall_grade0`` to ``recall_grade4`` are
@@ -243,29 +230,25 @@ def recall_by_grade(scores: pd.DataFrame) -> Figure:
     labels = list(scores["label"].unique())
     if "backbone" in scores:
         backbones = list(scores.drop_duplicates("label")["backbone"])
-        colours = [style.backbone_colour(name) if name else style.NEUTRAL for name in backbones]
+        palette = {label: _colour(name) for label, name in zip(labels, backbones)}
     else:
-        backbones, colours = labels, style.series_colours(labels)
-    width = 0.84 / len(labels)
+        backbones, palette = labels, dict(zip(labels, style.series_colours(labels)))
+    repeats = [backbones[:place].count(name) for place, name in enumerate(backbones)]
+    hatches = {label: ("", "//", "..", "xx")[times % 4] for label, times in zip(labels, repeats)}
+    grades = [f"recall_grade{grade}" for grade in metrics.GRADES]
+    recall = scores[scores["metric"].isin(grades)].astype(dict.fromkeys(("value", *marks.ENDS), float))
+    recall = recall.assign(**{name: 100 * recall[name] for name in ("value", *marks.ENDS)})
     figure, axes = new_figure(1, 1, 8.5, 3.8)
     ax = axes[0, 0]
-    for i, label in enumerate(labels):
-        rows = scores[scores["label"] == label].set_index("metric")
-        recall = 100 * rows.loc[[f"recall_grade{g}" for g in metrics.GRADES], ["value", "lo", "hi"]].astype(
-            float
-        )
-        x = np.arange(5) + (i - (len(labels) - 1) / 2) * width
-        look = {
-            "color": colours[i],
-            "hatch": ("", "//", "..", "xx")[backbones[:i].count(backbones[i]) % 4],
-        }
-        ax.bar(x, recall["value"], 0.92 * width, edgecolor="white", label=label, **look)
-        ax.vlines(x, recall["lo"], recall["hi"], color="black", linewidth=1)
-        for at in x[recall["value"].isna()]:
-            ax.text(at, 1, "–", ha="center")
+    marks.bars(ax, recall, "metric", grades, palette, "label", hatches=hatches)
+    known = recall.dropna(subset="value").set_index(["label", "metric"]).index
+    for label, row in zip(labels, marks.places(len(grades), len(labels))):
+        for grade, at in zip(grades, row):
+            if (label, grade) not in known:
+                ax.text(at, 1, "–", ha="center")
     ax.set_xticks(range(5), [f"{g}\n{name}" for g, name in enumerate(GRADE_NAMES)])
     ax.set(xlabel="true grade", ylabel="recall, % (95 % interval)", ylim=(0, 103))
-    figure.legend(loc="outside upper center", ncols=min(2, len(labels)), fontsize=9, frameon=False)
+    figure.legend(loc="outside upper center", ncols=min(2, len(labels)))
     return figure
 
 
@@ -298,6 +281,7 @@ def _line_styles(backbones: Sequence[str]) -> list[str | tuple]:
     return [styles[backbones[:i].count(name) % len(styles)] for i, name in enumerate(backbones)]
 
 
+@style.theme()
 def reliability_curves(
     curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], colours: Sequence[str]
 ) -> Figure:
@@ -325,10 +309,13 @@ def reliability_curves(
         )
     for ax in axes[:, 0]:
         ax.set_ylabel("share seen, %")
-    figure.supxlabel("○ as trained   ● temperature fitted on validation   ··· said = seen", fontsize=9)
+    figure.supxlabel(
+        "○ as trained   ● temperature fitted on validation   ··· said = seen", fontsize=style.SMALL
+    )
     return figure
 
 
+@style.theme()
 def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) -> Figure:
     """Net benefit against the threshold of referral, with 95 % bands; dashed is referring all, 0 is referring none.
 
@@ -348,5 +335,5 @@ def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) 
     ax.set(
         xlabel="threshold of referral, %", ylabel="net benefit, per 100 eyes", ylim=(-0.25 * top, 1.1 * top)
     )
-    figure.legend(loc="outside upper center", ncols=min(2, len(curves) + 2), fontsize=9, frameon=False)
+    figure.legend(loc="outside upper center", ncols=min(2, len(curves) + 2))
     return figure

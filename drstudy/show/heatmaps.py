@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from drstudy.show import figures, style
+from drstudy.show import figures, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,6 +115,7 @@ def layers_panel(
     return figure
 
 
+@style.theme()
 def share_bars(summary: pd.DataFrame, group: str = "all") -> Figure:
     """Where the heat lies, beside chance: shares of the partition, and how many times chance each mask gets.
 
@@ -144,6 +145,7 @@ FEWEST_SHOWN = 8
 """Fewer eyes are in the table and not in the figure, whose scale their intervals would stretch."""
 
 
+@style.theme()
 def beyond_chance(found: pd.DataFrame, metrics: Mapping[str, str], regions: Sequence[str]) -> Figure:
     """What a map scores beyond each of the four baselines, by lesion: points right of the line are beyond chance.
 
@@ -159,22 +161,22 @@ def beyond_chance(found: pd.DataFrame, metrics: Mapping[str, str], regions: Sequ
     figure, axes = figures.new_figure(
         1, len(metrics), 3.6 * len(metrics) + 1, 0.62 * max(len(shown), 1) + 1.9, sharey=True
     )
+    palette = {f"against {name}": colour for name, colour in style.BASELINE_COLOURS.items()}
     for axis, (metric, name) in zip(axes[0], metrics.items()):
-        axis.axvline(0, color="black", lw=1)
-        for offset, (against, colour) in zip((-0.27, -0.09, 0.09, 0.27), style.BASELINE_COLOURS.items()):
-            rows = found[(found["metric"] == metric) & found["against"].str.startswith(f"{against} ")]
-            rows = rows.set_index("region").reindex(shown)
-            scale = 1 if metric == "hit" else 1 / rows["other"].where(rows["other"] > 0)
-            _forest(axis, rows, offset, colour, f"against {against}", scale)
+        axis.axvline(0, color=style.INK, lw=1)
+        rows = found[(found["metric"] == metric) & found["region"].isin(shown)]
+        rows = rows.assign(name="against " + rows["against"].str.split(" ").str[0])
+        rows = _percent(rows[rows["name"].isin(palette)], metric != "hit")
+        dots = marks.points(
+            axis, rows, "region", shown, palette, "name", mark_missing=True, size=5, width=1.6
+        )
         axis.set(
             title=name, xlabel="more, percentage points" if metric == "hit" else "more, % of the baseline's"
         )
     if not shown:
         axes[0, 0].text(0.5, 0.5, "no lesion in enough eyes", ha="center", transform=axes[0, 0].transAxes)
     axes[0, 0].set_yticks(range(len(shown)), [f"{region} ({_most(found, region)} eyes)" for region in shown])
-    axes[0, 0].invert_yaxis()
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4)
+    figure.legend(dots.values(), dots.keys(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -183,20 +185,16 @@ def _most(found: pd.DataFrame, region: str) -> int:
     return int(eyes.max()) if len(eyes) else 0
 
 
-def _forest(
-    axes: Axes, rows: pd.DataFrame, offset: float, colour: str, label: str, scale: pd.Series | float = 1
-) -> None:
-    """Points with intervals, one a row; hollow where there is no interval."""
-    ends = [100 * rows[f"difference{end}"] * scale for end in ("", "_lo", "_hi")]
-    middle, low, high = (end.to_numpy(float) for end in ends)
-    y = np.arange(len(rows)) + offset
-    error = np.nan_to_num(np.clip([middle - low, high - middle], 0, None))
-    axes.errorbar(middle, y, xerr=error, fmt="none", ecolor=colour, elinewidth=1.6, capsize=2)
-    sure = ~np.isnan(low)
-    axes.plot(middle[sure], y[sure], "o", color=colour, markersize=5, label=label)
-    axes.plot(middle[~sure], y[~sure], "o", markerfacecolor="white", color=colour, markersize=5)
+def _percent(rows: pd.DataFrame, relative: bool) -> pd.DataFrame:
+    """Differences with their limits as ``value, lo, hi``: in percentage points, or in percent of the other map's score."""
+    scale = 1 / rows["other"].where(rows["other"] > 0) if relative else 1.0
+    ends = dict(zip(("value", *marks.ENDS), ("difference", "difference_lo", "difference_hi")))
+    return rows.drop(columns="value", errors="ignore").assign(
+        **{name: 100 * rows[column].astype(float) * scale for name, column in ends.items()}
+    )
 
 
+@style.theme()
 def methods_beside(
     found: pd.DataFrame, metrics: Mapping[str, str], names: Sequence[str], title: str = ""
 ) -> Figure:
@@ -211,19 +209,18 @@ def methods_beside(
     figure, axes = figures.new_figure(
         1, len(metrics), 3.4 * len(metrics) + 1.6, 0.32 * len(names) + 1.5, sharey=True
     )
+    palette = {name: style.FINER_COLOUR if name.startswith("finer") else style.ACCENT for name in names}
     for axis, (metric, name) in zip(axes[0], metrics.items()):
-        rows = found[found["metric"] == metric].set_index("layer").reindex(names)
-        axis.axvline(0, color="black", lw=1)
-        for kind, colour in (("finer", style.FINER_COLOUR), ("", style.ACCENT)):
-            other = rows.index.str.startswith("finer") != bool(kind)
-            _forest(axis, rows.mask(np.broadcast_to(other[:, None], rows.shape)), 0, colour, kind)
-        axis.set(title=name, xlabel="minus random, points")
+        axis.axvline(0, color=style.INK, lw=1)
+        rows = _percent(found[(found["metric"] == metric) & found["layer"].isin(names)], False)
+        marks.points(axis, rows, "layer", names, palette, mark_missing=True, size=5, width=1.6)
+        axis.set(title=name, xlabel="minus random, percentage points")
     axes[0, 0].set_yticks(range(len(names)), [style.METHOD_NAMES.get(name, name) for name in names])
-    axes[0, 0].invert_yaxis()
     figure.suptitle(title, fontsize=11)
     return figure
 
 
+@style.theme()
 def cascade(found: pd.DataFrame, survives: float) -> Figure:
     """How alike a map stays as the weights become random, from the head down.
 
@@ -253,7 +250,7 @@ def cascade(found: pd.DataFrame, survives: float) -> Figure:
         axis.set(
             title=f"{name} with the trained map", xlabel="random from the head down to", ylim=(-0.35, 1.05)
         )
-        axis.axhline(0, color="black", lw=0.8)
+        axis.axhline(0, color=style.INK, lw=0.8)
     axes[0, 0].axhline(
         survives, color=style.NEUTRAL, linestyle="dashed", label=f"survives above {survives:g}"
     )
@@ -274,27 +271,20 @@ def _grouped(axes: Axes, table: pd.DataFrame, layers: Sequence[str], value: str,
         axes.text(0.5, 0.5, "no mask in these eyes", ha="center", va="center", transform=axes.transAxes)
         axes.set_yticks([])
         return
-    width = 0.8 / len(layers)
-    for i, layer in enumerate(layers):
-        rows = table[table["layer"] == layer].set_index("region").reindex(regions)
-        x = np.arange(len(regions)) + (i - (len(layers) - 1) / 2) * width
-        middle = scale * rows[value].to_numpy(float)
-        low, high = (scale * rows[f"{value}_{end}"].to_numpy(float) for end in ("lo", "hi"))
-        error = np.clip(np.vstack([middle - low, high - middle]), 0, None)
-        colour = style.LAYER_COLOURS[i % len(style.LAYER_COLOURS)]
-        if value == "heat":
-            axes.bar(x, middle, width, yerr=error, color=colour, ecolor="black", capsize=2, label=layer)
-            chance = "area share (chance)" if i == 0 else None
-            axes.hlines(
-                scale * rows["area"],
-                x - width / 2,
-                x + width / 2,
-                color=style.CHANCE_COLOUR,
-                lw=2,
-                label=chance,
-            )
-        else:
-            axes.errorbar(x, middle, error, fmt="o", color=colour, ecolor=colour, capsize=2)
+    palette = {layer: style.LAYER_COLOURS[i % len(style.LAYER_COLOURS)] for i, layer in enumerate(layers)}
+    ends = dict(zip(("value", *marks.ENDS), (value, f"{value}_lo", f"{value}_hi")))
+    long = table.drop(columns="value", errors="ignore").assign(
+        **{name: scale * table[column].astype(float) for name, column in ends.items()}
+    )
+    if value == "heat":
+        marks.bars(axes, long, "region", regions, palette, "layer")
+        for number, (layer, at) in enumerate(zip(layers, marks.places(len(regions), len(layers)))):
+            area = scale * table[table["layer"] == layer].set_index("region").reindex(regions)["area"]
+            half = marks.SPAN / len(layers) / 2
+            look = {"color": style.CHANCE_COLOUR, "lw": 2}
+            axes.hlines(area, at - half, at + half, label="" if number else "area share (chance)", **look)
+    else:
+        marks.points(axes, long, "region", regions, palette, "layer", vertical=True)
     slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(regions) > 5 else {}
     axes.set_xticks(range(len(regions)), regions, **slanted)
 

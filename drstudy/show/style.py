@@ -1,4 +1,6 @@
-"""All colours, names and labels of the study: one colour per backbone, sampler, grade, lesion, split and map, everywhere.
+"""The theme, and all colours, names and labels of the study: one colour per backbone, sampler, grade, lesion, split and map, everywhere.
+
+Every figure is drawn within :func:`theme`, which is seaborn's style ``ticks`` with the sizes of this study. No figure has colours of its own.
 
 The colours are safe for colour-blind readers. Grades run from light to dark along one ordered palette. Backbones take fixed
 colours of the Okabe-Ito set. Lesions take light colours, because their outlines lie on photographs and on heat.
@@ -6,7 +8,8 @@ colours of the Okabe-Ito set. Lesions take light colours, because their outlines
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +19,60 @@ from drstudy.core.names import NAMES
 if TYPE_CHECKING:
     from drstudy.core.records import Record
 
+# --- theme ----------------------------------------------------------------------------------------
+
+TEXT, SMALL = 10, 9
+"""Sizes of text, points: of labels and ticks, and of legends and notes."""
+
+SMALLEST = 8
+"""Size of text inside the cells of a matrix, points."""
+
+_SIZES = {
+    "font.size": TEXT,
+    "axes.labelsize": TEXT,
+    "axes.titlesize": TEXT + 1,
+    "xtick.labelsize": TEXT,
+    "ytick.labelsize": TEXT,
+    "legend.fontsize": SMALL,
+    "legend.title_fontsize": SMALL,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 6,
+    "axes.linewidth": 0.8,
+    "grid.linewidth": 0.8,
+    "patch.linewidth": 0.8,
+}
+_LOOK = {
+    "font.sans-serif": ["DejaVu Sans"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.solid_capstyle": "butt",
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """The one theme of all figures: a context, or a decorator of a function that draws. Settings outside stay as they are.
+
+    The font comes with matplotlib, so figures look the same on every machine. Lines have flat ends, so an interval ends at its limits.
+    """
+    import matplotlib as mpl
+    import seaborn as sns
+
+    ticks = {
+        name: size
+        for axis in ("xtick", "ytick")
+        for name, size in {f"{axis}.major.width": 0.8, f"{axis}.major.size": 3.5}.items()
+    }
+    context = sns.plotting_context("notebook", rc=_SIZES | ticks)
+    with mpl.rc_context(sns.axes_style("ticks", rc=_LOOK) | context | _LOOK):
+        yield
+
+
 # --- general --------------------------------------------------------------------------------------
+
+INK = "#262626"
+"""Marks that belong to no series: limits, expected values, whole ranges, values that a paper prints."""
 
 NEUTRAL = "#6f6f6f"
 """Chance lines, baselines, and whatever is neither a backbone nor a grade."""
@@ -45,6 +101,9 @@ GRADE_COLOURS = ("#fbc127", "#f0703a", "#c03a76", "#7e2482", "#2a115c")
 """One colour per grade, 0 to 4. Luminance falls from each to the next, so the order survives colour blindness and grey."""
 
 SPLIT_COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#009E73"}
+
+SHIFT_COLOURS = {"total": "#332288", "prevalence": "#E69F00", "rest": "#009E73"}
+"""Parts of the change of a score from one set of photographs to another."""
 
 SPLIT_BY_COLOURS = {"image": "#D55E00", "patient": "#0072B2"}
 """A split by image leaks, a split by patient does not."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from drstudy.explain.measures.grid import ANY
 from drstudy.papers.beside import grading, locating
-from drstudy.show import figures, style
+from drstudy.show import figures, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +31,7 @@ MARGIN = 0.02
 """Room beside the first and the last point, as a share of the range of the points."""
 
 
+@style.theme()
 def scores(found: pd.DataFrame, titles: Mapping[str, str], per_row: int = 3) -> Figure:
     """Every measure as dots with 95 % intervals, one panel per measure.
 
@@ -39,8 +40,6 @@ def scores(found: pd.DataFrame, titles: Mapping[str, str], per_row: int = 3) -> 
         titles: Measures and their headings; measures that no system has are left out.
         per_row: Panels in a row of the figure.
     """
-    import seaborn as sns
-
     known = found.dropna(subset="value")
     shown = {name: title for name, title in titles.items() if name in set(known["measure"])}
     order = list(dict.fromkeys(found["system"]))
@@ -48,26 +47,8 @@ def scores(found: pd.DataFrame, titles: Mapping[str, str], per_row: int = 3) -> 
     figure, axes = figures.panels(len(shown), per_row, 2.9, 0.34 * len(order) + 1.1, extra=3.2, sharey=True)
     for ax, (name, title) in zip(axes.flat, shown.items()):
         rows = known[known["measure"] == name]
-        places = [order.index(system) for system in rows["system"]]
-        shades = [colours[system] for system in rows["system"]]
-        ax.hlines(places, rows["lo"], rows["hi"], colors=shades, linewidth=2)
-        sns.scatterplot(
-            x=rows["value"].to_numpy(),
-            y=places,
-            hue=rows["system"].to_numpy(),
-            palette=colours,
-            s=45,
-            ax=ax,
-            legend=False,
-            zorder=3,
-        )
-        ax.set(
-            xlabel=title,
-            ylabel="",
-            yticks=range(len(order)),
-            yticklabels=order,
-            ylim=(len(order) - 0.5, -0.5),
-        )
+        marks.points(ax, rows, "system", order, colours)
+        ax.set_xlabel(title)
         ax.grid(axis="x", alpha=0.3)
         ax.set_xlim(right=min(ax.get_xlim()[1], 1 + MARGIN))
     figure.supxlabel("Dots: this study. Lines: 95 % intervals over patients.", fontsize=9)
@@ -98,6 +79,7 @@ def cliques(order: Sequence[str], pairs: pd.DataFrame, level: float = LEVEL) -> 
     return runs
 
 
+@style.theme()
 def critical_differences(
     values: Mapping[str, Mapping[str, float]], pairs: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
 ) -> Figure:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from drstudy.papers.external.tables import METRICS, OWN
-from drstudy.show import figures, intervals, style
+from drstudy.show import figures, intervals, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,9 +16,8 @@ if TYPE_CHECKING:
 SHOWN = ("qwk", "auc_ge2", "sensitivity_ge2", "ece_ge2")
 """Metrics with a panel in the figure of the matrix."""
 
-PART_COLOURS = {"total": "#332288", "prevalence": "#E69F00", "rest": "#009E73"}
 
-
+@style.theme()
 def matrix(table: pd.DataFrame, mix: str = OWN) -> Figure:
     """Training sets (rows) against test sets (columns), one panel per metric; a darker cell is a better score.
 
@@ -60,6 +58,7 @@ def matrix(table: pd.DataFrame, mix: str = OWN) -> Figure:
     return figure
 
 
+@style.theme()
 def shifts(table: pd.DataFrame, names: Sequence[str] = ("qwk", "auc_ge2", "sensitivity_ge2")) -> Figure:
     """Change of a score from a training set's own test images to another set: in total, by prevalence, and by all the rest.
 
@@ -68,30 +67,20 @@ def shifts(table: pd.DataFrame, names: Sequence[str] = ("qwk", "auc_ge2", "sensi
         names: Names of the metrics, one panel each.
     """
     pairs = list(table[["training", "test"]].drop_duplicates().itertuples(index=False, name=None))
+    labels = [f"{training} → {test}" for training, test in pairs]
     figure, axes = figures.new_figure(1, len(names), 3.4 * len(names), 1.5 + 0.55 * len(pairs), sharey=True)
     for ax, name in zip(axes.flat, names):
-        for shift, (part, colour) in zip((-0.2, 0, 0.2), PART_COLOURS.items()):
-            rows = (
-                table[(table["metric"] == name) & (table["part"] == part)]
-                .set_index(["training", "test"])
-                .loc[pairs]
-            )
-            y = np.arange(len(pairs)) + shift
-            ax.hlines(y, rows["lo"], rows["hi"], color=colour, linewidth=2)
-            ax.plot(rows["value"], y, "o", color=colour, label=part)
+        rows = table[table["metric"] == name]
+        rows = rows.assign(pair=rows["training"] + " → " + rows["test"])
+        dots = marks.points(ax, rows, "pair", labels, style.SHIFT_COLOURS, "part", span=0.4)
         ax.axvline(0, color=style.NEUTRAL, linestyle=":")
-        ax.set(
-            xlabel=f"change of {METRICS[name]}",
-            yticks=range(len(pairs)),
-            yticklabels=[f"{a} → {b}" for a, b in pairs],
-        )
-        ax.grid(axis="x", alpha=0.3)
-    axes.flat[0].set_ylim(len(pairs) - 0.5, -0.5)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        ax.set_xlabel(f"change of {METRICS[name]}")
+        ax.grid(axis="x")
+    figure.legend(dots.values(), dots.keys(), loc="outside lower center", ncols=3)
     return figure
 
 
+@style.theme()
 def ablation(table: pd.DataFrame, names: Sequence[str] = ("qwk", "auc_ge2")) -> Figure:
     """Scores of each recipe on each test set, with 95 % intervals.
 
@@ -102,23 +91,24 @@ def ablation(table: pd.DataFrame, names: Sequence[str] = ("qwk", "auc_ge2")) -> 
     rows = table[table["what"] == "score"]
     recipes, tests = list(rows["recipe"].unique()), list(rows["test"].unique())
     figure, axes = figures.new_figure(1, len(names), 4.6 * len(names), 1.4 + 0.42 * len(recipes), sharey=True)
-    colours = style.SERIES_COLOURS[1:]
+    palette = dict(zip(tests, style.SERIES_COLOURS[1:]))
     for ax, name in zip(axes.flat, names):
-        for place, (test, colour) in enumerate(zip(tests, colours)):
-            one = rows[(rows["metric"] == name) & (rows["test"] == test)].set_index("recipe").loc[recipes]
-            y = np.arange(len(recipes)) + 0.16 * (place - (len(tests) - 1) / 2)
-            ax.hlines(y, one["lo"], one["hi"], color=colour, linewidth=2)
-            ax.plot(one["value"], y, "o", color=colour, label=test)
-        ax.set(xlabel=METRICS[name], yticks=range(len(recipes)), yticklabels=recipes)
-        ax.grid(axis="x", alpha=0.3)
-    axes.flat[0].invert_yaxis()
-    handles, labels = axes.flat[0].get_legend_handles_labels()
+        span = 0.16 * (len(tests) - 1)
+        dots = marks.points(ax, rows[rows["metric"] == name], "recipe", recipes, palette, "test", span=span)
+        ax.set_xlabel(METRICS[name])
+        ax.grid(axis="x")
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(tests), frameon=False, title="tested on"
+        dots.values(),
+        dots.keys(),
+        loc="outside lower center",
+        ncols=len(tests),
+        frameon=False,
+        title="tested on",
     )
     return figure
 
 
+@style.theme()
 def curves(table: pd.DataFrame) -> Figure:
     """Scores by number of training photographs: measured with intervals, and the power law with its band.
 

@@ -24,6 +24,7 @@ GAP = 2
 """Pixels between the two pictures of a pair."""
 
 
+@style.theme()
 def survival(lesions: pd.DataFrame) -> Figure:
     """Share of visible lesions by kind and size; below each share the median diameter.
 
@@ -61,6 +62,7 @@ def survival(lesions: pd.DataFrame) -> Figure:
     return figure
 
 
+@style.theme()
 def difference_of_arms(gaps: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> Figure:
     """Difference of each arm to another one: points with 95 % intervals over patients, and small ticks for the range over seeds.
 
@@ -80,6 +82,7 @@ def difference_of_arms(gaps: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> Fi
     return figure
 
 
+@style.theme()
 def distances(found: pd.DataFrame, encoder: str) -> Figure:
     """Every measure of every set in one feature space: means and ranges over draws; the dotted line is the floor.
 
@@ -130,6 +133,7 @@ def _points(ax: Axes, rows: pd.DataFrame, ticks: Sequence[str]) -> None:
     ax.tick_params(axis="both", labelsize=8)
 
 
+@style.theme()
 def agreement(grades: pd.DataFrame, kinds: Mapping[str, str]) -> Figure:
     """How often the grading network predicts the requested or observed grade, with 95 % intervals.
 

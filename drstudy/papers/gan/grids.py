@@ -113,6 +113,7 @@ def answers_in_words(answers: pd.DataFrame) -> str:
     return f"Real: {', '.join(map(str, real))}. All others are generated."
 
 
+@style.theme()
 def learning(history: pd.DataFrame) -> Figure:
     """Scores of the critic, energy distance and diversity over the steps, one line per training.
 

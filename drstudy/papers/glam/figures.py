@@ -11,7 +11,7 @@ import pandas as pd
 from drstudy.explain.measures import outlines
 from drstudy.explain.measures.baselines import LUMINANCE
 from drstudy.papers.glam import tables
-from drstudy.show import figures, heatmaps, style
+from drstudy.show import figures, heatmaps, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,7 @@ PANELS = ("photograph", "map", "outlines at the cut", "true lesions")
 TITLES = {"aupr": "average precision", "dice_cut": "Dice, cut of validation"}
 
 
+@style.theme()
 def learning_curves(history: pd.DataFrame) -> Figure:
     """Validation loss and mean AUC by epoch, one line per training.
 
@@ -60,6 +61,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
+@style.theme()
 def localisation(found: pd.DataFrame) -> Figure:
     """Average precision and Dice of every map on every lesion, with intervals; lines are the lesion's share of the area.
 
@@ -88,15 +90,12 @@ def localisation(found: pd.DataFrame) -> Figure:
 
 def _forest(axis: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
     """One point with its interval per map."""
-    by_map = rows.set_index("map")
-    for y, name in enumerate(names):
-        if name in by_map.index:
-            row, colour = by_map.loc[name], style.lesion_map_colour(name)
-            axis.plot([row["value_lo"], row["value_hi"]], [y, y], color=colour, linewidth=1.5)
-            axis.plot(row["value"], y, "o", color=colour, markersize=4)
+    palette = {name: style.lesion_map_colour(name) for name in names}
+    ends = ("value_lo", "value_hi")
+    marks.points(axis, rows, "map", names, palette, ends=ends, size=4, width=1.5)
     axis.set_xlim(0, 1)
     axis.tick_params(axis="x", labelsize=8)
-    axis.grid(axis="x", alpha=0.3)
+    axis.grid(axis="x")
 
 
 def _note(text: str) -> Figure:

@@ -13,7 +13,7 @@ from drstudy.evaluation import multilabel
 from drstudy.explain.measures import attention, outlines
 from drstudy.explain.measures.baselines import LUMINANCE
 from drstudy.papers.lesions import tables
-from drstudy.show import figures, heatmaps, intervals, style
+from drstudy.show import figures, heatmaps, intervals, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,7 @@ def _colour(network: str) -> str:
     return style.NEUTRAL if network == tables.GRADES else style.backbone_colour(network)
 
 
+@style.theme()
 def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Loss and mean AUC by epoch on validation, one line a network.
 
@@ -64,6 +65,7 @@ def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     return figure
 
 
+@style.theme()
 def label_scores(scored: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """AUC and average precision by label, filled on all eyes, hollow among those of grade 2 or more; ticks are chance.
 
@@ -74,35 +76,35 @@ def label_scores(scored: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     labels = [label for label in dict.fromkeys(scored["label"]) if label != "all labels"]
     networks = list(dict.fromkeys(scored["network"]))
     figure, axes = figures.new_figure(1, 2, 9.5, 0.3 * len(labels) * len(networks) + 1.9, sharey=True)
-    height = 0.7 / (2 * len(networks))
+    level = scored["network"].map(names) + ", " + scored["group"].map(tables.GROUPS)
+    rows = scored.assign(level=level, share=scored["present"] / (scored["present"] + scored["absent"]))
+    levels = {
+        f"{names[network]}, {said}": (network, group)
+        for network in networks
+        for group, said in tables.GROUPS.items()
+    }
+    palette = {name: _colour(network) for name, (network, _) in levels.items()}
+    look = {"hollow": [name for name, (_, group) in levels.items() if group != "all"], "size": 5}
+    span = 0.7 * (len(levels) - 1) / len(levels)
     for axis, metric, title in zip(axes[0], ("auc", "ap"), ("AUC", "average precision")):
-        for number, network in enumerate(networks):
-            for step, group in enumerate(tables.GROUPS):
-                rows = scored[(scored["network"] == network) & (scored["group"] == group)]
-                rows = rows[rows["metric"] == metric].set_index("label").reindex(labels)
-                y = np.arange(len(labels)) + (2 * number + step + 0.5) * height - 0.35
-                error = np.nan_to_num(
-                    np.clip([rows["value"] - rows["lo"], rows["hi"] - rows["value"]], 0, None)
-                )
-                look = {"color": _colour(network), "markerfacecolor": None if group == "all" else "white"}
-                name = f"{names[network]}, {tables.GROUPS[group]}"
-                axis.errorbar(
-                    rows["value"], y, xerr=error, fmt="o", markersize=5, capsize=2, label=name, **look
-                )
-                share = rows["present"] / (rows["present"] + rows["absent"])
-                chance = (share if metric == "ap" else share * 0 + 0.5).where(rows["value"].notna())
-                axis.plot(chance, y, "|", color=style.NEUTRAL, markersize=9)
+        part = rows[(rows["metric"] == metric) & rows["label"].isin(labels)]
+        dots = marks.points(axis, part, "label", labels, palette, "level", span=span, width=1.6, **look)
+        for place, name in zip(np.linspace(-span / 2, span / 2, len(levels)), levels):
+            known = part[(part["level"] == name) & part["value"].notna()]
+            chance = known["share"] if metric == "ap" else np.full(len(known), 0.5)
+            y = [labels.index(label) + place for label in known["label"]]
+            axis.plot(chance, y, "|", color=style.NEUTRAL, markersize=9)
         axis.set(xlabel=title, xlim=(0, 1.02))
         axis.grid(axis="x", alpha=0.3)
     present = scored[scored["group"] == "all"].drop_duplicates("label").set_index("label")
     texts = [f"{label} ({present.loc[label, 'present']})" for label in labels]
     axes[0, 0].set_yticks(range(len(labels)), texts)
     axes[0, 0].set(ylim=(len(labels) - 0.5, -0.5), ylabel="label (present in all eyes)")
-    handles, said = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, said, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(dots.values(), dots.keys(), loc="outside lower center", ncols=2)
     return figure
 
 
+@style.theme()
 def co_occurrence(truth: np.ndarray, called: np.ndarray, codes: tuple[str, ...]) -> Figure:
     """Of the eyes with the row's lesion, how many also have the column's: as annotated, and as called.
 
@@ -117,23 +119,23 @@ def co_occurrence(truth: np.ndarray, called: np.ndarray, codes: tuple[str, ...])
         axes[0], (truth, called.astype(float)), ("annotated", "called by the network")
     ):
         share = 100 * multilabel.co_occurrence(labels)
-        picture = axis.imshow(share, cmap=style.RISING_MAP, vmin=0, vmax=100)
-        for (i, j), percent in np.ndenumerate(share):
-            text = "–" if np.isnan(percent) else f"{percent:.0f}"
-            tone = "black" if np.isnan(percent) or percent > 55 else "white"
-            axis.text(j, i, text, ha="center", va="center", fontsize=9, color=tone)
+        texts = [["–" if np.isnan(percent) else f"{percent:.0f}" for percent in row] for row in share]
+        picture = marks.matrix(axis, share, texts, style.RISING_MAP, style.SMALL, vmin=0, vmax=100)
+        for row, column in np.argwhere(np.isnan(share)):
+            axis.text(column + 0.5, row + 0.5, "–", ha="center", va="center", fontsize=style.SMALL)
         eyes = (labels == 1).sum(0)
-        axis.set(title=title, xlabel="also has", xticks=range(len(codes)), xticklabels=codes)
-        axis.set_yticks(range(len(codes)), codes)
+        at = np.arange(len(codes)) + 0.5
+        axis.set(title=title, xlabel="also has")
+        axis.set_xticks(at, codes)
+        axis.set_yticks(at, codes)
         for i, count in enumerate(eyes):
-            axis.text(len(codes) - 0.45, i, f"n {count}", va="center", fontsize=8, color=style.NEUTRAL)
-        axis.spines[:].set_visible(False)
-        axis.tick_params(length=0)
+            axis.text(len(codes) + 0.05, i + 0.5, f"n {count}", va="center", fontsize=8, color=style.NEUTRAL)
     axes[0, 0].set_ylabel("of the eyes with")
     figure.colorbar(picture, ax=axes, label="share, %", shrink=0.8)
     return figure
 
 
+@style.theme()
 def decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Sensitivity and specificity of each decision with intervals; diamonds are what the paper prints, decision not stated.
 
@@ -175,6 +177,7 @@ def decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     return figure
 
 
+@style.theme()
 def attention_matrix(
     table: pd.DataFrame,
     metric: str = "enrichment",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.evaluation.ordinal import ROUNDED
-from drstudy.show import figures, heatmaps, style
+from drstudy.show import figures, heatmaps, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from drstudy.papers.ram.maps import ScoreMaps
 
 
+@style.theme()
 def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Squared error and kappa by epoch on validation, one line a network and size.
 
@@ -32,13 +33,16 @@ def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         look = {"color": style.backbone_colour(network), "linestyle": ("-", "--", ":")[sizes.index(size)]}
         axes[0, 0].plot(rows["epoch"], rows["val_loss"], label=f"{names[network]}, {size} px", **look)
         axes[0, 1].plot(rows["epoch"], rows["val_qwk"], **look)
+    for axis in axes[0]:
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set(xlabel="epoch at this size", ylabel="validation error, grades²", ylim=(0, None))
     axes[0, 1].set(xlabel="epoch at this size", ylabel="validation QWK, rounded")
     axes[0, 1].axhline(0, color=style.NEUTRAL, linestyle=":")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
+@style.theme()
 def score_by_grade(scores: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Scores of eyes by their grade, one panel a network and size; dotted lines are the cuts of rounding.
 
@@ -46,26 +50,38 @@ def score_by_grade(scores: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         scores: ``network, size, grade, score``.
         names: Network to its label.
     """
+    import seaborn as sns
+
     panels = list(scores.groupby(["network", "size"], sort=False))
     figure, axes = figures.panels(len(panels), 3, 3.1, 2.9, sharey=True)
     for ax, ((network, size), rows) in zip(axes.flat, panels):
         for cut in ROUNDED:
             ax.axhline(cut, color=style.NEUTRAL, linestyle=":", linewidth=0.8, zorder=0)
-        by_grade = [rows.loc[rows["grade"] == grade, "score"] for grade in range(5)]
-        parts = ax.boxplot(
-            by_grade, positions=range(5), widths=0.6, patch_artist=True, flierprops={"markersize": 3}
+        sns.boxplot(
+            rows,
+            x="grade",
+            y="score",
+            order=range(5),
+            hue="grade",
+            hue_order=range(5),
+            palette=list(style.GRADE_COLOURS),
+            saturation=1,
+            width=0.6,
+            fliersize=3,
+            linecolor=style.INK,
+            medianprops={"color": "white", "linewidth": 1.5},
+            legend=False,
+            ax=ax,
         )
-        for box, line, face in zip(parts["boxes"], parts["medians"], style.GRADE_COLOURS):
-            box.set(facecolor=face, alpha=0.8)
-            line.set(color="white", linewidth=1.5)
         title = textwrap.fill(f"{names[network]}, {size} px", 30)
-        ax.set(xlabel="grade", xticks=range(5), xticklabels=range(5))
+        ax.set(xlabel="observed grade", ylabel="", xticks=range(5), xticklabels=range(5))
         ax.set_title(title, fontsize=9)
     for ax in axes[:, 0]:
         ax.set_ylabel("score, grades")
     return figure
 
 
+@style.theme()
 def agreement_by_size(agreement: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Quadratic weighted kappa by size of the photograph, with intervals; hollow is rounding, filled are fitted cuts.
 
@@ -77,22 +93,18 @@ def agreement_by_size(agreement: pd.DataFrame, names: Mapping[str, str]) -> Figu
     ax = axes[0, 0]
     rows = agreement[agreement["metric"] == "qwk"]
     sizes, networks = list(dict.fromkeys(rows["size"])), list(dict.fromkeys(rows["network"]))
-    width = 0.8 / (2 * len(networks))
-    for i, network in enumerate(networks):
-        for j, cuts in enumerate(("rounded", "fitted")):
-            part = rows[(rows["network"] == network) & (rows["cuts"] == cuts)]
-            x = [sizes.index(size) + (2 * i + j - len(networks) + 0.5) * width for size in part["size"]]
-            error = np.clip([part["value"] - part["lo"], part["hi"] - part["value"]], 0, None)
-            face = "white" if j == 0 else style.backbone_colour(network)
-            label = names[network] if j else None
-            look = {"color": style.backbone_colour(network), "markerfacecolor": face, "label": label}
-            ax.errorbar(x, part["value"], error, fmt="o", capsize=2, **look)
+    rows = rows.assign(level=rows["network"] + " " + rows["cuts"])
+    levels = {f"{name} {cuts}": (name, cuts) for name in networks for cuts in ("rounded", "fitted")}
+    palette = {level: style.backbone_colour(name) for level, (name, _) in levels.items()}
+    hollow = [level for level, (_, cuts) in levels.items() if cuts == "rounded"]
+    dots = marks.points(ax, rows, "size", sizes, palette, "level", vertical=True, span=0.7, hollow=hollow)
+    filled = {names[name]: dots[level] for level, (name, cuts) in levels.items() if cuts == "fitted"}
     ax.axhline(0, color=style.NEUTRAL, linestyle=":")
     ax.set_xticks(range(len(sizes)), [f"{size} px" for size in sizes])
     ax.set(
         ylabel="QWK on test (95 % interval)", xlabel="○ rounded   ● cuts fitted on validation   ··· chance"
     )
-    figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(filled.values(), filled.keys(), loc="outside upper center", ncols=2)
     return figure
 
 
@@ -182,6 +194,7 @@ def network_panel(
     )
 
 
+@style.theme()
 def localisation_dots(summary: pd.DataFrame, region: str) -> Figure:
     """Heat on a structure as times chance, and the pointing game beside its own chance, one row per kind of map.
 
@@ -201,15 +214,19 @@ def localisation_dots(summary: pd.DataFrame, region: str) -> Figure:
         (axes[0, 0], "enrichment", 1, np.ones(len(rows))),
         (axes[0, 1], "hit", 100, rows["hit_chance"]),
     ):
-        middle = scale * rows[name]
-        error = np.clip([middle - scale * rows[f"{name}_lo"], scale * rows[f"{name}_hi"] - middle], 0, None)
-        ax.errorbar(middle, range(len(rows)), xerr=error, fmt="o", capsize=2, color=style.ACCENT)
+        percent = rows.assign(
+            **{
+                end: scale * rows[column]
+                for end, column in zip(("value", *marks.ENDS), (name, f"{name}_lo", f"{name}_hi"))
+            }
+        )
+        kinds = dict.fromkeys(rows["layer"], style.ACCENT)
+        marks.points(ax, percent, "layer", list(kinds), kinds)
         ax.plot(
             scale * chance, range(len(rows)), "|", color=style.CHANCE_COLOUR, markersize=12, markeredgewidth=2
         )
-        ax.grid(axis="x", alpha=0.3)
-    axes[0, 0].set_yticks(range(len(rows)), rows["layer"])
-    axes[0, 0].set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"heat on {region}, times chance")
+        ax.grid(axis="x")
+    axes[0, 0].set(xlabel=f"heat on {region}, times chance")
     axes[0, 1].set(xlabel=f"pointing game on {region}, %", xlim=(0, None))
-    figure.supxlabel("● 95 % interval over patients   | chance", fontsize=9)
+    figure.supxlabel("● 95 % interval over patients   | chance", fontsize=style.SMALL)
     return figure

@@ -20,6 +20,7 @@ CURVES = ("single", "hard", "soft", "full")
 """Settings of the reliability curves and of the curves over fractions of the labels."""
 
 
+@style.theme()
 def gains(table: pd.DataFrame, by_seed: pd.DataFrame) -> Figure:
     """Gain of accuracy over single task: the mean over seeds with its 95 % interval over patients, and each seed as a small point.
 
@@ -63,6 +64,7 @@ def gains(table: pd.DataFrame, by_seed: pd.DataFrame) -> Figure:
     return figure
 
 
+@style.theme()
 def reliability(curves: pd.DataFrame, scale: str = measures.RAW) -> Figure:
     """Reliability curves of the greatest probability, all seeds together.
 
@@ -90,6 +92,7 @@ def reliability(curves: pd.DataFrame, scale: str = measures.RAW) -> Figure:
     return figure
 
 
+@style.theme()
 def fractions(scores: pd.DataFrame) -> Figure:
     """Accuracy over the share of the labels: the mean over seeds, with the 95 % interval over patients.
 
@@ -140,6 +143,7 @@ def _curves(axis: Axes, part: pd.DataFrame, names: list[str], palette: dict[str,
     axis.grid(alpha=0.3)
 
 
+@style.theme()
 def teacher(confusion: pd.DataFrame) -> Figure:
     """The teacher's most probable class beside the hidden truth: share of each true class as colour, and numbers of photographs.
 

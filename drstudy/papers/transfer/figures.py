@@ -14,7 +14,7 @@ import pandas as pd
 
 from drstudy.evaluation import metrics
 from drstudy.papers.transfer.shift import SEVERE
-from drstudy.show import figures, heatmaps, style
+from drstudy.show import figures, heatmaps, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,6 +89,7 @@ def _note(case: str, eye: Mapping[str, object], graded: int) -> str:
     return "; ".join(notes)
 
 
+@style.theme()
 def class_shares(shares: pd.DataFrame) -> Figure:
     """Shares of the grades among an epoch's draws, by sampler: bars as drawn, black ticks as expected.
 
@@ -99,9 +100,11 @@ def class_shares(shares: pd.DataFrame) -> Figure:
     figure, axes = figures.new_figure(1, len(samplers), 2.4 * len(samplers) + 0.8, 3.0, sharey=True)
     for ax, sampler in zip(axes.flat, samplers):
         rows = shares[shares["sampler"] == sampler].sort_values("grade")
-        ax.bar(rows["grade"], 100 * rows["drawn"], color=style.GRADE_COLOURS, label="drawn")
+        percent = rows.assign(value=100 * rows["drawn"])
+        palette = dict(zip(range(5), style.GRADE_COLOURS))
+        marks.bars(ax, percent, "grade", list(palette), palette, ends=None)
         ax.hlines(
-            100 * rows["expected"], rows["grade"] - 0.45, rows["grade"] + 0.45, color="black", linewidth=2
+            100 * rows["expected"], rows["grade"] - 0.45, rows["grade"] + 0.45, color=style.INK, linewidth=2
         )
         ax.axhline(20, linestyle=":", color=style.NEUTRAL)
         ax.set(title=f"sampler: {sampler}", xlabel="grade", xticks=range(5))
@@ -124,6 +127,7 @@ def augmentations(images: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+@style.theme()
 def implied_prevalence(arithmetic: pd.DataFrame, counts: Sequence[int]) -> Figure:
     """Share of positives that each printed row implies, with the range of rounding, against the share at each cut.
 
@@ -137,12 +141,11 @@ def implied_prevalence(arithmetic: pd.DataFrame, counts: Sequence[int]) -> Figur
     for cut in metrics.CUTS:
         ax.axvline(shares[cut], color=style.NEUTRAL, linestyle=":")
         ax.text(shares[cut], -0.7, f" ≥ {cut}", ha="left", color=style.NEUTRAL, fontsize=9)
-    for y, row in enumerate(arithmetic.itertuples()):
-        colour = style.backbone_colour(row.backbone)
-        ax.plot([100 * row.lo, 100 * row.hi], [y, y], color=colour, linewidth=3, solid_capstyle="butt")
-        ax.plot(100 * row.implied, y, "o", color=colour)
-    names = [style.BACKBONE_NAMES[name] for name in arithmetic["backbone"]]
-    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -1.0), xlim=(0, None))
+    rows = arithmetic.assign(name=arithmetic["backbone"].map(style.BACKBONE_NAMES))
+    rows = rows.assign(**{name: 100 * rows[name] for name in ("implied", *marks.ENDS)})
+    palette = {row.name: style.backbone_colour(row.backbone) for row in rows.itertuples(index=False)}
+    marks.points(ax, rows, "name", list(palette), palette, value="implied", width=3)
+    ax.set(ylim=(len(rows) - 0.5, -1.0), xlim=(0, None))
     ax.set_xlabel("implied share of positives, % (bar: range of rounding; dotted: share at each cut)")
     return figure
 

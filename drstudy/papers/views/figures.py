@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@style.theme()
 def by_views(table: pd.DataFrame, colour: str) -> Figure:
     """Metrics by number of views (above) and their paired differences to fresh views (below), with 95 % intervals.
 
