@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from drstudy.papers.base import Notebook, Paper, Profile, Section, Stage, System
+from drstudy.papers.base import Notebook, Paper, Profile, Section, Shown, Stage, System
 from drstudy.papers.beside import params
 
 NAME = params.SideBySide.notebook
@@ -105,4 +105,10 @@ PAPER = Paper(
     stages=stages,
     across=across,
     sections=SECTIONS,
+    figures=(
+        Shown("systems.csv", NAME, "tables/systems.csv"),
+        Shown("systems_grading.csv", NAME, "tables/grading_display.csv"),
+        Shown("systems_locating.csv", NAME, "tables/locating_display.csv"),
+        Shown("systems_order.png", NAME, "figures/critical_differences.png"),
+    ),
 )

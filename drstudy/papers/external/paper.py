@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from drstudy.papers.base import BUNDLED, TRAINING, Notebook, Paper, Profile, Section, Stage
+from drstudy.papers.base import BUNDLED, TRAINING, Notebook, Paper, Profile, Section, Shown, Stage
 from drstudy.papers.external import params
 
 NAME = params.External.notebook
+
+SHOWN = "real_mini"
+"""The profile whose results the pages show."""
 
 
 def stages(profile: Profile) -> list[Stage]:
@@ -85,4 +88,12 @@ PAPER = Paper(
     notebooks=(Notebook(params.External),),
     stages=stages,
     sections=SECTIONS,
+    figures=(
+        Shown("external_matrix.csv", NAME, "tables/matrix_own.csv", profile=SHOWN),
+        Shown("external_recipes.csv", NAME, "tables/ablation_scores.csv", profile=SHOWN),
+        Shown("external_steps.csv", NAME, "tables/steps.csv", profile=SHOWN),
+        Shown("external_fine_tuned.csv", NAME, "tables/fine_tuned_display.csv", profile=SHOWN),
+        Shown("external_curve.csv", NAME, "tables/curve_display.csv", profile=SHOWN),
+        Shown("external_curve.png", NAME, "figures/curve.png", profile=SHOWN),
+    ),
 )
