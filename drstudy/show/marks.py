@@ -64,47 +64,50 @@ def points(
     Returns:
         The line of points of each level, for a legend.
     """
+    levels, before = list(palette), len(ax.lines)
+    long = _long(table, group, hue or group, value, ends)
+    dodge = span if hue and len(levels) > 1 else 0.0
+    look = {"markersize": size, "err_kws": {"linewidth": width, "solid_capstyle": "butt"}}
+    look["markers"] = [markers[level] for level in levels] if markers else "o"
+    _point_plot(ax, long, order, palette, vertical, dodge=dodge or False, **look)
+    lines = [line for line in ax.lines[before:] if line.get_marker() not in ("None", "")]
+    dots = dict(zip(levels, lines))
+    for level in set(hollow) & set(dots):
+        dots[level].set(markerfacecolor="white", zorder=3)
+    if mark_missing:
+        offsets = dict(zip(levels, np.linspace(-dodge / 2, dodge / 2, len(levels))))
+        for row in table[table[value].notna() & table[list(ends)].isna().any(axis=1)].to_dict("records"):
+            level = row[hue or group]
+            at = [row[value], list(order).index(row[group]) + offsets[level]]
+            hole = {"color": palette[level], "markerfacecolor": "white", "markersize": size, "zorder": 4}
+            ax.plot(*([number] for number in (at[::-1] if vertical else at)), "o", **hole)
+    _places(ax, order, vertical)
+    return dots
+
+
+def _point_plot(
+    ax: Axes, long: pd.DataFrame, order: Sequence[str], palette: Mapping[str, str], vertical: bool, **look
+) -> None:
+    """seaborn's points of :func:`_long`; nothing where there is no estimate."""
     import seaborn as sns
 
-    levels = list(palette)
-    drawn = _long(table, group, hue or group, value, ends)
     place, number = ("x", "y") if vertical else ("y", "x")
-    before = len(ax.lines)
-    if len(drawn):
+    if len(long):
         sns.pointplot(
-            drawn,
+            long,
             **{place: "group", number: "value"},
             order=list(order),
             hue="hue",
-            hue_order=levels,
+            hue_order=list(palette),
             palette=dict(palette),
-            dodge=span if hue and len(levels) > 1 else False,
-            markers=[markers[level] for level in levels] if markers else "o",
             estimator=_first,
             errorbar=_limits,
             linestyle="none",
-            markersize=size,
             markeredgewidth=1.3,
-            err_kws={"linewidth": width, "solid_capstyle": "butt"},
             legend=False,
             ax=ax,
+            **look,
         )
-    dots = dict(zip(levels, [line for line in ax.lines[before:] if line.get_marker() not in ("None", "")]))
-    for level in hollow:
-        if level in dots:
-            dots[level].set(markerfacecolor="white", zorder=3)
-    if mark_missing:
-        known = table[table[value].notna() & table[list(ends)].isna().any(axis=1)]
-        offsets = (
-            np.linspace(-span / 2, span / 2, len(levels)) if hue and len(levels) > 1 else [0] * len(levels)
-        )
-        for row in known.to_dict("records"):
-            level = row[hue or group]
-            at = [row[value], list(order).index(row[group]) + offsets[levels.index(level)]]
-            look = {"color": palette[level], "markerfacecolor": "white", "markersize": size, "zorder": 4}
-            ax.plot(*([number] for number in (at[::-1] if vertical else at)), "o", **look)
-    _places(ax, order, vertical)
-    return dots
 
 
 def bars(
@@ -241,7 +244,9 @@ def _limits(values: pd.Series) -> tuple[float, float]:
 def _places(ax: Axes, order: Sequence[str], vertical: bool) -> None:
     """Ticks of all groups, the first at the top or at the left."""
     at = range(len(order))
-    if vertical:
+    if not len(order):
+        (ax.set_xticks if vertical else ax.set_yticks)([])
+    elif vertical:
         ax.set_xticks(at, order)
         ax.set_xlim(-0.5, len(order) - 0.5)
     else:

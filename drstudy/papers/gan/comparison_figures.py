@@ -148,7 +148,15 @@ def agreement(grades: pd.DataFrame, kinds: Mapping[str, str]) -> Figure:
     ax = axes[0, 0]
     palette = {name: style.PICTURE_COLOURS[kinds[name]] for name in rows["set"].unique()}
     sns.barplot(
-        rows, x="grade", y="value", hue="set", palette=palette, order=[*"01234"], errorbar=None, ax=ax
+        rows,
+        x="grade",
+        y="value",
+        hue="set",
+        palette=palette,
+        order=[*"01234"],
+        saturation=1,
+        errorbar=None,
+        ax=ax,
     )
     for bars, (_, part) in zip(ax.containers, rows.groupby("set", sort=False)):
         for bar, row in zip(bars, part.to_dict("records")):
