@@ -88,10 +88,14 @@ def points(
 def _point_plot(
     ax: Axes, long: pd.DataFrame, order: Sequence[str], palette: Mapping[str, str], vertical: bool, **look
 ) -> None:
-    """seaborn's points of :func:`_long`; nothing where there is no estimate."""
+    """seaborn's points of :func:`_long`; nothing where there is no estimate.
+
+    seaborn gives every level a place in every group; those without a number are taken away again.
+    """
     import seaborn as sns
 
     place, number = ("x", "y") if vertical else ("y", "x")
+    before = len(ax.lines)
     if len(long):
         sns.pointplot(
             long,
@@ -108,6 +112,12 @@ def _point_plot(
             ax=ax,
             **look,
         )
+    for line in list(ax.lines)[before:]:
+        x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+        known = ~(np.isnan(x) | np.isnan(y))
+        line.set_data(x[known], y[known])
+        if not known.any() and line.get_marker() == "None":
+            line.remove()
 
 
 def bars(
