@@ -15,7 +15,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -103,17 +102,16 @@ def command(folder: Path, stage: str, root: Path) -> tuple[float, float]:
     if stage == "03_fine_tuning":
         words += ["--variant", "efficientnet_lite0-seed0"]
     began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "drstudy.study.cli", *words, "--profile", PROFILE],
-        env=environment,
-        check=True,
-        stdout=sys.stderr,
-    )
+    line = [sys.executable, "-m", "drstudy.study.cli", *words, "--profile", PROFILE]
+    process = subprocess.Popen(line, env=environment, stdout=sys.stderr)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(line)} failed; its messages stand above.")
     seconds = time.perf_counter() - began
     records = list((folder / "results" / PROFILE / stage).rglob("run.json"))
     if records:
         return seconds, json.loads(records[0].read_text(encoding="utf-8"))["peak_rss_mb"]
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return seconds, usage.ru_maxrss / 1024
 
 
 def cells(folder: Path) -> dict[str, float]:

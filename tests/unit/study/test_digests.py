@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -42,10 +43,11 @@ def test_the_digest_of_a_notebook_is_of_its_text_not_of_its_outputs(own_folders,
 def test_library_holds_every_module_that_importing_loads(notebook):
     """Against the interpreter: the notebook's own import lines, run, and the drstudy modules that are then there."""
     lines = [
-        line
-        for _, text in digests.cells(notebook)
-        for line in text.splitlines()
-        if line.startswith(("import ", "from "))
+        ast.unparse(node)
+        for kind, text in digests.cells(notebook)
+        if kind == "code"
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     show = "import sys\nfor m in list(sys.modules.values()):\n    if m.__name__.split('.')[0] == 'drstudy': print(m.__file__)"
     done = subprocess.run(

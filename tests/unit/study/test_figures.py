@@ -4,7 +4,7 @@ import json
 import shutil
 
 from drstudy.core import paths
-from drstudy.study import figures, pages, verify
+from drstudy.study import figures, measured, pages, verify
 
 FOLDER = paths.root() / "figures"
 
@@ -50,7 +50,7 @@ def test_table_of_the_papers_is_made_from_the_ledger():
 
 
 def test_rewrite_changes_nothing_that_is_up_to_date(tmp_path, monkeypatch):
-    for page in (pages.README, pages.RESULTS, pages.PROFILES):
+    for page in (pages.README, pages.RESULTS, pages.PROFILES, pages.GPU, measured.RESULTS):
         (tmp_path / page).parent.mkdir(exist_ok=True)
         (tmp_path / page).write_bytes((paths.root() / page).read_bytes())
     for name in ("figures", "params"):
