@@ -384,6 +384,10 @@ class System:
         """The notebook whose result has the maps."""
         return self.mapped_by or self.notebook
 
+    def audit_of(self, record: Record) -> str:
+        """Result folder of notebook 01 with the test eyes of a result, as its parameters name it; empty if they name none."""
+        return str(record.params.get(self.eyes, ""))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:

@@ -203,7 +203,7 @@ def _with_eyes(one: Compared, reference: Compared) -> Compared:
 
 def _same_photographs(one: Compared, other: Compared) -> bool:
     """Whether two results were tested on photographs of the same eyes, at any size: by the parameters of their audits."""
-    audits = [str(each.record.params.get(each.system.eyes, "")) for each in (one, other)]
+    audits = [each.system.audit_of(each.record) for each in (one, other)]
     if audits[0] == audits[1]:
         return True
     made = [

@@ -203,7 +203,7 @@ def _seen(
     record = _record(system.notebook, variant, named)
     if record is None or system.predictions not in record.data["outputs"]:
         return None
-    if _split(record) != _split_of(audit):
+    if _split(system.audit_of(record)) != _split_of(audit):
         return None
     label = system.name
     if "{network}" in label:
@@ -225,9 +225,8 @@ def _record(notebook: str, variant: str, named: Mapping[str, Record]) -> Record 
     return records.load(place) if (place / "run.json").is_file() else None
 
 
-def _split(record: Record) -> str:
-    """Digest of the split of a result, by the audit that it read."""
-    audit = str(record.params.get("AUDIT", ""))
+def _split(audit: str) -> str:
+    """Digest of the split of a result folder of notebook 01; empty if there is none."""
     place = paths.resolve(audit) / "split.csv"
     return paths.sha256(place) if audit and Path(place).is_file() else ""
 

@@ -100,6 +100,17 @@ def test_all_results_of_a_profile_are_found(finished):
     assert len(collection.of_profile(SYSTEMS, "smoke").systems) == 2
 
 
+def test_a_system_may_name_its_test_eyes_by_another_parameter(finished):
+    """One that learnt from other photographs is looked at on the eyes that it was tested on, as notebook 20 compares it."""
+    run = records.start(Ram(audit="results/smoke/none", model=AUDIT))
+    both = common.eyes(dataset.load(finished).part("test"))
+    common.write(common.frame(both, both["grade"].to_numpy(float)), run.path(common.FILE))
+    run.finish()
+    elsewhere = dataclasses.replace(SCORED, eyes="MODEL")
+    assert len(collection.read((NETWORKS, SCORED), [MAPPED, RAM], AUDIT).systems) == 1
+    assert len(collection.read((NETWORKS, elsewhere), [MAPPED, RAM], AUDIT).systems) == 2
+
+
 def test_systems_of_other_eyes_are_left_out_and_none_at_all_is_an_error(finished, own_folders):
     other = audit(own_folders / "others")
     split = other.folder / "split.csv"
