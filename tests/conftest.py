@@ -42,6 +42,25 @@ def own_folders(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def command_line(monkeypatch, capsys):
+    """Run the command `drstudy` in this process; returns exit status, stdout and stderr."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        from drstudy.study import cli
+
+        monkeypatch.setattr(sys, "argv", ["drstudy", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as left:
+            status = left.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
 def offline(monkeypatch):
     """Name look-ups and connections fail at once, as without a network; returns the hosts that were tried."""
     tried = []

@@ -9,10 +9,21 @@ from matplotlib.figure import Figure
 
 from drstudy.core import records
 from drstudy.core.params import Parameters
+from drstudy.papers.base import System
 from drstudy.papers.transfer import params
 from drstudy.show import tables
 
 EYEPACS_SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)
+
+NETWORKS = System(
+    id="network",
+    name="Five grades: {network}",
+    notebook="03_fine_tuning",
+    variants=r"[a-z0-9_]+-seed\d+",
+    mapped_by="05_heatmap_analysis",
+    predictions="predictions.csv",
+)
+"""The networks of notebook 03 as a system of a paper, with the maps of notebook 05."""
 
 
 def eyes(patients: int = 120, seed: int = 0, shares: tuple[float, ...] = EYEPACS_SHARES) -> pd.DataFrame:

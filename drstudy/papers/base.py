@@ -384,9 +384,18 @@ class System:
         """The notebook whose result has the maps."""
         return self.mapped_by or self.notebook
 
+    def is_variant(self, variant: str) -> bool:
+        """Whether a variant of :attr:`notebook`, or of :attr:`maps_notebook`, is such a system."""
+        return bool(re.fullmatch(self.variants, variant))
+
     def audit_of(self, record: Record) -> str:
         """Result folder of notebook 01 with the test eyes of a result, as its parameters name it; empty if they name none."""
         return str(record.params.get(self.eyes, ""))
+
+
+def _no_stages(profile: Profile) -> list[Stage]:
+    """None by themselves: for a question whose stages all come from :attr:`Paper.across`."""
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,7 +425,7 @@ class Paper:
     citation: str
     question: str
     notebooks: tuple[Notebook, ...]
-    stages: Callable[[Profile], list[Stage]]
+    stages: Callable[[Profile], list[Stage]] = _no_stages
     needs: tuple[str, ...] = ()
     own_data: OwnData | None = None
     sections: tuple[Section, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -145,7 +144,7 @@ def _name(folder: str) -> tuple[str, str]:
 
 
 def _is_of(system: System, name: tuple[str, str]) -> bool:
-    return name[0] == system.notebook and bool(re.fullmatch(system.variants, name[1]))
+    return name[0] == system.notebook and system.is_variant(name[1])
 
 
 def _first_seeds(names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

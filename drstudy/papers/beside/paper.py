@@ -11,11 +11,6 @@ from drstudy.papers.beside import params
 NAME = params.SideBySide.notebook
 
 
-def stages(profile: Profile) -> list[Stage]:
-    """None by themselves; see :func:`across`."""
-    return []
-
-
 def across(profile: Profile, systems: Sequence[System], planned: Sequence[Stage]) -> list[Stage]:
     """One stage, after all stages of the papers that have systems; none where no system is planned.
 
@@ -102,7 +97,6 @@ PAPER = Paper(
     citation="this study",
     question="Which system of which paper grades best, which finds lesions best, and at what cost, on the same test eyes?",
     notebooks=(Notebook(params.SideBySide),),
-    stages=stages,
     across=across,
     sections=SECTIONS,
     figures=(

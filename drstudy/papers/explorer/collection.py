@@ -188,7 +188,7 @@ def _variants(system: System, named: Mapping[str, Record]) -> list[str]:
     """Variants of the results of a system, whether they are its predictions or its maps."""
     notebooks = (system.notebook, system.maps_notebook)
     found = [record.data["variant"] for record in named.values() if record.data["notebook"] in notebooks]
-    return [variant for variant in dict.fromkeys(found) if re.fullmatch(system.variants, variant)]
+    return [variant for variant in dict.fromkeys(found) if system.is_variant(variant)]
 
 
 def _seen(

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from drstudy.papers.base import TRAINING, Notebook, Paper, Profile, Section, Stage, System
 from drstudy.papers.explorer import params
 
 NAME = params.Explorer.notebook
-
-
-def stages(profile: Profile) -> list[Stage]:
-    """None by themselves; see :func:`across`."""
-    return []
 
 
 def across(profile: Profile, systems: Sequence[System], planned: Sequence[Stage]) -> list[Stage]:
@@ -34,8 +28,7 @@ def across(profile: Profile, systems: Sequence[System], planned: Sequence[Stage]
 
 def _is_of(system: System, stage: Stage) -> bool:
     """Whether a stage makes the predictions or the maps of a system."""
-    known = stage.notebook in (system.notebook, system.maps_notebook)
-    return known and bool(re.fullmatch(system.variants, stage.variant))
+    return stage.notebook in (system.notebook, system.maps_notebook) and system.is_variant(stage.variant)
 
 
 SECTIONS = (
@@ -61,7 +54,6 @@ PAPER = Paper(
     citation="this study",
     question="What do the systems see in a single eye, and where do they go wrong?",
     notebooks=(Notebook(params.Explorer),),
-    stages=stages,
     across=across,
     sections=SECTIONS,
 )

@@ -7,9 +7,11 @@ named after the encoder (``kd_lite0``, ``fd_lite0``). None of them is the publis
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from drstudy.core.devices import Compute
 from drstudy.models import nets
@@ -52,20 +54,30 @@ class Encoder:
             FloatingPointError: If a feature is not finite.
         """
         images = pictures.images if isinstance(pictures, Pictures) else pictures
-        layer, rows = list(self.net.cam_layers)[-1], np.arange(len(images))
-
-        def forward(x):
-            with self.net.record(layer) as kept:
-                self.net(x)
-            return kept[layer].float().mean((2, 3))
-
-        found = prediction.in_batches(forward, self.net, images, rows, self.input_size, self.compute)
-        features = np.concatenate([part.cpu().numpy() for _, part in found])
+        found = self.layers(images, np.arange(len(images)))
+        features = np.concatenate([layer.mean((2, 3)).cpu().numpy() for layer in found])
         if not np.isfinite(features).all():
             raise FloatingPointError(
                 f"The encoder {self.name} gave features that are not finite. Use PRECISION 'fp32', or look at its weights."
             )
         return features
+
+    def layers(self, images: np.ndarray, rows: np.ndarray) -> Iterator[Tensor]:
+        """The last convolutional layer, (B, D, h, w) float32 on the device, in batches.
+
+        Args:
+            images: (M, S, S, 3) uint8.
+            rows: Which of them, in which order.
+        """
+        name = list(self.net.cam_layers)[-1]
+
+        def forward(x: Tensor) -> Tensor:
+            with self.net.record(name) as kept:
+                self.net(x)
+            return kept[name].float()
+
+        for _, layer in prediction.in_batches(forward, self.net, images, rows, self.input_size, self.compute):
+            yield layer
 
 
 def bundled(compute: Compute, input_size: int = INPUT_SIZE) -> Encoder:

@@ -56,18 +56,9 @@ class Classifier:
 
     @torch.no_grad()
     def _run(self, rows: np.ndarray) -> np.ndarray:
-        net, size = self.encoder.net, self.encoder.input_size
-        name = list(net.cam_layers)[-1]
-
-        def forward(x: torch.Tensor) -> torch.Tensor:
-            with net.record(name) as kept:
-                net(x)
-            return kept[name].float().cpu()
-
         found = []
-        for _, layer in prediction.in_batches(
-            forward, net, self.data.images, rows, size, self.encoder.compute
-        ):
+        for layer in self.encoder.layers(self.data.images, rows):
+            layer = layer.cpu()
             logits = (layer.mean((2, 3)) - self.middle) / self.scale @ self.weight.T + self.bias
             target = 1 + logits[:, 1:].argmax(1)
             weights = self.weight[target] / self.scale / layer[0, 0].numel()

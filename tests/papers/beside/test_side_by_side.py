@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import eyes, fine_tuning, graded
+from fabricated import NETWORKS, eyes, fine_tuning, graded
 from sklearn.metrics import roc_auc_score
 
 from drstudy.core import paths, records
@@ -22,14 +22,6 @@ from drstudy.papers.transfer.params import DataAudit
 
 matplotlib.use("agg")
 
-NETWORKS = System(
-    id="network",
-    name="Five grades: {network}",
-    notebook="03_fine_tuning",
-    variants=r"[a-z0-9_]+-seed\d+",
-    mapped_by="05_heatmap_analysis",
-    predictions="predictions.csv",
-)
 SCORED = System(
     id="scored",
     name="Scored (ours)",

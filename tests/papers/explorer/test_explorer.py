@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import graded
+from fabricated import NETWORKS, graded
 from trained_eyes import MODEL, SIZE, VARIANT, audit
 
 from drstudy.core import records
@@ -26,14 +26,6 @@ from drstudy.training import prediction
 
 matplotlib.use("agg")
 
-NETWORKS = System(
-    id="network",
-    name="Five grades: {network}",
-    notebook="03_fine_tuning",
-    variants=r"[a-z0-9_]+-seed\d+",
-    mapped_by="05_heatmap_analysis",
-    predictions="predictions.csv",
-)
 SCORED = System(id="scored", name="Scored (ours)", notebook="11_ram")
 SYSTEMS = (NETWORKS, SCORED)
 MAPPED = f"results/smoke/05_heatmap_analysis/{VARIANT}"

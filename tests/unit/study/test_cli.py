@@ -23,20 +23,9 @@ from drstudy.study import cli, cluster, execute, plan, run, welcome
 
 
 @pytest.fixture
-def drstudy(own_folders, monkeypatch, capsys):
-    """Run the command; returns exit status, stdout and stderr."""
-
-    def command(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["drstudy", *arguments])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            status = left.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return command
+def drstudy(own_folders, command_line):
+    """The command, in folders of this test alone."""
+    return command_line
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from drstudy.evaluation import calibration, common, metrics
 from drstudy.explain.measures import common_maps
 from drstudy.explain.methods import cam
 from drstudy.papers.transfer import params
-from drstudy.study import cli, explaining, explanations, networks
+from drstudy.study import explaining, explanations, networks
 from drstudy.training import prediction
 
 FILES = {"page.html", "photograph.png", "map.png", "outlines.png", "explanation.json"}
@@ -51,21 +50,6 @@ def given(tmp_path):
     return folder
 
 
-@pytest.fixture
-def drstudy(monkeypatch, capsys):
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["drstudy", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            status = left.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return command
-
-
 def content(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
@@ -77,9 +61,9 @@ def table(output: Path) -> dict[str, dict[str, str]]:
         return {row["name"]: row for row in csv.DictReader(file)}
 
 
-def test_refused_files_are_named_and_the_others_are_explained(model, given, drstudy, tmp_path):
+def test_refused_files_are_named_and_the_others_are_explained(model, given, command_line, tmp_path):
     output = tmp_path / "out"
-    code, out, err = drstudy("explain", given, "--model", MODEL, "--output", output)
+    code, out, err = command_line("explain", given, "--model", MODEL, "--output", output)
     assert code == 1
     assert (
         f"2 of 5 photographs explained (research only, not a medical device): open {output}/index.html" in out
@@ -106,7 +90,7 @@ def test_refused_files_are_named_and_the_others_are_explained(model, given, drst
         "index.html",
     }
     assert {path.name for path in (output / "a").iterdir()} == FILES
-    code, out, _ = drstudy("explain", given / "a.png", "--model", MODEL, "--output", tmp_path / "other")
+    code, out, _ = command_line("explain", given / "a.png", "--model", MODEL, "--output", tmp_path / "other")
     assert code == 0
     assert "1 of 1 photographs explained" in out
 
@@ -241,12 +225,12 @@ def test_what_is_no_trained_network_is_refused_with_those_that_exist(model, give
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_model_those_that_exist_are_named(own_folders, given, drstudy):
-    code, _, err = drstudy("explain", given)
+def test_without_a_model_those_that_exist_are_named(own_folders, given, command_line):
+    code, _, err = command_line("explain", given)
     assert (code, "`drstudy reproduce --profile demo --until 03`" in err) == (1, True)
     audit(own_folders / "eyes")
     trained()
-    code, _, err = drstudy("explain", given)
+    code, _, err = command_line("explain", given)
     assert code == 1
     assert (
         f"error: --model is missing: the result folder of a trained network. Give --model one of: {MODEL}."
@@ -362,13 +346,13 @@ def test_a_killed_run_leaves_no_half_answer(model, given, tmp_path, monkeypatch)
     assert {path.name for path in (output / "b").iterdir()} == FILES
 
 
-def test_progress_is_a_line_for_each_photograph_in_a_log(model, given, drstudy, tmp_path):
-    _, _, err = drstudy(
+def test_progress_is_a_line_for_each_photograph_in_a_log(model, given, command_line, tmp_path):
+    _, _, err = command_line(
         "explain", given / "b.png", given / "black.jpg", "--model", MODEL, "--output", tmp_path / "out"
     )
     assert err.splitlines()[:2] == ["1/2 b: explained", "2/2 black: refused"]
 
 
-def test_help_says_research_only(drstudy):
-    _, out, _ = drstudy("explain", "--help")
+def test_help_says_research_only(command_line):
+    _, out, _ = command_line("explain", "--help")
     assert "not a medical device" in " ".join(out.replace("│", " ").split())
