@@ -32,7 +32,7 @@ PAPER = Paper(
     id="gan",
     citation="Nian & Jin 2025, announced work",
     question="Can a conditional GAN make photographs of the rare grades, and do they help a classifier?",
-    notebooks=(Notebook(params.Gan, whole_machine=True),),
+    notebooks=(Notebook(params.Gan),),
     stages=stages,
     sections=sections.SECTIONS,
     figures=sections.FIGURES,

@@ -48,7 +48,7 @@ PAPER = Paper(
     id="glam",
     citation="Liu et al. 2021",
     question="Can labels of whole photographs teach a network to outline each lesion?",
-    notebooks=(Notebook(params.Glam, whole_machine=True),),
+    notebooks=(Notebook(params.Glam),),
     stages=stages,
     sections=sections.SECTIONS,
     figures=sections.FIGURES,

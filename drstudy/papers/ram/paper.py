@@ -107,7 +107,7 @@ PAPER = Paper(
     citation="Wang & Yang 2017",
     question="Does a network that regresses the grade through a regression activation map grade as well with fewer "
     "parameters, and does its map show lesions?",
-    notebooks=(Notebook(params.Ram, whole_machine=True),),
+    notebooks=(Notebook(params.Ram),),
     stages=stages,
     own_data=OwnData("eyepacs", 35126),
     sections=SECTIONS,
