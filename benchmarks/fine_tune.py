@@ -6,7 +6,10 @@ that decodes and augments, and the whole network in float32, of which the last b
 norms drift, as in the paper. `the same recipe` holds them, as the feature store must, and so learns what ours learns. fastai and fastdrs
 run with their own defaults (fastai: body frozen but for its batch norms; fastdrs: the whole network learns; it has no
 EfficientNet-Lite0). Validation is left out on all sides. Ours computes in float32 too, unless bf16 is asked for; what
-that brings and costs is in precision.py. `same result` asks whether the interval of the difference in kappa holds 0.
+that brings and costs is in precision.py. `same result` asks whether the interval of the difference in kappa includes 0.
+
+`limit` is the time of 100 epochs if nothing cost time but the trunk's pass and the convolutions and matrix products of the tail, forward and
+backward, on inputs that lie in memory: no normalisation, no activation, no optimiser. `share of limit` says how near ours comes to it.
 """
 
 from __future__ import annotations
@@ -128,10 +131,12 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
     sides["fastai"] = fastai(backbones.build(backbone, "single", recipe.weights, 0).net, files, recipe)
     if backbone == "densenet121":
         sides["fastdrs"] = fastdrs(backbone, files, recipe)
+    sides["limit"] = products(net, cached, compute)
     epoch, _ = alternate(sides, given.epochs)
 
     total = {name: TOTAL * seconds for name, seconds in epoch.items()}
     total["ours"] += prepared + stored
+    limit = total.pop("limit") + cached.seconds
     with contextlib.redirect_stderr(io.StringIO()):
         store = images.build(held_out, 256, given.threads, folder=scratch / "images_test")
     test = with_rows(held_out, store)
@@ -144,7 +149,7 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
     for name in nets:
         difference = kappa_difference(tables["ours"], tables[name])
         compared[name] = {"qwk_ours": kappas["ours"], "qwk_other": kappas[name], **difference}
-    for other in [name for name in sides if name != "ours"]:
+    for other in [name for name in total if name != "ours"]:
         values = compared.get(other, {})
         report(
             f"fine_tune {backbone} against {other}",
@@ -159,9 +164,47 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
             trunk_once=stored,
             epoch_ours=epoch["ours"],
             epoch_other=epoch[other],
+            limit=limit,
+            share_of_limit=limit / total["ours"],
             precision_ours=compute.precision,
         )
     cached.close(keep=False)
+
+
+def products(net, cached, compute):
+    """An epoch's convolutions and matrix products of the tail, forward and backward, and nothing else."""
+    import copy
+
+    import torch
+
+    count = len(cached.train)
+    batches = list(cached.draws(torch.arange(count), torch.zeros(count, dtype=torch.int64)))
+    own, calls = copy.deepcopy(net).train(), []
+    kinds = (torch.nn.Conv2d, torch.nn.Linear)
+    hooks = [
+        module.register_forward_hook(
+            lambda module, given, output: calls.append((module, given[0].detach(), output))
+        )
+        for module in own.modules()
+        if isinstance(module, kinds)
+    ]
+    with compute.autocast():
+        for batch in batches:
+            own.tail(batch.inputs)
+    for hook in hooks:
+        hook.remove()
+    steps = [
+        (module, given.requires_grad_(), torch.ones_like(output), tuple(module.parameters()))
+        for module, given, output in calls
+    ]
+
+    def epoch() -> None:
+        for module, given, towards, parameters in steps:
+            with compute.autocast():
+                output = module(given)
+            torch.autograd.grad(output, (given, *parameters), towards)
+
+    return epoch
 
 
 def with_rows(files: pd.DataFrame, store) -> pd.DataFrame:
