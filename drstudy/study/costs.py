@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,8 +154,10 @@ def estimate(stages: Mapping[str, Stage], costs: Mapping[str, Cost], cores: int)
     measured = {name: stage for name, stage in stages.items() if stage.folder in costs}
     used = [costs[stage.folder] for stage in measured.values()]
     processors = tuple(dict.fromkeys(cost.processor for cost in used))
+    first = urgent(measured.values(), costs, cores)
+    ahead = _with_needs(first, measured.values()) if first else ()
     return Estimate(
-        together([*measured.values()], costs, cores),
+        together([*measured.values()], costs, cores, ahead),
         sum(cost.core_minutes for cost in used),
         cores,
         processors,
@@ -163,15 +165,18 @@ def estimate(stages: Mapping[str, Stage], costs: Mapping[str, Cost], cores: int)
     )
 
 
-def together(stages: Iterable[Stage], costs: Mapping[str, Cost], cores: int) -> float:
+def together(
+    stages: Iterable[Stage], costs: Mapping[str, Cost], cores: int, first: Collection[str] = ()
+) -> float:
     """Minutes in which stages with known costs end, if each starts as soon as what it needs is there and a core is free.
 
     Args:
         stages: Each after those that it needs.
         costs: Cost of each by result folder.
         cores: Stages that may run side by side.
+        first: Result folders of stages that start before others that could start too.
     """
-    waiting, running = list(stages), []
+    waiting, running = sorted(stages, key=lambda stage: stage.folder not in first), []
     open_folders, now = {stage.folder for stage in waiting}, 0.0
     free = cores
     while waiting or running:
@@ -187,6 +192,34 @@ def together(stages: Iterable[Stage], costs: Mapping[str, Cost], cores: int) -> 
         open_folders.discard(folder)
         free += asked
     return now
+
+
+def urgent(stages: Iterable[Stage], costs: Mapping[str, Cost], cores: int) -> Stage | None:
+    """The stage that, put first together with all that it needs, lets the stages end soonest; ``None`` if no such order is any better.
+
+    A long chain of notebooks that starts last leaves all cores but one idle at the end.
+
+    Args:
+        stages, costs, cores: As of :func:`together`; stages without a cost count nothing.
+    """
+    known = [stage for stage in stages if stage.folder in costs]
+    best, least = None, together(known, costs, cores)
+    for stage in known:
+        minutes = together(known, costs, cores, _with_needs(stage, known))
+        if minutes < least:
+            best, least = stage, minutes
+    return best
+
+
+def _with_needs(stage: Stage, stages: Iterable[Stage]) -> set[str]:
+    """Result folders of a stage and of all that it needs, directly or not."""
+    needs, found, left = {one.folder: one.needs for one in stages}, set(), [stage.folder]
+    while left:
+        folder = left.pop()
+        if folder not in found:
+            found.add(folder)
+            left += needs.get(folder, ())
+    return found
 
 
 def spoken(minutes: float) -> str:

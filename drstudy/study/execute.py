@@ -146,7 +146,7 @@ def execute(
         until: Only this notebook, by number or name, and what it needs; empty is all.
         study: Of :data:`drstudy.study.plan.STUDIES`.
         cluster: Folder of a profile of Snakemake, by which a cluster runs the stages; None is this machine.
-        watch: Looks for finished stages, whose lines on the progress are printed.
+        watch: Looks for finished stages, whose lines on the progress are printed, and says which stage should not wait.
 
     Returns:
         Name of each stage that failed, and what to tell the user of it (:func:`drstudy.study.failures.text`).
@@ -159,6 +159,8 @@ def execute(
     began = time.time()
     found = reasons.find(_chosen(profile, until, study))
     options = ("--rerun-incomplete", "--keep-going")
+    if watch and (first := watch.urgent()):
+        options = ("--prioritize", target(first), *options)
     module = ("drstudy.study.locked", str(working(profile)))
     told = command(profile, study, until, cores, *options, found=found, cluster=cluster, module=module)
     _settle(found)

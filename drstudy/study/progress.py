@@ -29,6 +29,10 @@ class Watch:
         left = {name: stage for name, stage in self.stages.items() if name not in self.finished}
         return costs.estimate(left, self.costs, self.cores)
 
+    def urgent(self) -> Stage | None:
+        """The stage that should start before others, with what it needs (:func:`drstudy.study.costs.urgent`)."""
+        return costs.urgent(self.stages.values(), self.costs, self.cores)
+
     def look(self) -> str:
         """A line on the progress if another stage has finished since the last look; else empty."""
         before = len(self.finished)

@@ -101,6 +101,20 @@ def test_a_stage_that_uses_the_whole_machine_runs_alone():
     assert costs.together(found.values(), known, 2) == 4.0
 
 
+def test_a_long_chain_goes_first_and_the_estimate_counts_on_it():
+    """01, then 03 lite0 (1), 11 (6), 14 (6) one after the other, beside 02, 13 and 15 (4 each): last, the chain would leave a core idle."""
+    found = stages("01", "01 fine", "02", "03 efficientnet_lite0-seed0", "11", "13", "14", "15")
+    table = {"01": 0.0, "02": 4.0, "03": 1.0, "11": 6.0, "13": 4.0, "14": 6.0, "15": 4.0}
+    known = {one.folder: Cost(table[one.notebook[:2]], 0.0, "x") for one in found.values()}
+    order = sorted(found.values(), key=lambda one: one.notebook[:2] in ("11", "14"))
+    first = costs.urgent(order, known, 2)
+    assert first is not None
+    assert first.notebook.startswith(("11", "14"))
+    assert costs.estimate({one.name: one for one in order}, known, 2).minutes == 13.0
+    assert costs.together(order, known, 2) > 13.0
+    assert costs.urgent([found["01"]], known, 2) is None
+
+
 def test_the_estimate_names_what_it_leaves_out_and_where_it_was_measured():
     found = stages("00", "01", "21")
     known = {found["00"].folder: Cost(1.0, 1.0, "P"), found["01"].folder: Cost(2.0, 4.0, "Q")}
