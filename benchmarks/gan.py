@@ -92,7 +92,10 @@ class Ours:
         from drstudy.papers.gan import runs
 
         self.task, self.epoch = runs.build(recipe, data, compute), 0
-        self.task.finished = 0, {}  # nothing was measured before the first epoch, and nothing is in this benchmark
+        self.task.finished = (
+            0,
+            {},
+        )  # nothing was measured before the first epoch, and nothing is in this benchmark
 
     def __call__(self) -> list[list[float]]:
         from drstudy.training import loop
@@ -112,7 +115,9 @@ class Plain:
 
         from drstudy.papers.gan import runs
 
-        task = runs.build(recipe, data, compute)  # for the networks as they start, and for the order of the photographs
+        task = runs.build(
+            recipe, data, compute
+        )  # for the networks as they start, and for the order of the photographs
         self.recipe, self.task, self.epoch = recipe, task, 0
         self.generator, self.critic = task.generator, task.critic
         self.average = copy.deepcopy(self.generator)
@@ -158,7 +163,9 @@ class Plain:
             # the critic
             with torch.no_grad():
                 fake = generator(torch.randn(len(real), LATENT, generator=random), kinds)
-            torch.rand(2, len(real), 7, generator=random)  # ours draws these for its augmentation, which is off
+            torch.rand(
+                2, len(real), 7, generator=random
+            )  # ours draws these for its augmentation, which is off
             self.of_critic.zero_grad()
             loss = critic(fake, kinds).mean() - critic(real, kinds).mean()
             share = torch.rand(len(real), generator=random)[:, None, None, None]
