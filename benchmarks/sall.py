@@ -167,7 +167,7 @@ def probabilities(task) -> np.ndarray:
         return torch.cat([logits.softmax(1) for logits in task.student(every).values()], 1).numpy()
 
 
-def Whole(feed):  # noqa: N802 -- a class that can only be made once torch is imported
+def Whole(feed):
     """The same feed, whose pooled features come from a DataLoader and the whole network each time they are asked for."""
     import torch
     from torch.utils.data import DataLoader, Dataset
