@@ -36,7 +36,7 @@ CLOSE = 1e-2
 def main() -> None:
     given = options(
         __doc__.splitlines()[0],
-        steps=(20, 4, "steps of the generator in one measurement"),
+        steps=(10, 4, "steps of the generator in one measurement"),
         checked=(3, 3, "steps whose losses are compared"),
         images=(160, 64, "photographs"),
         repeats=(5, 5, "measurements"),

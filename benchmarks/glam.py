@@ -36,7 +36,7 @@ def main() -> None:
     given = options(
         __doc__.splitlines()[0],
         threads=2,
-        images=(48, 16, "images"),
+        images=(24, 8, "images"),
         repeats=(5, 5, "measurements"),
     )
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
