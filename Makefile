@@ -29,7 +29,7 @@ test: $(VENV)/.installed ## all tests, the notebooks included; then the fast one
 	@$(BIN)/python tests/run_nbval.py
 	@$(BIN)/python tests/processors.py --if-possible avx2
 
-bench: $(VENV)/.installed ## measure every claim of speed, side by side with what people use today (half an hour): BENCH="--quick", or script names
+bench: $(VENV)/.installed ## measure every claim of speed, side by side with what people use today: BENCH="--quick", or script names
 	@$(PYTHON) tools/install.py $(VENV) dev,bench
 	@$(BIN)/python benchmarks/run_all.py $(BENCH)
 

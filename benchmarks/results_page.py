@@ -102,7 +102,7 @@ WORDS = {
 
 SHOWN = ("script", "options", "name", "processor", "ours", "other", "ratio", "unit", "same_result")
 """Fields that the tables show, beside the commit and the date."""
-PROVENANCE = ("commit", "changed", "date")
+PROVENANCE = ("commit", "changed", "date", "script_seconds")
 
 
 def kind(row: Mapping[str, Any]) -> str:
@@ -176,6 +176,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "# What the benchmarks measured",
         "",
         *_standing(tabled),
+        *_durations(tabled),
         "",
         "`make bench` writes this page. It runs the scripts in this folder; each says at its top what is compared and what is not. Figures are medians",
         "of runs that alternate. The ratio is other / ours, so more is better. *Same result* says whether both sides computed the same thing, where that can",
@@ -206,6 +207,18 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines += ["", "<details><summary>What else was measured in each row</summary>", ""]
     lines += [_details(row) for row in [*tabled, *gpu, *asked, *rest]]
     return "\n".join([*lines, "", "</details>"]) + "\n"
+
+
+def _durations(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """How long the scripts of the main table took on each kind of processor, as far as that is on record."""
+    taken: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if "script_seconds" in row:
+            taken.setdefault(kind(row), {})[row["script"]] = row["script_seconds"]
+    parts = [
+        f"{sum(of.values()) / 60:.1f} minutes with {where} ({len(of)} scripts)" for where, of in taken.items()
+    ]
+    return [f"Its scripts took {' and '.join(parts)}."] if parts else []
 
 
 def _plain_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:

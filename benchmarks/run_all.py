@@ -92,13 +92,14 @@ def measured(
             text=True,
             encoding="utf-8",
         )
-        print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        seconds = round(time.monotonic() - start, 1)
+        print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
         if done.returncode:
             print(f"{name} failed with exit code {done.returncode}", file=sys.stderr, flush=True)
             failed.append(name)
         for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
             print(line, flush=True)
-            own = {"script": name, "options": " ".join(options), **about}
+            own = {"script": name, "options": " ".join(options), **about, "script_seconds": seconds}
             kept.append(own | {"processor": here} | json.loads(line))
     minutes = (time.monotonic() - began) / 60
     print(f"all {len(chosen)} scripts: {minutes:.1f} minutes", file=sys.stderr, flush=True)

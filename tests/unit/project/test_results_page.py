@@ -178,6 +178,19 @@ def test_the_heading_warns_of_several_commits_and_of_changes(results_page):
     assert "measured 2026-01-02 to 2026-01-05" in text
 
 
+def test_the_heading_says_how_long_each_script_took_once(results_page):
+    rows = [
+        row("one", script="fine_tune", script_seconds=90.0),
+        row("two", script="fine_tune", script_seconds=90.0),
+        row("three", script="gan", script_seconds=30.0),
+        row("three", script="gan", script_seconds=60.0, processor=LOWERED),
+        row("four"),
+    ]
+    text = results_page.page(rows)
+    told = "Its scripts took 2.0 minutes with bf16 units (2 scripts) and 1.0 minutes with AVX2 (1 scripts)."
+    assert told in text
+
+
 # --- the runner -----------------------------------------------------------------------------------------
 
 
@@ -226,6 +239,7 @@ def test_new_rows_have_their_commit_date_processor_and_options(bench):
     assert new["processor"] == devices.processor()
     assert len(new["date"]) == len("2026-01-02")
     assert isinstance(new["changed"], bool)
+    assert new["script_seconds"] >= 0
     assert len(new["commit"]) in (0, 40)
 
 
