@@ -18,7 +18,7 @@ SIZE = 224
 def main() -> None:
     given = options(
         __doc__.splitlines()[0],
-        images=(32, 16, "images"),
+        images=(16, 16, "images"),
         batch=(16, 8, "images a pass"),
         repeats=(5, 5, "measurements"),
     )

@@ -2,7 +2,8 @@
 
 Reads the executed notebooks of a profile (`make reproduce` first). Arithmetic is what cells took, but for the one that imports; the rest is the
 start of the command (timed here, five times), of the kernel, imports, and papermill's own work. `ours` is the time beside arithmetic,
-`other` all of it, summed over stages, so the ratio says how many times the whole is of it.
+`other` all of it, summed over stages, so the ratio says how many times the whole is of it. Stages that ran on another kind of processor than this
+one are left out. Where the rest of the time goes is in stages.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from side_by_side import alternate, options, report
 
 def main() -> None:
     given = options(__doc__.splitlines()[0], repeats=(5, 5, "measurements of the start of a command"))
-    from drstudy.core import paths
+    from drstudy.core import devices, paths, records
     from drstudy.study import plan
 
     commands = {
@@ -36,6 +37,8 @@ def main() -> None:
         executed = paths.resolve(stage.folder) / "executed.ipynb"
         if not stage.record.is_file() or not executed.is_file():
             continue
+        if records.load(stage.folder).data["processor"] != devices.processor():
+            continue
         notebook = nbformat.read(executed, 4)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         seconds = {cell.id: cell.metadata["papermill"]["duration"] or 0.0 for cell in code}
@@ -46,7 +49,7 @@ def main() -> None:
         stages.append(stage.name)
     if not stages:
         print(
-            "overhead: there is no finished stage of the profile demo; run make reproduce first",
+            "overhead: there is no finished stage of the profile demo that ran on this kind of processor; run make reproduce first",
             file=sys.stderr,
         )
         return

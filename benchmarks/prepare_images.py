@@ -49,7 +49,7 @@ def main() -> None:
         distinct=(24, 8, "distinct pictures among them"),
         size=(512, 512, "side of the result, pixels"),
         repeats=(5, 5, "measurements"),
-        many=(1536, 0, "files for one process against two; 0 leaves that out"),
+        many=(768, 0, "files for one process against two; 0 leaves that out"),
     )
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(given.threads)

@@ -1,18 +1,31 @@
-"""Run every benchmark, one after the other, and write RESULTS.md. Arguments (such as --quick) are handed on."""
+"""Run the benchmarks, one after the other, keep their rows in results.jsonl, and write RESULTS.md.
+
+    python benchmarks/run_all.py                    all but those that run only if they are named
+    python benchmarks/run_all.py bootstrap scaling  only these
+    python benchmarks/run_all.py --quick            options are handed on to each script
+    python benchmarks/run_all.py --page             only write the page again
+
+Rows of the present kind of processor are replaced, all others stay. As another processor (the second column of the page):
+``python tests/processors.py avx2 -- python benchmarks/run_all.py``.
+"""
 
 from __future__ import annotations
 
+import datetime
 import json
-import platform
-import re
 import subprocess
 import sys
-from importlib import metadata
+import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from results_page import IF_NAMED, page
 
 from drstudy.core import devices
 
 HERE = Path(__file__).parent
+STORE, PAGE = "results.jsonl", "RESULTS.md"
+
 SCRIPTS = (
     "fine_tune",
     "precision",
@@ -21,93 +34,93 @@ SCRIPTS = (
     "heatmaps",
     "heatmap_methods",
     "glam",
+    "sall",
+    "gan",
     "compile_trunk",
     "bootstrap",
+    "paired",
     "phantom",
     "scaling",
     "overhead",
+    "stages",
     "device_speed",
     "whole_size",
 )
-WANTED = {
-    r"fine_tune .* against (the paper's way|the same recipe)": 25,
-    r"fine_tune .* against (fastai|fastdrs)": 1,
-    r"prepare_images": 5,
-    r"prepare_images_two_processes": 1.8,
-    r"heatmaps .* against grad-cam": 10,
-    r"heatmap_methods .*": 1,
-    r"bootstrap": 50,
-}
-"""Ratio that we set out to reach, by pattern of a benchmark's whole name; the rest are reports without a goal."""
-
-FIRST = ("ratio", "ours", "other", "unit", "same_result")
 
 
-def main() -> None:
-    chosen = [name for name in SCRIPTS if name in sys.argv[1:]] or list(SCRIPTS)
-    options = [text for text in sys.argv[1:] if text not in SCRIPTS]
-    results = HERE / "results.jsonl"
-    kept = (
-        [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-        if results.exists()
-        else []
-    )
-    here = devices.processor()
-    kept = [row for row in kept if row["script"] not in chosen or row.get("processor") != here]
+def main(arguments: Sequence[str], folder: Path = HERE, scripts: Path = HERE) -> int:
+    """Run what is asked for.
+
+    Args:
+        arguments: Names of scripts, and options for all of them.
+        folder: Where the rows and the page are kept.
+        scripts: Where the scripts are.
+
+    Returns:
+        Exit code: 1 if a script failed.
+    """
+    store = folder / STORE
+    kept = []
+    if store.exists():
+        kept = [json.loads(line) for line in store.read_text(encoding="utf-8").splitlines()]
+    failed: list[str] = []
+    if "--page" not in arguments:
+        named = [name for name in SCRIPTS if name in arguments]
+        chosen = named or [name for name in SCRIPTS if name not in IF_NAMED]
+        options = [text for text in arguments if text not in SCRIPTS]
+        kept, failed = measured(chosen, options, kept, scripts)
+        store.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    (folder / PAGE).write_text(page(kept), encoding="utf-8")
+    if failed:
+        print(f"failed: {', '.join(failed)}; their old rows of this processor are dropped", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def measured(
+    chosen: Sequence[str], options: Sequence[str], rows: list[dict], scripts: Path
+) -> tuple[list[dict], list[str]]:
+    """Run some scripts; return all rows, the new ones in the place of those of this processor, and the names of scripts that failed."""
+    here, began = devices.processor(), time.monotonic()
+    kept = [row for row in rows if row["script"] not in chosen or row.get("processor") != here]
+    about = {**provenance(), "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    failed = []
     for name in chosen:
+        start = time.monotonic()
         done = subprocess.run(
-            [sys.executable, str(HERE / f"{name}.py"), *options],
+            [sys.executable, str(scripts / f"{name}.py"), *options],
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
         )
+        seconds = round(time.monotonic() - start, 1)
+        print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
         if done.returncode:
-            print(
-                f"{name} failed with exit code {done.returncode}; its old results are dropped",
-                file=sys.stderr,
-            )
+            print(f"{name} failed with exit code {done.returncode}", file=sys.stderr, flush=True)
+            failed.append(name)
         for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
             print(line, flush=True)
-            kept.append({"script": name, "options": " ".join(options)} | json.loads(line))
+            own = {"script": name, "options": " ".join(options), **about, "script_seconds": seconds}
+            kept.append(own | {"processor": here} | json.loads(line))
+    minutes = (time.monotonic() - began) / 60
+    print(f"all {len(chosen)} scripts: {minutes:.1f} minutes", file=sys.stderr, flush=True)
     kept.sort(key=lambda row: SCRIPTS.index(row["script"]))
-    results.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    (HERE / "RESULTS.md").write_text(page(kept), encoding="utf-8")
+    return kept, failed
 
 
-def wanted(row: dict) -> str:
-    """The goal of a benchmark, and whether it was missed."""
-    goals = [goal for pattern, goal in WANTED.items() if re.fullmatch(pattern, row["name"])]
-    return f"{goals[0]}{'' if row['ratio'] >= goals[0] else ' **(missed)**'}" if goals else "-"
-
-
-def page(rows: list[dict]) -> str:
-    versions = ", ".join(
-        f"{name} {metadata.version(name)}"
-        for name in ("torch", "torchvision", "numpy", "opencv-python-headless")
-    )
-    lines = [
-        "# What the benchmarks measured",
-        "",
-        "Written by `make bench`, which runs the scripts in this folder; each says at its top what is compared and what is not. Medians of runs that",
-        "alternate. `ratio` is other / ours, `wanted` is what we set out to reach. `same result` says whether both sides computed the same thing,",
-        "where that can be asked.",
-        "",
-        f'Python {platform.python_version()}, {versions}. "Lowered" libraries use fewer instructions than the processor has, which stands in for an',
-        "older one. Rows without a processor are older than this column.",
-        "",
-        "| benchmark | processor | ratio | wanted | ours | other | unit | same result | more |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        more = {k: v for k, v in row.items() if k not in (*FIRST, "name", "script", "options", "processor")}
-        told = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in more.items())
-        same = {True: "yes", False: "**no**", None: "not asked"}[row["same_result"]]
-        name = row["name"] + (f" ({row['options']})" if row["options"] else "")
-        lines.append(
-            f"| {name} | {row.get('processor', '')} | {row['ratio']:.2f} | {wanted(row)} | {row['ours']} | {row['other']} | {row['unit']} | {same} | {told} |"
-        )
-    return "\n".join(lines) + "\n"
+def provenance() -> dict[str, str | bool]:
+    """``commit`` of this clone, and whether it was ``changed``, but for the files that are written here; empty without git."""
+    command = ["git", "-C", str(HERE)]
+    try:
+        commit = subprocess.run(
+            [*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout
+        own = [f":(exclude,top)benchmarks/{name}" for name in (STORE, PAGE)]
+        status = [*command, "status", "--porcelain", "--", ":(top)", *own]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "", "changed": False}
+    return {"commit": commit.strip(), "changed": bool(changed.strip())}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

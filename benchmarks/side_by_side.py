@@ -35,7 +35,10 @@ def options(description: str, threads: int = 1, **sizes: tuple[int, int, str]) -
 
 
 def alternate(
-    sides: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter
+    sides: dict[str, Callable[[], Any]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+    warm: bool = True,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Run each side once unmeasured, then all of them in turn, ``repeats`` times.
 
@@ -45,11 +48,12 @@ def alternate(
         sides: What is run, by name.
         repeats: How often each is measured.
         clock: ``time.process_time`` counts the processor's time and leaves out what other programs take of it.
+        warm: Whether each side first runs once unmeasured; commands that start a process of their own gain nothing by that.
 
     Returns:
         Median seconds of each side, and what each returned last.
     """
-    results = {name: run() for name, run in sides.items()}
+    results = {name: run() for name, run in sides.items()} if warm else {}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(repeats):
         for name in sorted(sides, key=list(sides).index, reverse=bool(turn % 2)):

@@ -11,7 +11,8 @@ import pytest
 from drstudy.core import paths
 
 FOLDER = paths.root() / "benchmarks"
-SCRIPTS = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("side_by_side", "run_all"))
+SHARED = ("side_by_side", "run_all", "results_page")
+SCRIPTS = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in SHARED)
 
 
 @pytest.fixture(autouse=True)
@@ -51,38 +52,49 @@ def test_sides_alternate_and_the_order_turns():
     assert all(value >= 0 for value in seconds.values())
 
 
-def test_a_benchmark_prints_one_line_with_its_ratio():
-    done = script("bootstrap", "--quick")
+def test_commands_that_start_afresh_need_no_run_before_they_are_measured():
+    from side_by_side import alternate
+
+    called = []
+    seconds, results = alternate({"a": lambda: called.append("a") or 1}, 3, warm=False)
+    assert called == ["a"] * 3
+    assert results == {"a": 1}
+    assert list(seconds) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "title"),
+    [
+        ("bootstrap", (), "bootstrap"),
+        (
+            "paired",
+            ("--patients=200", "--resamples=50", "--few=80", "--compared=100"),
+            "bootstrap of a paired difference, against scipy",
+        ),
+    ],
+)
+def test_a_benchmark_prints_one_line_with_its_ratio(name, sizes, title):
+    done = script(name, "--quick", *sizes)
     assert done.returncode == 0, done.stderr
     (line,) = map(json.loads, done.stdout.splitlines())
-    assert line["name"] == "bootstrap"
+    assert line["name"] == title
     assert line["same_result"] is True
     assert line["ratio"] == pytest.approx(line["other"] / line["ours"], rel=1e-2)  # four digits are printed
 
 
-def test_the_page_names_what_is_not_the_same():
-    import run_all
+def test_a_statistic_of_scipys_side_is_the_difference_of_two_models_on_the_drawn_patients():
+    import numpy as np
+    from bootstrap import cohort
+    from paired import Users, every_metric, second_model
+    from sklearn.metrics import accuracy_score
 
-    row = {"script": "x", "options": "", "name": "x", "ours": 1.0, "other": 3.0, "ratio": 3.0, "unit": "s"}
-    page = run_all.page(
-        [row | {"same_result": False, "gap": 0.5, "processor": "P, 2 cores"}, row | {"same_result": None}]
-    )
-    assert "| x | P, 2 cores | 3.00 | - | 1.0 | 3.0 | s | **no** | gap 0.5 |" in page
-    assert "| x |  | 3.00 |" in page, "a row that is older than the column"
-    assert "not asked" in page
-
-
-@pytest.mark.parametrize(
-    ("name", "ratio", "told"),
-    [
-        ("heatmaps densenet121, three layers, against grad-cam", 9.99, "10 **(missed)**"),
-        ("heatmaps densenet121, three layers, against medcam", 2.0, "-"),
-        ("prepare_images", 5.0, "5"),
-        ("prepare_images_two_processes", 1.7, "1.8 **(missed)**"),
-        ("fine_tune densenet121 against the same recipe", 19.0, "25 **(missed)**"),
-    ],
-)
-def test_the_page_says_what_was_wanted_and_missed(name, ratio, told):
-    import run_all
-
-    assert run_all.wanted({"name": name, "ratio": ratio}) == told
+    first = cohort(60)
+    second = second_model(first)
+    users = Users(first, second, {"accuracy": every_metric()["accuracy"]})
+    drawn = np.array([5, 5, 17])
+    ids = np.unique(first["patient_id"])[drawn]
+    some = [frame.set_index("patient_id").loc[ids] for frame in (first, second)]
+    columns = [f"p{k}" for k in range(5)]
+    accuracy = [accuracy_score(one["grade"], one[columns].to_numpy().argmax(1)) for one in some]
+    assert len(some[0]) == 6
+    assert users(drawn) == pytest.approx([accuracy[0] - accuracy[1]])
