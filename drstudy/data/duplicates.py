@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -20,7 +21,9 @@ NEAR_CORRELATION = 0.93
 different eyes the greatest correlation was 0.91 (two with the same glare). Copies that were made lighter, smaller or
 more compressed had 0.88 to 1."""
 HASH_BLOCK = 512
-"""Hashes that are compared with all others at a time."""
+"""Images of which all are compared with all of another such block at a time."""
+KEPT_DETAILS = 4 * HASH_BLOCK
+"""Images whose fine detail is kept in memory: those of two blocks that are compared, and some more."""
 ANGLES, RINGS = 96, (3, 30)
 """Directions, and range of rings (of 32 from the centre to the rim), in which a crop is described whatever its rotation."""
 TURNED_LIKENESS = 0.95
@@ -39,6 +42,8 @@ def find(store: ImageStore, bits: int) -> pd.DataFrame:
     packed bits (35,000 images: 6e8 comparisons). Turned: mirrored, or turned by any angle, with fine detail that correlates as much when it is
     turned back. A copy whose field of view is cut differently, as when a field with a flat edge is turned by 120 degrees, may be missed.
 
+    Memory grows by 3.5 kB per image (a description that does not depend on rotation). The pixels are read in blocks and not kept.
+
     Args:
         store: The image store.
         bits: Greatest Hamming distance, 0 to 64.
@@ -53,17 +58,18 @@ def find(store: ImageStore, bits: int) -> pd.DataFrame:
     first = np.array([place for place in range(len(ids)) if place not in copies], dtype=int)
     hashes = np.array([int(value, 16) for value in store.measures["phash"]], dtype=np.uint64)
     rows = [(a, b, int(np.bitwise_count(hashes[a] ^ hashes[b])), 1.0, "exact") for a, b in exact]
-    details: dict[int, np.ndarray] = {}
+
+    @functools.lru_cache(maxsize=KEPT_DETAILS)
+    def fine(place: int) -> np.ndarray:
+        return detail(np.asarray(store.images[place]))
+
     for one, other, distance in _close_pairs(hashes[first], bits):
         a, b = int(first[one]), int(first[other])
-        for place in (a, b):
-            if place not in details:
-                details[place] = detail(np.asarray(store.images[place]))
-        correlation = float(np.dot(details[a].astype(np.float32), details[b].astype(np.float32)))
+        correlation = float(np.dot(fine(a).astype(np.float32), fine(b).astype(np.float32)))
         if correlation >= NEAR_CORRELATION:
             rows.append((a, b, distance, round(correlation, 4), "near"))
     near = {(a, b) for a, b, *_ in rows}
-    for one, other, correlation in _turned_pairs(store, first):
+    for one, other, correlation in _turned_pairs(store, first, fine):
         a, b = int(first[one]), int(first[other])
         if (a, b) not in near:
             rows.append((a, b, int(np.bitwise_count(hashes[a] ^ hashes[b])), round(correlation, 4), "turned"))
@@ -76,39 +82,62 @@ def _equal_pairs(measured: pd.DataFrame) -> list[tuple[int, int]]:
     return sorted((int(places[0]), int(other)) for places in groups for other in places[1:])
 
 
+def _blocks(count: int) -> Iterator[tuple[slice, slice]]:
+    """All pairs of blocks (the second not before the first) of so many images."""
+    for start in range(0, count, HASH_BLOCK):
+        for other in range(start, count, HASH_BLOCK):
+            yield slice(start, start + HASH_BLOCK), slice(other, other + HASH_BLOCK)
+
+
 def _close_pairs(hashes: np.ndarray, bits: int) -> Iterator[tuple[int, int, int]]:
     """Pairs (a < b, distance) of hashes at most ``bits`` apart."""
-    for start in range(0, len(hashes), HASH_BLOCK):
-        block = hashes[start : start + HASH_BLOCK]
-        distances = np.bitwise_count(block[:, None] ^ hashes[None, start:])
-        for a, b in np.argwhere(distances <= bits):
+    for rows, columns in _blocks(len(hashes)):
+        distances = np.bitwise_count(hashes[rows, None] ^ hashes[None, columns])
+        for row, column in np.argwhere(distances <= bits):
+            a, b = int(rows.start + row), int(columns.start + column)
             if b > a:
-                yield int(start + a), int(start + b), int(distances[a, b])
+                yield a, b, int(distances[row, column])
 
 
-def _turned_pairs(store: ImageStore, places: np.ndarray) -> Iterator[tuple[int, int, float]]:
+def _turned_pairs(
+    store: ImageStore, places: np.ndarray, fine: Callable[[int], np.ndarray]
+) -> Iterator[tuple[int, int, float]]:
     """Pairs (a < b, correlation) of which one is a turned or mirrored copy of the other.
 
     The size of the Fourier coefficients along circles around the centre does not depend on rotation or reflection, so it finds candidates. Their
     angle is where the circles correlate most, and the crop that is turned back by it must be like the other one.
     """
-    if not len(places):
-        return
-    polar = np.stack([_polar(detail(np.asarray(store.images[place]))) for place in places])
-    sizes = np.abs(np.fft.rfft(polar, axis=1))[:, 1 : ANGLES // 3 + 1].reshape(len(places), -1)
-    sizes = (sizes / np.maximum(1e-9, np.linalg.norm(sizes, axis=1, keepdims=True))).astype(np.float32)
-    for start in range(0, len(places), HASH_BLOCK):
-        likeness = sizes[start : start + HASH_BLOCK] @ sizes[start:].T
+    sizes = _sizes(store, places)
+    for rows, columns in _blocks(len(places)):
+        likeness = sizes[rows] @ sizes[columns].T
         for row, column in np.argwhere(likeness >= TURNED_LIKENESS):
-            a, b = start + int(row), start + int(column)
+            a, b = int(rows.start + row), int(columns.start + column)
             if b <= a:
                 continue
             crop, other = (np.asarray(store.images[places[place]]) for place in (a, b))
-            correlation = max(
-                _turned_back(crop, other, polar[a], polar[b], mirror) for mirror in (False, True)
-            )
+            circles, others = (_polar(fine(int(places[place]))) for place in (a, b))
+            correlation = max(_turned_back(crop, other, circles, others, mirror) for mirror in (False, True))
             if correlation >= NEAR_CORRELATION:
                 yield a, b, correlation
+        if columns.stop >= len(places):
+            store.release()
+
+
+def _sizes(store: ImageStore, places: np.ndarray) -> np.ndarray:
+    """Size of the Fourier coefficients along circles around the centre, (N, frequencies x rings) float32, each row of unit length."""
+    sizes = np.empty((len(places), (ANGLES // 3) * (RINGS[1] - RINGS[0])), np.float32)
+    for start in range(0, len(places), HASH_BLOCK):
+        block = slice(start, start + HASH_BLOCK)
+        sizes[block] = _sizes_of(
+            np.stack([_polar(detail(np.asarray(store.images[place]))) for place in places[block]])
+        )
+        store.release()
+    return sizes
+
+
+def _sizes_of(polar: np.ndarray) -> np.ndarray:
+    sizes = np.abs(np.fft.rfft(polar, axis=1))[:, 1 : ANGLES // 3 + 1].reshape(len(polar), -1)
+    return sizes / np.maximum(1e-9, np.linalg.norm(sizes, axis=1, keepdims=True))
 
 
 def _polar(fine: np.ndarray) -> np.ndarray:

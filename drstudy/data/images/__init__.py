@@ -4,7 +4,7 @@ Each file is decoded once; what the audit measures is measured on that occasion.
 """
 
 from drstudy.data.images.crops import Crop, load_masks, prepare, shrink
-from drstudy.data.images.store import ImageStore, build, open_store, store_key
+from drstudy.data.images.store import ImageStore, build, open_store, release, store_key
 from drstudy.data.images.writing import StoreError
 from drstudy.data.measures import fov_mask
 
@@ -17,6 +17,7 @@ __all__ = [
     "load_masks",
     "open_store",
     "prepare",
+    "release",
     "shrink",
     "store_key",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import sys
 from dataclasses import dataclass
@@ -66,6 +67,26 @@ class ImageStore:
         """The square that was cut out of an image."""
         found = self.index.iloc[self.row(image_id)]
         return Crop(*(int(found[name]) for name in ("x0", "y0", "side", "width", "height")))
+
+    def release(self) -> None:
+        """Take the pixels that were read out of this process's memory; see :func:`release`."""
+        release(self.images)
+
+
+RELEASE_EVERY = 512
+"""Images of a pass over a whole store after which the pages that it read are released."""
+
+
+def release(images: np.ndarray) -> None:
+    """Take the pages of a memory-mapped array that were read out of this process's memory. Who reads a whole store calls it now and then, or the
+    whole store counts as memory of the process in the end. What is read again comes from the system's cache or the disk.
+
+    Args:
+        images: Array of a store, or a view of it. Any other array is left as it is, and so is any array on a system that cannot do this.
+    """
+    mapped = getattr(images, "_mmap", None)
+    if mapped is not None and not images.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def build(
@@ -201,11 +222,13 @@ def _compare(store: ImageStore) -> None:
         StoreError: Naming how many differ, and the first.
     """
     known = store.measures["crop_sha256"]
-    differ = [
-        row
-        for row in range(len(known))
-        if decoding.sha256(np.ascontiguousarray(store.images[row])) != known[row]
-    ]
+    differ = []
+    for row in range(len(known)):
+        if decoding.sha256(np.ascontiguousarray(store.images[row])) != known[row]:
+            differ.append(row)
+        if row % RELEASE_EVERY == 0:
+            store.release()
+    store.release()
     if differ:
         raise StoreError(
             f"{len(differ)} of {len(known)} crops in {paths.show(store.folder / 'images.npy')} are not what was written, the first "

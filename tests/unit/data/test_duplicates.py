@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from photographs import encoded, photograph, scaled, stored
 
-from drstudy.data import duplicates, splits
+from drstudy.data import duplicates, images, splits
 
 
 def test_copies_are_found_and_other_eyes_are_not(tmp_path):
@@ -89,3 +93,40 @@ def test_detail_correlates_with_itself_and_not_with_brightness():
     assert own @ duplicates.detail(scaled(first, 0.6)).astype(float) > 0.97
     assert abs(own @ duplicates.detail(second).astype(float)) < 0.5
     assert not duplicates.detail(np.full((128, 128, 3), 90, np.uint8)).any()
+
+
+def test_found_in_small_blocks_as_in_one(tmp_path, monkeypatch):
+    pictures = {f"{n}_left": encoded(photograph(n)) for n in range(20)}
+    pictures["40_left"] = encoded(photograph(2), quality=60)
+    pictures["41_left"] = encoded(turned(photograph(19), 90), quality=85)
+    store, _ = stored(tmp_path, pictures)
+    whole = duplicates.find(store, 6)
+    assert whole["kind"].value_counts().to_dict() == {"near": 1, "turned": 1}
+    monkeypatch.setattr(duplicates, "HASH_BLOCK", 3)
+    monkeypatch.setattr(duplicates, "KEPT_DETAILS", 2)
+    pd.testing.assert_frame_equal(duplicates.find(store, 6), whole)
+
+
+def test_memory_grows_little_with_the_number_of_images():
+    """For each image a description of 3.5 kB, and no copy of its pixels, circles or fine detail (together 30 kB or more)."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3 * duplicates.HASH_BLOCK, 32, 32, 3), dtype=np.uint8)
+
+    def peak(count: int) -> int:
+        hashes = rng.integers(0, 2**63, count, dtype=np.uint64)
+        table = {
+            "crop_sha256": [str(n) for n in range(count)],
+            "phash": [f"{value:016x}" for value in hashes],
+        }
+        index = pd.DataFrame({"image_id": [str(n) for n in range(count)]})
+        store = images.ImageStore(Path(), pixels[:count], index, pd.DataFrame(table), pd.DataFrame(), {})
+        tracemalloc.start()
+        try:
+            assert duplicates.find(store, 6).empty
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(2)  # imports
+    few, many = duplicates.HASH_BLOCK, 3 * duplicates.HASH_BLOCK
+    assert (peak(many) - peak(few)) / (many - few) < 6000

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from drstudy.data import manifest as manifests
 from drstudy.data import splits
@@ -214,6 +215,25 @@ def test_expected_leak_is_the_mean_over_all_splits():
     assert leak["expected"] == pytest.approx(np.mean(found), abs=1e-12)
     # standard error of 4000 draws of a share with SD < 0.5 is below 0.008
     assert leak["simulated"] == pytest.approx(leak["expected"], abs=0.025)
+
+
+def test_each_number_of_fellow_images_is_asked_for_once(monkeypatch):
+    """The exact probability takes longer the more images there are: asked for each image, the time grew as their square."""
+    asked, exact = [], scipy.stats.hypergeom.pmf
+
+    def counted(k, total, others, drawn):
+        asked.append(len(others))
+        return exact(k, total, others, drawn)
+
+    manifest = people(300)
+    plain = splits.leak(manifest, (0.5, 0.25, 0.25), 0, draws=2)["expected"]
+    monkeypatch.setattr(scipy.stats.hypergeom, "pmf", counted)
+    leak = splits.leak(manifest, (0.5, 0.25, 0.25), 0, draws=2)
+    sizes = manifest["patient_id"].value_counts()
+    others = sizes[manifest["patient_id"]].to_numpy() - 1
+    n = len(manifest)
+    assert leak["expected"] == plain == 1 - exact(0, n - 1, others, round(n * 0.5)).mean()
+    assert asked == [sizes.nunique()]
 
 
 def test_leak_of_pairs_is_the_share_of_train_and_of_single_images_nothing():

@@ -331,3 +331,39 @@ def test_maps_survive_saving(tmp_path):
     first = (tmp_path / "maps.npz").read_bytes()
     cam.save_maps(explained(), tmp_path / "maps.npz")
     assert (tmp_path / "maps.npz").read_bytes() == first
+
+
+def folds_in(monkeypatch) -> list[str]:
+    """Names of the networks that are folded from now on."""
+    found, real = [], cam.folding.folded
+
+    def counted(net, *args):
+        found.append(net.backbone)
+        return real(net, *args)
+
+    monkeypatch.setattr(cam.folding, "folded", counted)
+    return found
+
+
+def test_many_maps_of_a_closed_form_come_from_a_folded_trunk_and_are_the_same(monkeypatch):
+    net = network("efficientnet_lite0")
+    stored = np.random.default_rng(0).integers(0, 256, (cam.FOLD_FROM, 64, 64, 3), dtype=np.uint8)
+    ids, compute = [str(n) for n in range(len(stored))], devices.Compute("cpu", "fp32")
+    folded = folds_in(monkeypatch)
+    found = cam.explain_images(net, stored, ids, 64, compute)
+    assert folded == ["efficientnet_lite0"]
+    few = cam.explain_images(net, stored[:-1], ids[:-1], 64, compute)
+    assert len(folded) == 1  # folding would take longer than it saves
+    np.testing.assert_array_equal(found.target[:-1], few.target)
+    close(found.raw["conv_head"][:-1], few.raw["conv_head"])
+    close(found.logits[:-1], few.logits)
+
+
+def test_maps_from_gradients_come_from_the_very_trunk_in_float32(densenet, monkeypatch):
+    folded = folds_in(monkeypatch)
+    stored = np.zeros((cam.FOLD_FROM, 32, 32, 3), np.uint8)
+    ids, compute = [str(n) for n in range(len(stored))], devices.Compute("cpu", "fp32")
+    cam.explain_images(densenet, stored, ids, 32, compute, layers=["denseblock4"])
+    lite = network("efficientnet_lite0", "mlp")
+    cam.explain_images(lite, stored, ids, 32, compute)
+    assert folded == []

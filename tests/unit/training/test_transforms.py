@@ -121,6 +121,19 @@ def test_to_input_keeps_order_of_images_and_channels():
     assert found[1, 2].mean(0).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
+def test_to_input_has_the_bytes_of_normalise():
+    """The table of levels is no approximation; 256 levels in each channel, of an array that may not be written."""
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    images = np.concatenate([levels, levels[:, ::-1], levels.transpose(0, 2, 1, 3)], axis=3)
+    images.flags.writeable = False
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    found = transforms.to_input(images, 16, mean, std)
+    assert torch.equal(found, transforms.normalise(transforms.channels_first(images.copy()), mean, std))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(transforms.to_input(images, 16, list(mean), list(std)), found)
+    assert not torch.equal(transforms.to_input(images, 16, (0.5,) * 3, std), found)
+
+
 # --- masks that move with the photograph ---------------------------------------------------------------
 
 
