@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from untrained import network
 
 from drstudy.core import records
 from drstudy.core.devices import Compute
@@ -23,7 +24,7 @@ OFFSET = 2.0
 def networks() -> dict[tuple[str, int], nets.GradingNet]:
     """A network of the paper, its baseline and a backbone, each with one output, by name and size."""
     made = {(name, 128): model.build(name, 128, seed=1) for name in ("ram_net5", "baseline_net5")}
-    made["efficientnet_lite0", 128] = nets.build("efficientnet_lite0", outputs=1, seed=1)
+    made["efficientnet_lite0", 128] = network("efficientnet_lite0", outputs=1)
     for (name, size), net in made.items():
         net.input_size = size
         if name != "baseline_net5":

@@ -15,7 +15,7 @@ from trained_eyes import MODEL, audit, trained
 
 from drstudy.core import records
 from drstudy.data import dataset
-from drstudy.evaluation import common, ordinal
+from drstudy.evaluation import ordinal
 from drstudy.explain import one
 from drstudy.papers.ram import explaining as ram_explaining
 from drstudy.papers.ram import maps as ram_maps
@@ -38,6 +38,13 @@ def model(eyes):
     return regressed()
 
 
+def fitted_cuts(record, network):
+    """Cuts of the validation scores of a network in the predictions of a result."""
+    table = pd.read_csv(record.path("predictions.csv"), dtype={"image_id": str})
+    rows = table[(table["network"] == network) & (table["split"] == "validation")]
+    return ordinal.fit_cuts(rows["score"].to_numpy(), rows["grade"].to_numpy(int))
+
+
 def answer(output, name=EYE):
     return json.loads((output / name / "explanation.json").read_text())
 
@@ -48,17 +55,13 @@ def test_score_grade_and_map_are_those_of_the_study(model, eyes, tmp_path):
     [row] = outcome.rows
     expected = stored_score(model, "efficientnet_lite0", EYE)
     assert row["score"] == pytest.approx(expected, abs=1e-5)
-    compared = common.read(model) if (model.folder / common.FILE).exists() else None
-    assert compared is None
-    table = pd.read_csv(model.path("predictions.csv"), dtype={"image_id": str})
-    fitted = table[(table["network"] == "efficientnet_lite0") & (table["split"] == "validation")]
-    cuts = ordinal.fit_cuts(fitted["score"].to_numpy(), fitted["grade"].to_numpy(int))
+    cuts = fitted_cuts(model, "efficientnet_lite0")
     assert row["predicted"] == sum(expected >= cut for cut in cuts)
     assert [row[name] for name in ("p_referable", "p0", "calibrated_p4")] == ["", "", ""]
     facts = answer(tmp_path / "out")
     assert facts["network"]["grade_cuts"] == pytest.approx(cuts.tolist())
     net = networks()["efficientnet_lite0", 128]
-    bias = float(net.net.get_submodule(net.head_path).bias)
+    bias = net.net.get_submodule(net.head_path).bias.item()
     assert np.mean(facts["map"]["values"]) + bias == pytest.approx(expected, abs=1e-4)
     assert (facts["map"]["of"], facts["map"]["unit"]) == ("score", "grades per position, signed")
 
@@ -113,7 +116,9 @@ def test_the_cut_comes_from_the_kept_maps_and_only_of_their_network(model):
     other = opened.load(f"{RAM}/ram_net5-128.safetensors", "cpu").explainer
     assert (other.map_cut, other.highest) == (None, None)
     assert "maps of validation eyes are kept of efficientnet_lite0-128.safetensors only" in other.map_cut_note
-    assert other.cuts != kept.cuts
+    for one_of, network in ((kept, "efficientnet_lite0"), (other, "ram_net5")):
+        assert one_of.cuts == pytest.approx(fitted_cuts(model, network).tolist())
+        assert "fitted on 4 validation eyes" in one_of.note
     assert (kept.agreement["qwk"], kept.agreement["qwk_lo"]) == (0.31, 0.12)
 
 
