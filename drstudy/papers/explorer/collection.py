@@ -18,7 +18,7 @@ from drstudy.data import dataset, manifest
 from drstudy.data.dataset import Dataset
 from drstudy.evaluation import common
 from drstudy.explain import one
-from drstudy.explain.measures import common_maps, localisation
+from drstudy.explain.measures import common_maps, localisation, scores
 from drstudy.explain.measures.common_maps import CommonMaps
 from drstudy.explain.measures.grid import ANY
 from drstudy.explain.measures.localisation import Masks
@@ -331,30 +331,27 @@ def found_lesions(
     """
     found = {}
     for name in names:
-        measured = on_lesion(np.asarray(values[place[name]], np.float32), masks_of(name), region)
-        if measured is None:
+        masks = masks_of(name)
+        mask, fov = lesion_mask(masks, region), np.asarray(masks[FIELD], bool)
+        if mask is None:
             found[name] = np.nan
-        else:
-            found[name] = 0.0 if measured["status"] == "no heat" else measured["aupr"] / measured["area"]
+            continue
+        heat = cam.upsample(np.asarray(values[place[name]], np.float32)[None], len(fov))[:, fov]
+        precision = scores.Ranked(heat).ranking(mask[fov])["aupr"][0] if heat.any() else 0.0
+        found[name] = precision / mask[fov].mean(dtype=np.float64)
     return pd.Series(found, dtype=float)
 
 
-def on_lesion(heat: np.ndarray, masks: Masks, region: str) -> pd.Series | None:
-    """Scores of one map of one eye on its lesion, as :func:`drstudy.explain.measures.localisation.measure_eye` gives them.
+def lesion_mask(masks: Masks, region: str) -> np.ndarray | None:
+    """What a map of an eye should find.
 
     Args:
-        heat: (h, w), at least 0; it is brought to the side of the masks.
         masks: Masks of the eye.
-        region: What the map should find.
+        region: Which lesion.
 
     Returns:
-        The row of the region; None if the eye has no such lesion, or the lesion is not annotated.
+        (S, S) float, the share of each pixel that the lesion covers; None if the eye has no such lesion, or the lesion is not annotated.
     """
     codes = LESIONS if region == ANY else (region,)
-    some = {code: masks.get(code) for code in (*codes, "DISC", FIELD)}
-    named, fov = localisation.regions(some)[region], np.asarray(masks[FIELD], bool)
-    if named is None or not named[fov].any():
-        return None
-    large = heat if len(heat) == len(fov) else cam.upsample(heat[None], len(fov))[0]
-    table, _ = localisation.measure_eye(large[None], some)
-    return table[(table["kind"] == "mask") & (table["region"] == region)].iloc[0]
+    named = localisation.regions({code: masks.get(code) for code in codes})[region]
+    return None if named is None or not named[np.asarray(masks[FIELD], bool)].any() else named

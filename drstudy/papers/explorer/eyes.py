@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from drstudy.core.names import FIELD, GRADE_NAMES, NAMES, PROBABILITIES
+from drstudy.core.names import FIELD, GRADE_NAMES, LESIONS, NAMES, PROBABILITIES
 from drstudy.evaluation import common
 from drstudy.explain.measures import localisation, outlines, scores
+from drstudy.explain.measures.grid import ANY
 from drstudy.explain.measures.localisation import Masks
 from drstudy.explain.methods import cam
-from drstudy.papers.explorer.collection import Collection, Maps, Seen, on_lesion
+from drstudy.papers.explorer.collection import Collection, Maps, Seen, lesion_mask
 
 ANY_GRADE = -1
 
@@ -294,11 +295,14 @@ def score(heat: np.ndarray, regions: np.ndarray, masks: Masks, region: str) -> p
         ``score``, ``this eye`` and ``uniform map``, the last NaN where it says nothing; no row if the eye has no such lesion or the lesion is
         not annotated.
     """
-    row = on_lesion(heat, masks, region)
-    if row is None:
+    named, fov = lesion_mask(masks, region), np.asarray(masks[FIELD], bool)
+    if named is None:
         return _no_scores()
-    fov = np.asarray(masks[FIELD], bool)
-    named = localisation.regions(masks)[region]
+    codes = LESIONS if region == ANY else (region,)
+    table, _ = localisation.measure_eye(
+        heat[None], {code: masks.get(code) for code in (*codes, "DISC", FIELD)}
+    )
+    row = table[(table["kind"] == "mask") & (table["region"] == region)].iloc[0]
     rows = [(text, row[name], row[CHANCE[name]]) for name, text in REGIONS.items()]
     cover = np.where(fov, named, 0)
     total = cover.sum(dtype=np.float64)
