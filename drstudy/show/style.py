@@ -179,7 +179,7 @@ def record_label(record: Record) -> str:
 SYSTEM_COLOURS = {
     "RAM": "#8C6D31",
     "Lesion labels": "#882255",
-    "Two diseases": "#117733",
+    "Two diseases": "#00441B",
     "Lesion maps": "#332288",
     "Linear classifier": "#000000",
 }

@@ -45,7 +45,7 @@ def survival(lesions: pd.DataFrame) -> Figure:
     names = lesions.drop_duplicates("code").set_index("code")["name"]
     figure, axes = figures.new_figure(1, 1, 6.5, 0.55 * len(codes) + 1.4)
     bar = {"label": "share of lesions that are visible"}
-    look = {"vmin": 0, "vmax": 1, "cbar": True, "cbar_kws": bar}
+    look = {"size": style.SMALL, "vmin": 0, "vmax": 1, "cbar": True, "cbar_kws": bar}
     marks.matrix(axes[0, 0], share.set_axis([names[code] for code in codes]), texts, style.SHARES_MAP, **look)
     axes[0, 0].set(xlabel="side of the photograph, pixels", ylabel="")
     return figure
