@@ -8,9 +8,9 @@ from torch import nn
 from drstudy.models import nets
 
 
-def network(backbone, head="single"):
+def network(backbone, head="single", outputs=5):
     """Untrained, but with batch norms that are not the identity: statistics and scales are drawn."""
-    net = nets.build(backbone, head=head, seed=1)
+    net = nets.build(backbone, head=head, outputs=outputs, seed=1)
     torch.manual_seed(2)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from drstudy.core import params, paths
+from drstudy.papers.explainable import Explainable
 
 if TYPE_CHECKING:
     from drstudy.core.records import Record
@@ -417,6 +418,7 @@ class Paper:
         checklists: Reporting checklists about it, YAML files, in the order in which the report links them.
         facts: Gives the facts that checklists may name: name to a function of a profile's name and its finished records.
         systems: Its systems that are compared with those of the other papers.
+        explainable: Its networks that explain photographs from outside the study.
         across: For a profile, the stages that read the results of other papers, from the systems of all papers and from the planned stages of
             the papers that have some. None if there are no such stages.
     """
@@ -435,4 +437,5 @@ class Paper:
     checklists: tuple[Path, ...] = ()
     facts: Callable[[], Mapping[str, Callable[[str, Sequence[Record]], Any]]] = dict
     systems: tuple[System, ...] = ()
+    explainable: tuple[Explainable, ...] = ()
     across: Callable[[Profile, Sequence[System], Sequence[Stage]], list[Stage]] | None = None

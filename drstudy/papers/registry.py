@@ -6,6 +6,7 @@ from importlib import import_module
 
 from drstudy.core.params import Parameters
 from drstudy.papers.base import Notebook, Paper, Section, System
+from drstudy.papers.explainable import Explainable
 
 NAMES = (
     "transfer",
@@ -59,3 +60,8 @@ def systems() -> list[System]:
             f"Two systems have the identifier {twice!r}. Change `id` in the paper.py of one of them."
         )
     return found
+
+
+def explainable() -> list[Explainable]:
+    """The networks of all papers that explain photographs from outside the study."""
+    return [one for paper in PAPERS for one in paper.explainable]

@@ -176,18 +176,41 @@ def record_label(record: Record) -> str:
 
 # --- systems of papers ---------------------------------------------------------------------------------
 
-SYSTEM_COLOURS = (
-    *("#CC79A7", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9"),
-    *("#332288", "#882255", "#8C6D31", "#000000", "#117733", "#AA4499"),
-)
-"""Colours of the systems of all papers, in the order in which a comparison shows them."""
+SYSTEM_COLOURS = {
+    "RAM": "#8C6D31",
+    "Lesion labels": "#882255",
+    "Two diseases": "#00441B",
+    "Lesion maps": "#332288",
+    "Linear classifier": "#000000",
+}
+"""Colours of the systems of papers, by the beginning of their printed names. RAM has that of its map in :data:`LESION_MAP_COLOURS`."""
+
+
+def system_colour(name: str) -> str:
+    """The colour of a system, the same in every figure and whichever other systems stand beside it.
+
+    A name that ends in one of :data:`BACKBONE_NAMES` with its weights, such as ``Five grades: DenseNet121 (ImageNet)``, has the colour of that
+    backbone, a blind map its own (:data:`BASELINE_COLOURS`). A system of a new paper is given one of :data:`SPARE_COLOURS` by its letters, so
+    two such systems may share one.
+
+    Args:
+        name: Name of the system as printed.
+    """
+    if name in BASELINE_COLOURS:
+        return BASELINE_COLOURS[name]
+    for beginning, colour in SYSTEM_COLOURS.items():
+        if name.startswith(beginning):
+            return colour
+    network = name.rpartition(": ")[2]
+    for backbone, printed in BACKBONE_NAMES.items():
+        if network == printed or network.startswith(f"{printed} ("):
+            return backbone_colour(backbone)
+    return SPARE_COLOURS[sum(name.encode()) % len(SPARE_COLOURS)]
 
 
 def system_colours(names: Sequence[str]) -> dict[str, str]:
-    """One colour per system in the order given; a blind map has its own (:data:`BASELINE_COLOURS`). Beyond twelve systems colours repeat."""
-    systems = [name for name in names if name not in BASELINE_COLOURS]
-    own = {name: SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)] for place, name in enumerate(systems)}
-    return own | {name: BASELINE_COLOURS[name] for name in names if name in BASELINE_COLOURS}
+    """:func:`system_colour` of each name, in the order given."""
+    return {name: system_colour(name) for name in names}
 
 
 # --- samplers -------------------------------------------------------------------------------------

@@ -266,13 +266,13 @@ def explain(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Result folder of a finished fine-tuning, such as results/demo/03_fine_tuning/efficientnet_lite0-seed0."
+            help="Result folder of a trained network, such as results/demo/03_fine_tuning/efficientnet_lite0-seed0, or a file of weights in it."
         ),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("explained"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Explain photographs of your own by a trained network: probabilities, map, outlines and a page for each.
+    """Explain photographs of your own by a trained network: probabilities or a score, map, outlines and a page for each.
 
     Research only, not a medical device. What is not a fundus photograph is refused with the reason; the others are explained, and the
     command exits with 1.

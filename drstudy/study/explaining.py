@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 CALIBRATED = [f"calibrated_{name}" for name in PROBABILITIES]
 COLUMNS = [
-    *("name", "file", "status", "reason", "predicted", "predicted_name", "p_referable"),
+    *("name", "file", "status", "reason", "predicted", "predicted_name", "score", "p_referable"),
     *PROBABILITIES,
     *CALIBRATED,
     *("outlines", *networks.MEASURES, "remarks", "file_sha256"),
 ]
 """Columns of the table of all photographs. ``p0`` to ``p4`` are the network's own probabilities of the grades, ``calibrated_p0`` to
 ``calibrated_p4`` those at the temperature fitted on validation eyes. ``p_referable`` is the probability of grade 2 or more, calibrated if
-possible."""
+possible. A network that regresses the grade fills ``score`` instead of these."""
 
 EXPLAINED, REFUSED = "explained", "refused"
 
@@ -170,8 +170,6 @@ def run(
 
 def _one(given: Given, network: Network, output: Path) -> dict[str, Any]:
     """Explain or refuse one file; the row of the table."""
-    from drstudy.explain import one
-
     target = output / given.name
     row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {"name": given.name, "file": os.fspath(given.path)}
     try:
@@ -180,7 +178,7 @@ def _one(given: Given, network: Network, output: Path) -> dict[str, Any]:
         shutil.rmtree(target, ignore_errors=True)  # of an earlier version of the file, checked to be ours
         row |= {name: refusal.measured.get(name, "") for name in (*networks.MEASURES, "file_sha256")}
         return row | {"status": REFUSED, "reason": str(refusal), "remarks": refusal.remedy}
-    found = one.explain(network.net, photograph.image, network.compute, network.temperature, network.cut)
+    found = network.explainer.answer(photograph.image)
     row |= {name: photograph.facts[name] for name in (*networks.MEASURES, "file_sha256")}
     row |= _answer(found) | {"status": EXPLAINED, "remarks": "; ".join(remarks(photograph, network))}
     with tempfile.TemporaryDirectory(prefix=f"{BUILDING}{os.getpid()}-", dir=output) as folder:
@@ -209,16 +207,18 @@ def _replace(made: Path, target: Path) -> None:
 
 def _answer(found: Explained) -> dict[str, Any]:
     """What the network says, as columns of the table."""
-    own = dict(zip(PROBABILITIES, found.probabilities.tolist()))
-    calibrated = {} if found.calibrated is None else dict(zip(CALIBRATED, found.calibrated.tolist()))
-    return {
+    answer = {
         "predicted": found.predicted,
         "predicted_name": GRADE_NAMES[found.predicted],
-        "p_referable": found.referable,
         "outlines": len(found.outlines) if found.status else "",
-        **own,
-        **calibrated,
     }
+    if found.score is not None:
+        answer["score"] = found.score
+    if found.probabilities is not None:
+        answer |= {"p_referable": found.referable, **dict(zip(PROBABILITIES, found.probabilities.tolist()))}
+    if found.calibrated is not None:
+        answer |= dict(zip(CALIBRATED, found.calibrated.tolist()))
+    return answer
 
 
 def remarks(photograph: Photograph, network: Network) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,12 @@ STATUS_WORDS = {
 }
 """Why there is no outline, by status."""
 
+SCORE_WORDS = STATUS_WORDS | {
+    "not predicted": "The score implies grade 0, so nothing is outlined.",
+    "no heat": "Nothing in the photograph raises the score.",
+}
+"""The same for a network that regresses the grade."""
+
 
 class OverwriteError(ValueError):
     """Something stands in the way that must not be overwritten."""
@@ -47,19 +54,25 @@ class OverwriteError(ValueError):
 
 def about(network: Network) -> dict[str, Any]:
     """What a reader of the answers must know of the network; JSON-ready."""
-    record, kind = network.record, "synthetic" if network.synthetic else "training"
+    record, kind, explainer = (
+        network.record,
+        "synthetic" if network.synthetic else "training",
+        network.explainer,
+    )
     return {
         "result": paths.show(record.folder),
+        "file": explainer.file.name,
         "sha256": network.sha256,
-        "name": network.label,
+        "name": explainer.label,
         "learnt_from": f"{len(network.seen)} {kind} photographs ({network.source}, profile {record.data['profile']})",
         "synthetic": network.synthetic,
-        "input_size": network.net.input_size,
-        "temperature": network.temperature,
-        "temperature_note": network.temperature_note,
-        "cut": network.cut,
-        "cut_note": network.cut_note,
-        **{name: record.metrics.get(name) for name in ("qwk", "qwk_lo", "qwk_hi", "auc_ge2")},
+        "input_size": explainer.input_size,
+        "temperature": explainer.temperature,
+        "grade_cuts": list(explainer.cuts),
+        "note": explainer.note,
+        "map_cut": explainer.map_cut,
+        "map_cut_note": explainer.map_cut_note,
+        **{name: explainer.agreement.get(name) for name in ("qwk", "qwk_lo", "qwk_hi", "auc_ge2")},
     }
 
 
@@ -189,23 +202,23 @@ def write_one(
         "answer": row,
         "map": {
             "layer": found.layer,
-            "class": found.predicted,
-            "unit": "score of the class per position, signed",
+            "of": "score" if found.score is not None else f"grade {found.predicted}",
+            "unit": f"{network.explainer.map_unit}, signed",
             "values": found.raw.tolist(),
         },
         "crop": {name: getattr(photograph.crop, name) for name in ("x0", "y0", "side", "width", "height")},
         "outlines": [polygons(one, photograph.crop, len(photograph.image)) for one in found.outlines],
-        "outlines_status": found.status or network.cut_note,
+        "outlines_status": found.status or network.explainer.map_cut_note,
         "files": {file.name: paths.sha256(file) for file in sorted(folder.iterdir())},
     }
     records.write_json(content, folder / FACTS)
 
 
 def scale(found: Explained, network: Network) -> float:
-    """The value of the hottest colour: that of validation eyes, so that colours mean the same in all photographs; of a map of grade 0, of
-    which no map is kept, its own maximum."""
-    if network.highest and found.predicted > 0:
-        return network.highest
+    """The value of the hottest colour: that of validation eyes, so that colours mean the same in all photographs; of a map of which none is
+    kept, as of grade 0, its own maximum."""
+    if network.explainer.highest and found.comparable:
+        return network.explainer.highest
     return float(found.heat.max())
 
 
@@ -248,11 +261,7 @@ def _page(
     """The page of one photograph; it needs no other file."""
     from drstudy.show import explained
 
-    own, best = found.probabilities.tolist(), found.best.tolist()
-    grades = [
-        {"grade": k, "name": name, "best": best[k], "own": own[k], "colour": style.GRADE_COLOURS[k]}
-        for k, name in enumerate(GRADE_NAMES)
-    ]
+    words = STATUS_WORDS if found.score is None else SCORE_WORDS
     return (
         _environment()
         .get_template("explanation.html")
@@ -261,18 +270,36 @@ def _page(
             notice=NOTICE,
             generator=MADE_BY,
             network=about(network),
-            grades=grades,
+            grades=_grades(found, network),
             found=found,
             predicted=GRADE_NAMES[found.predicted],
             pictures={name: explained.address(picture) for name, picture in pictures.items()},
             highest=highest,
-            shared_scale=bool(network.highest and found.predicted > 0),
+            unit=network.explainer.map_unit,
+            shared_scale=bool(network.explainer.highest and found.comparable),
             colours=explained.heat_colours(),
-            why_none=STATUS_WORDS.get(found.status, "") if found.status else network.cut_note,
+            why_none=words.get(found.status, "") if found.status else network.explainer.map_cut_note,
             quality=_quality(photograph, network),
             size=f"{photograph.facts['width']} x {photograph.facts['height']}",
         )
     )
+
+
+def _grades(found: Explained, network: Network) -> list[dict[str, Any]]:
+    """One row per grade: its probabilities, or the range of the scores that imply it."""
+    grades = [
+        {"grade": k, "name": name, "colour": style.GRADE_COLOURS[k]} for k, name in enumerate(GRADE_NAMES)
+    ]
+    if found.score is None:
+        own, best = found.probabilities.tolist(), found.best.tolist()
+        return [row | {"best": best[k], "own": own[k]} for k, row in enumerate(grades)]
+    cuts = [f"{cut:.2f}" for cut in network.explainer.cuts]
+    ranges = [
+        f"below {cuts[0]}",
+        *(f"{low} to {high}" for low, high in pairwise(cuts)),
+        f"{cuts[-1]} or more",
+    ]
+    return [row | {"range": text} for row, text in zip(grades, ranges)]
 
 
 def _quality(photograph: Photograph, network: Network) -> list[dict[str, str]]:

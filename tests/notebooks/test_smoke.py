@@ -93,7 +93,7 @@ FILES = {
         "tables/ablation.csv",
         "tables/curve.csv",
     ],
-    "23_explorer": ["tables/systems.csv", "tables/eyes.csv", "tables/worst.csv"],
+    "23_explorer": ["tables/systems.csv", "tables/eyes.csv", "tables/worst.csv", "tables/worst_maps.csv"],
     "05_heatmap_analysis/densenet121-seed0": [
         "maps.npz",
         "common_maps.npz",

@@ -19,20 +19,10 @@ from drstudy.papers.registry import NOTEBOOKS
 FILES = sorted((paths.root() / "notebooks").glob("*.ipynb"))
 MOST_CELLS, MEDIAN_LINES, MOST_LINES, MOST_PARAMETER_LINES, MOST_COLUMNS = 32, 6, 25, 25, 110
 LARGEST_FILE = 1_000_000  # bytes
-COMPARED_LESS = {
-    "13_sall": "its first cell runs another audit where there is none, which nbval would compare with nothing; nine of nineteen are compared",
-    "14_glam": "almost every cell is a table of trained maps, which another number of threads changes in the second digit",
-    "20_side_by_side": "its outputs need those of all other notebooks; they are executed together when all systems are there",
-    "22_external_validation": "its outputs are executed with those of notebook 20",
-}
-"""Notebooks of which nbval compares less than half of the cells, with the reason. One that compares more may not stand here."""
 GUARDED_ELSEWHERE = {
-    "04_backbone_comparison": "tests/notebooks/test_smoke.py: its scores are those of notebook 03, which are recomputed from the predictions",
-    "06_reliability": "tests/unit/evaluation tests its measures; its inputs are the predictions of notebook 03",
-    "13_sall": "tests/papers/sall tests its measures; no trained number of its smoke run is guarded",
-    "15_gan_oversampling": "tests/papers/gan tests its measures; no trained number of its smoke run is guarded",
+    "20_side_by_side": "tests/papers/beside recomputes its numbers from predictions and maps; those of each system are guarded with its notebook",
+    "22_external_validation": "tests/papers/external tests its measures; no trained number of its smoke run is guarded",
     "23_explorer": "tests/papers/explorer tests what it reads and shows; it computes no number of its own",
-    "21_views": "tests/papers/views tests its tables; no trained number of its smoke run is guarded",
 }
 """Notebooks with numbers that nbval does not compare and that have no entry in tests/expected, and what guards them. One with an entry may not stand here."""
 OBVIOUS = {"VARIANT", "SEED", "WEIGHT_DECAY", "LABEL_SMOOTHING"}  # their names say what a comment would
@@ -217,10 +207,7 @@ def test_nbval_compares_at_least_half(path, code):
     shown = [cell for cell in compared if cell.outputs]
     assert shown, "no output is compared"
     share = len(compared) / len(code)
-    if path.stem in COMPARED_LESS:
-        assert share < 0.5, f"take {path.stem} out of COMPARED_LESS"
-    else:
-        assert share >= 0.5, f"{len(compared)} of {len(code)} code cells are compared"
+    assert share >= 0.5, f"{len(compared)} of {len(code)} code cells are compared"
 
 
 def test_numbers_that_nbval_does_not_compare_are_guarded_elsewhere(path, code):
@@ -233,7 +220,7 @@ def test_numbers_that_nbval_does_not_compare_are_guarded_elsewhere(path, code):
         and cell.source != "run.finish()"
     ]
     expected = path.stem in {one.stage.partition("/")[0] for one in expectations.load()}
-    elsewhere = path.stem in {*GUARDED_ELSEWHERE, *COMPARED_LESS}
+    elsewhere = path.stem in GUARDED_ELSEWHERE
     if ignored:
         assert expected != elsewhere, "an entry in tests/expected, or else a reason"
 

@@ -98,10 +98,7 @@ def critical_differences(
     figure, axes = figures.new_figure(
         max(1, len(shown)), 1, width=8.5, height=max(1, len(shown)) * (0.3 * most + 1.3)
     )
-    longest_first = sorted(
-        values.values(), key=len, reverse=True
-    )  # in the order of the other figures, so with their colours
-    everyone = list(dict.fromkeys(system for one in longest_first for system in one))
+    everyone = list(dict.fromkeys(system for one in values.values() for system in one))
     colours = style.system_colours(everyone)
     for ax, (name, title) in zip(axes[:, 0], shown.items()):
         _line(ax, values[name], pairs[name], colours)

@@ -18,6 +18,13 @@ from drstudy.papers.explorer.params import Explorer
 NO_OTHER = -1
 """Place of the second system if there is none beside the first."""
 
+ORDERS = {
+    eyes.BY_NAME: "by name",
+    eyes.BY_GRADING: "worst graded first",
+    eyes.BY_MAP: "worst map first",
+}
+"""Orders of eyes, as menus show them."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -31,7 +38,7 @@ class Choice:
     grade: int = ANY_GRADE
     outcome: str = "any"
     lesion: str = ""
-    worst_first: bool = False
+    order: str = eyes.BY_NAME
     eye: str = ""
     cut: float = 0.0
 
@@ -102,14 +109,15 @@ class Browser:
             known = list(systems[place].maps) if place != NO_OTHER else []
             if getattr(choice, name) not in known:
                 choice = replace(choice, **{name: known[0] if known else ""})
+        if choice.order not in eyes.orders(self.collection, systems[system]):
+            choice = replace(choice, order=eyes.BY_NAME)
         names = self._fitting(choice)
         return choice if choice.eye in names else replace(choice, eye=names[0] if names else "")
 
     def _fitting(self, choice: Choice) -> list[str]:
         seen = self.collection.systems[choice.system]
-        return eyes.choose(
-            self.collection, seen, choice.grade, choice.outcome, choice.lesion, choice.worst_first
-        )
+        chosen = (choice.grade, choice.outcome, choice.lesion, choice.order, choice.map_name)
+        return eyes.choose(self.collection, seen, *chosen)
 
     # --- choices ----------------------------------------------------------------------------------------
 
@@ -140,6 +148,10 @@ class Browser:
     def grades() -> list[tuple[str, int]]:
         """Names and numbers of the grades."""
         return [("any", ANY_GRADE), *((f"{grade} {name}", grade) for grade, name in enumerate(GRADE_NAMES))]
+
+    def orders(self) -> list[tuple[str, str]]:
+        """Words and names of the orders that the first system has."""
+        return [(ORDERS[name], name) for name in eyes.orders(self.collection, self.seen)]
 
     def step(self, by: int) -> Choice:
         """Turn to another eye of those that fit; after the last comes the first."""

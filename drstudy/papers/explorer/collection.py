@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import paths, records
-from drstudy.core.names import LESIONS, NAMES, PROBABILITIES
+from drstudy.core.names import FIELD, LESIONS, NAMES, PROBABILITIES
 from drstudy.core.records import Record, Run
 from drstudy.data import dataset, manifest
 from drstudy.data.dataset import Dataset
 from drstudy.evaluation import common
 from drstudy.explain import one
-from drstudy.explain.measures import common_maps, localisation
+from drstudy.explain.measures import common_maps, localisation, scores
 from drstudy.explain.measures.common_maps import CommonMaps
 from drstudy.explain.measures.grid import ANY
 from drstudy.explain.measures.localisation import Masks
@@ -43,6 +43,7 @@ class Maps:
         values: (N, h, w) float, at least 0.
         place: image_id to its place in ``values``.
         cut: Gives the value that was fixed on validation eyes, NaN if there is none; the first call fits it.
+        found: Gives how well each test eye's map finds its lesion, by image_id (:func:`found_lesions`); the first call measures all eyes.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Maps:
     values: np.ndarray
     place: Mapping[str, int]
     cut: Callable[[], float]
+    found: Callable[[], pd.Series]
 
     def of(self, image_id: str) -> np.ndarray | None:
         """The map of an eye, (h, w) float32; None if there is none."""
@@ -249,18 +251,27 @@ def _maps(
 ) -> dict[str, Maps]:
     """All maps of a result: those in the common form, then those at several layers."""
     found: dict[str, Maps] = {}
+
+    def add(
+        name: str, region: str, values: np.ndarray, image_ids: np.ndarray, tests: np.ndarray, cut
+    ) -> None:
+        place = {one: number for number, one in enumerate(image_ids.tolist())}
+        measured = functools.partial(
+            found_lesions, values, place, image_ids[tests].tolist(), region, masks_of
+        )
+        found[name] = Maps(name, region, values, place, cut, functools.cache(measured))
+
     if common_maps.FILE in mapped.data["outputs"]:
         stored = common_maps.load(mapped.path(common_maps.FILE))
-        place = {name: number for number, name in enumerate(stored.image_ids.tolist())}
         for number, region in enumerate(stored.regions.tolist()):
             name = "any lesion" if region == ANY else NAMES[region]
             cut = functools.cache(functools.partial(fixed_cut, stored, masks_of, patients, region, size))
-            found[name] = Maps(name, region, stored.maps[:, number], place, cut)
+            add(name, region, stored.maps[:, number], stored.image_ids, stored.splits == "test", cut)
     if LAYERED in mapped.data["outputs"] and (layered := _layered(mapped)):
-        place = {name: number for number, name in enumerate(layered.image_ids.tolist())}
+        every = np.ones(len(layered.image_ids), bool)
         for layer in layered.layers:
-            name = f"predicted grade, {layer}"
-            found[name] = Maps(name, ANY, layered.maps(layer), place, lambda: float("nan"))
+            values = layered.maps(layer)
+            add(f"predicted grade, {layer}", ANY, values, layered.image_ids, every, lambda: float("nan"))
     return found
 
 
@@ -294,3 +305,53 @@ def fixed_cut(
         return float("nan")
     known = {name: patients[name] for name in stored.of("validation") if name in patients}
     return one.fit_cut(stored, masks_of, known, region, side)[0]
+
+
+def found_lesions(
+    values: np.ndarray,
+    place: Mapping[str, int],
+    names: Sequence[str],
+    region: str,
+    masks_of: Callable[[str], Masks],
+) -> pd.Series:
+    """How well maps find the lesions of some eyes: average precision over that of a uniform map.
+
+    A uniform map has 1, a map that avoids the lesion less, and a map without heat 0. The quotient, and not the average precision, is what eyes with large and with
+    small lesions can be ordered by.
+
+    Args:
+        values: (N, h, w) maps, at least 0.
+        place: image_id to its place in ``values``.
+        names: The eyes.
+        region: What the maps should find.
+        masks_of: Reader of the masks of an eye.
+
+    Returns:
+        One float per eye, by image_id; NaN if the eye has no such lesion, or the lesion is not annotated.
+    """
+    found = {}
+    for name in names:
+        masks = masks_of(name)
+        mask, fov = lesion_mask(masks, region), np.asarray(masks[FIELD], bool)
+        if mask is None:
+            found[name] = np.nan
+            continue
+        heat = cam.upsample(np.asarray(values[place[name]], np.float32)[None], len(fov))[:, fov]
+        precision = scores.Ranked(heat).ranking(mask[fov])["aupr"][0] if heat.any() else 0.0
+        found[name] = precision / mask[fov].mean(dtype=np.float64)
+    return pd.Series(found, dtype=float)
+
+
+def lesion_mask(masks: Masks, region: str) -> np.ndarray | None:
+    """What a map of an eye should find.
+
+    Args:
+        masks: Masks of the eye.
+        region: Which lesion.
+
+    Returns:
+        (S, S) float, the share of each pixel that the lesion covers; None if the eye has no such lesion, or the lesion is not annotated.
+    """
+    codes = LESIONS if region == ANY else (region,)
+    named = localisation.regions({code: masks.get(code) for code in codes})[region]
+    return None if named is None or not named[np.asarray(masks[FIELD], bool)].any() else named

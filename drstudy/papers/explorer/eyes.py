@@ -15,9 +15,12 @@ from drstudy.explain.measures import localisation, outlines, scores
 from drstudy.explain.measures.grid import ANY
 from drstudy.explain.measures.localisation import Masks
 from drstudy.explain.methods import cam
-from drstudy.papers.explorer.collection import Collection, Maps, Seen
+from drstudy.papers.explorer.collection import Collection, Maps, Seen, lesion_mask
 
 ANY_GRADE = -1
+
+BY_NAME, BY_GRADING, BY_MAP = "name", "grading", "map"
+"""Orders of eyes: by name; the worst graded first (:func:`error`); the worst map first (:attr:`Maps.found`)."""
 
 REGIONS = {"heat": "energy on the lesion", "hit": "pointing game", "aupr": "average precision"}
 """Scores of a map, as :func:`drstudy.explain.measures.localisation.measure_eye` names them."""
@@ -104,7 +107,8 @@ def choose(
     grade: int = ANY_GRADE,
     outcome: str = "any",
     lesion: str = "",
-    worst_first: bool = False,
+    order: str = BY_NAME,
+    map_name: str = "",
 ) -> list[str]:
     """The test eyes of a system that fit a choice.
 
@@ -114,10 +118,15 @@ def choose(
         grade: Observed grade; -1 is any.
         outcome: ``any``, ``right`` or ``wrong``.
         lesion: Code of a lesion that the eye has; empty is any eye.
-        worst_first: Order by :func:`error`, and not by name.
+        order: :data:`BY_NAME`; :data:`BY_GRADING` leaves out eyes without a grade; :data:`BY_MAP` leaves out eyes without a map, or without the
+            lesion that the map should find.
+        map_name: Of the maps of the system, for :data:`BY_MAP`; empty is the first.
 
     Returns:
         Names in order; may be empty.
+
+    Raises:
+        ValueError: If there is no such order.
     """
     names = [name for name in collection.eyes.index if name in seen.answers.index]
     if grade != ANY_GRADE:
@@ -128,12 +137,38 @@ def choose(
     if lesion:
         there = collection.lesions[lesion] > 0
         names = [name for name in names if there[name]]
-    if worst_first:
-        off = error(seen)
-        return sorted(
-            (name for name in names if not math.isnan(off[name])), key=lambda name: (-off[name], name)
-        )
-    return sorted(names)
+    if order == BY_NAME:
+        return sorted(names)
+    badness = _badness(collection, seen, order, map_name)
+    known = [name for name in names if not math.isnan(badness.get(name, math.nan))]
+    return sorted(known, key=lambda name: (-badness[name], name))
+
+
+def orders(collection: Collection, seen: Seen) -> list[str]:
+    """The orders that there are: by map only if the system has maps and readers outlined lesions."""
+    return [BY_NAME, BY_GRADING, *([BY_MAP] if collection.masked and seen.maps else [])]
+
+
+def _badness(collection: Collection, seen: Seen, order: str, map_name: str) -> pd.Series:
+    """By image_id, greater for an eye that comes earlier."""
+    if order == BY_GRADING:
+        return error(seen)
+    if order != BY_MAP:
+        raise ValueError(f"There is no order {order!r}; there are {BY_NAME}, {BY_GRADING}, {BY_MAP}.")
+    if order not in orders(collection, seen):
+        return pd.Series(dtype=float)
+    return -maps_of(seen, map_name).found()
+
+
+def maps_of(seen: Seen, map_name: str = "") -> Maps | None:
+    """Maps of a system by name; empty is the first, None if it has none.
+
+    Raises:
+        KeyError: If it has no such map, with those that it has.
+    """
+    if map_name and map_name not in seen.maps:
+        raise KeyError(f"{seen.label} has no map {map_name!r}; it has {', '.join(seen.maps) or 'none'}.")
+    return seen.maps[map_name] if map_name else next(iter(seen.maps.values()), None)
 
 
 def most_lesions(collection: Collection, names: list[str]) -> str:
@@ -182,9 +217,7 @@ def view(collection: Collection, image_id: str, seen: Seen, map_name: str = "", 
         raise KeyError(
             f"{seen.label} has no answer for {image_id!r}; it has {len(seen.answers)} other test eyes."
         )
-    if map_name and map_name not in seen.maps:
-        raise KeyError(f"{seen.label} has no map {map_name!r}; it has {', '.join(seen.maps) or 'none'}.")
-    maps = seen.maps[map_name] if map_name else next(iter(seen.maps.values()), None)
+    maps = maps_of(seen, map_name)
     answer, masks = seen.answers.loc[image_id], collection.masks_of(image_id)
     grade, predicted = (
         None if pd.isna(answer[name]) else int(answer[name]) for name in ("grade", "predicted")
@@ -262,13 +295,13 @@ def score(heat: np.ndarray, regions: np.ndarray, masks: Masks, region: str) -> p
         ``score``, ``this eye`` and ``uniform map``, the last NaN where it says nothing; no row if the eye has no such lesion or the lesion is
         not annotated.
     """
-    codes = LESIONS if region == ANY else (region,)
-    some = {code: masks.get(code) for code in (*codes, "DISC", FIELD)}
-    named = localisation.regions(some)[region]
-    fov = np.asarray(masks[FIELD], bool)
-    if named is None or not named[fov].any():
+    named, fov = lesion_mask(masks, region), np.asarray(masks[FIELD], bool)
+    if named is None:
         return _no_scores()
-    table, _ = localisation.measure_eye(heat[None], some)
+    codes = LESIONS if region == ANY else (region,)
+    table, _ = localisation.measure_eye(
+        heat[None], {code: masks.get(code) for code in (*codes, "DISC", FIELD)}
+    )
     row = table[(table["kind"] == "mask") & (table["region"] == region)].iloc[0]
     rows = [(text, row[name], row[CHANCE[name]]) for name, text in REGIONS.items()]
     cover = np.where(fov, named, 0)
@@ -276,6 +309,30 @@ def score(heat: np.ndarray, regions: np.ndarray, masks: Masks, region: str) -> p
     dice = 2 * cover[regions].sum(dtype=np.float64) / (regions.sum() + total)
     rows.append(("Dice at the cut", dice, 2 * total / (fov.sum() + total)))
     return pd.DataFrame(rows, columns=["score", "this eye", "uniform map"])
+
+
+def worst_maps(seen: Seen, names: list[str], map_name: str = "") -> pd.DataFrame:
+    """By what maps are ordered.
+
+    Args:
+        seen: The system.
+        names: Eyes in order; none if the system has no maps.
+        map_name: Of its maps; empty is the first.
+
+    Returns:
+        One row per eye: ``image_id`` and ``times a uniform map``, the average precision over that of a uniform map.
+    """
+    maps = maps_of(seen, map_name)
+    found = pd.Series(dtype=float) if maps is None or not names else maps.found().reindex(names)
+    return found.rename("times a uniform map").rename_axis("image_id").reset_index()
+
+
+def notes(localised: pd.DataFrame) -> dict[str, str]:
+    """By image_id, the result of :func:`worst_maps` in words, for a figure."""
+    return {
+        name: f"average precision {times:.2f} times a uniform map's"
+        for name, times in localised.itertuples(index=False)
+    }
 
 
 def _no_scores() -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,18 +106,20 @@ def _probabilities(axes: Axes, view: View, title: str) -> None:
     axes.invert_yaxis()
 
 
-def worst(views: Sequence[View]) -> Figure:
-    """Eyes with their maps, the worst graded first.
+def worst(views: Sequence[View], notes: Mapping[str, str] | None = None) -> Figure:
+    """Eyes with their maps, the worst first.
 
     Args:
-        views: Of one system.
+        views: Of one system, in order.
+        notes: By image_id, a further line above the eye: by what it is the worst.
     """
     rows = max(1, -(-len(views) // WORST_A_ROW))
-    figure, axes = figures.new_figure(rows, WORST_A_ROW, 13.5, 3.7 * rows)
+    figure, axes = figures.new_figure(rows, WORST_A_ROW, 13.5, (3.9 if notes else 3.7) * rows)
     drawn = []
     for axis, view in zip(axes.flat, views):
         picture = view.image if view.heat is None else heatmaps.overlay(view.image, view.heat, view.highest)
-        heatmaps.show_picture(axis, picture, f"{view.image_id}: {view.observed}\n{view.answer}")
+        lines = [f"{view.image_id}: {view.observed}", view.answer, (notes or {}).get(view.image_id, "")]
+        heatmaps.show_picture(axis, picture, "\n".join(filter(None, lines)))
         drawn.append(heatmaps.outline(axis, view.masks))
     for axis in axes.flat[len(views) :]:
         axis.set_axis_off()

@@ -53,6 +53,7 @@ class _Menus:
             "grade": "grade",
             "outcome": "graded",
             "lesion": "with",
+            "order": "order",
             "eye": "eye",
         }
         self.menus = {
@@ -61,7 +62,6 @@ class _Menus:
         self.cut = widgets.FloatSlider(
             description="cut", min=0, max=0.95, step=0.05, continuous_update=False, readout_format=".0%"
         )
-        self.worst_first = widgets.Checkbox(description="worst graded first", indent=False)
         self.before = widgets.Button(description="previous eye")
         self.after = widgets.Button(description="next eye")
         self.picture = widgets.Image(format="jpeg")
@@ -75,7 +75,7 @@ class _Menus:
                     [m[name] for name in ("system", "map_name", "other", "other_map")], layout=column
                 ),
                 widgets.VBox(
-                    [m["eye"], widgets.HBox([self.before, self.after]), self.worst_first, self.cut, hint],
+                    [m["order"], m["eye"], widgets.HBox([self.before, self.after]), self.cut, hint],
                     layout=column,
                 ),
             ]
@@ -85,7 +85,6 @@ class _Menus:
         for name, menu in m.items():
             menu.observe(lambda change, name=name: self._set(**{name: change["new"]}), "value")
         self.cut.observe(lambda change: self._set(cut=change["new"]), "value")
-        self.worst_first.observe(lambda change: self._set(worst_first=change["new"]), "value")
         self.before.on_click(lambda _: self._step(-1))
         self.after.on_click(lambda _: self._step(1))
 
@@ -112,6 +111,7 @@ class _Menus:
             "grade": browser.grades(),
             "outcome": ["any", "right", "wrong"],
             "lesion": browser.lesions(),
+            "order": browser.orders(),
             "eye": browser.names(),
         }
         self.filling = True
@@ -121,7 +121,7 @@ class _Menus:
                     menu.options = options[name]
                 if options[name]:
                     menu.value = getattr(choice, name)
-            self.cut.value, self.worst_first.value = choice.cut, choice.worst_first
+            self.cut.value = choice.cut
         finally:
             self.filling = False
         self.picture.value, self.text.value = browser.show()

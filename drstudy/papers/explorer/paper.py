@@ -44,6 +44,11 @@ SECTIONS = (
             ),
             ("figure", "beside", "The same eye through two systems."),
             ("figure", "worst", "Eyes that the first system grades worst, the worst first."),
+            (
+                "figure",
+                "worst_maps",
+                "Eyes in which the map of the first system finds the outlined lesions worst, the worst first.",
+            ),
         ),
         order=95,
     ),

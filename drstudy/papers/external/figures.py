@@ -25,8 +25,6 @@ def matrix(table: pd.DataFrame, mix: str = OWN) -> Figure:
         table: Result of :func:`drstudy.papers.external.tables.matrix`.
         mix: Mix of grades.
     """
-    import seaborn as sns
-
     rows = table[table["mix"] == mix]
     trainings, tests = rows["training"].unique(), rows["test"].unique()
     figure, axes = figures.new_figure(
@@ -39,18 +37,7 @@ def matrix(table: pd.DataFrame, mix: str = OWN) -> Figure:
         labels = texts.pivot(index="training", columns="test", values="text").loc[trainings, tests]
         shown = 1 - values / 0.5 if name == "ece_ge2" else values
         low = 0.5 if name.startswith("auc") else 0.0
-        sns.heatmap(
-            shown,
-            annot=labels,
-            fmt="",
-            cmap=style.SHARES_MAP,
-            vmin=low,
-            vmax=1,
-            cbar=False,
-            linewidths=1,
-            ax=ax,
-            annot_kws={"fontsize": 8},
-        )
+        marks.matrix(ax, shown, labels, style.SHARES_MAP, vmin=low, vmax=1)
         ax.set(xlabel="tested on", ylabel="trained on" if ax is axes.flat[0] else "")
         ax.set_title(METRICS[name].replace(" (", "\n("), fontsize=10)
         ax.tick_params(axis="y", rotation=0, labelleft=ax is axes.flat[0])

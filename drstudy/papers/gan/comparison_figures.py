@@ -11,7 +11,7 @@ import pandas as pd
 from drstudy.core.names import GRADE_NAMES, LESIONS
 from drstudy.papers.gan import arm_tables, arms, memorisation, quality
 from drstudy.papers.gan.pictures import Pictures
-from drstudy.show import figures, heatmaps, style
+from drstudy.show import figures, heatmaps, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +34,6 @@ def survival(lesions: pd.DataFrame) -> Figure:
     Raises:
         ValueError: If there is no lesion.
     """
-    import seaborn as sns
-
     if lesions.empty:
         raise ValueError(
             "No lesion was measured: these photographs have no masks, so there is nothing to draw."
@@ -46,18 +44,9 @@ def survival(lesions: pd.DataFrame) -> Figure:
     texts = share.map("{:.0%}".format) + "\n" + wide.map("{:.1f} px".format)
     names = lesions.drop_duplicates("code").set_index("code")["name"]
     figure, axes = figures.new_figure(1, 1, 6.5, 0.55 * len(codes) + 1.4)
-    sns.heatmap(
-        share,
-        vmin=0,
-        vmax=1,
-        cmap=style.SHARES_MAP,
-        annot=texts,
-        fmt="",
-        annot_kws={"fontsize": 8},
-        yticklabels=[names[code] for code in codes],
-        cbar_kws={"label": "share of lesions that are visible"},
-        ax=axes[0, 0],
-    )
+    bar = {"label": "share of lesions that are visible"}
+    look = {"size": style.SMALL, "vmin": 0, "vmax": 1, "cbar": True, "cbar_kws": bar}
+    marks.matrix(axes[0, 0], share.set_axis([names[code] for code in codes]), texts, style.SHARES_MAP, **look)
     axes[0, 0].set(xlabel="side of the photograph, pixels", ylabel="")
     return figure
 

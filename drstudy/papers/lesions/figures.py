@@ -18,13 +18,22 @@ from drstudy.show import figures, heatmaps, intervals, marks, style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
     from drstudy.explain.measures.localisation import Masks
     from drstudy.explain.measures.outlines import Outline
 
 SHOWN_FROM = 0.25
 """Share of a pixel from which a true lesion is outlined, as in :func:`drstudy.show.heatmaps.outline`."""
+
+DECISION_MARKS = {"sensitivity": "o", "specificity": "s"}
+APART = 0.13
+"""Distance of the two points of a decision from the middle of its row."""
+
+VALUE_SIZE = 11
+"""Size of the values in the matrix of attention, points."""
+
+DIGITS = {"hit": 0}
+"""Digits behind the point in that matrix; one for every other metric."""
 
 _PANELS = {
     "predicted": "lesion of the map predicted",
@@ -143,38 +152,40 @@ def decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         decided: Result of :func:`drstudy.papers.lesions.tables.decisions`.
         names: Network to its label.
     """
-    kinds = decided[["network", "rule"]].drop_duplicates().to_dict("records")
+    kinds = list(decided[["network", "rule"]].drop_duplicates().itertuples(index=False, name=None))
+    texts = {kind: _decider(*kind, names) for kind in kinds}
+    order = list(texts.values())
+    keys = zip(decided["network"], decided["rule"])
+    named = decided.assign(kind=[texts[key] for key in keys])
+    columns = ["value", *marks.ENDS, "printed"]
+    named[columns] = 100 * named[columns].astype(float)
     shown = list(dict.fromkeys(decided["decision"]))
     figure, axes = figures.new_figure(
         1, max(len(shown), 1), 5.2 * max(len(shown), 1) + 1, 0.5 * len(kinds) + 1.8, sharey=True
     )
     for axis, decision in zip(axes[0], shown):
-        for y, kind in enumerate(kinds):
-            rows = decided[(decided["decision"] == decision) & (decided["network"] == kind["network"])]
-            rows = rows[rows["rule"] == kind["rule"]].set_index("metric")
-            for offset, name, mark in ((-0.13, "sensitivity", "o"), (0.13, "specificity", "s")):
-                row = 100 * rows.loc[name, ["value", "lo", "hi", "printed"]].astype(float)
-                colour = _colour(kind["network"])
-                axis.plot([row["lo"], row["hi"]], [y + offset] * 2, color=colour, linewidth=2)
-                axis.plot(row["value"], y + offset, mark, color=colour, markersize=6)
-                axis.plot(
-                    row["printed"], y + offset, "d", color="black", markerfacecolor="none", markersize=6
-                )
+        rows = named[(named["decision"] == decision) & named["metric"].isin(DECISION_MARKS)]
+        for network, part in rows.groupby("network", sort=False):
+            palette = dict.fromkeys(DECISION_MARKS, _colour(network))
+            marks.points(axis, part, "kind", order, palette, "metric", markers=DECISION_MARKS, span=2 * APART)
+        for metric, offset in zip(DECISION_MARKS, (-APART, APART)):
+            printed = rows[(rows["metric"] == metric) & rows["printed"].notna()]
+            at = [order.index(kind) + offset for kind in printed["kind"]]
+            axis.plot(printed["printed"], at, "d", color=style.INK, markerfacecolor="none", zorder=4)
         axis.set(title=tables.DECISION_NAMES[decision], xlabel="%", xlim=(0, 102))
         axis.grid(axis="x", alpha=0.3)
-    texts = [
-        "five grades, sum of probabilities"
-        if kind["network"] == tables.GRADES
-        else f"{names[kind['network']]}, {kind['rule'].replace('_', '-')}"
-        for kind in kinds
-    ]
-    axes[0, 0].set_yticks(range(len(kinds)), texts)
-    axes[0, 0].set_ylim(len(kinds) - 0.5, -0.5)
     figure.supxlabel(
         "● sensitivity   ■ specificity   ◇ printed by the paper, for a decision that it does not name",
         fontsize=9,
     )
     return figure
+
+
+def _decider(network: str, rule: str, names: Mapping[str, str]) -> str:
+    """A network and its rule as the label of a row."""
+    if network == tables.GRADES:
+        return "five grades, sum of probabilities"
+    return f"{names[network]}, {rule.replace('_', '-')}"
 
 
 @style.theme()
@@ -219,14 +230,13 @@ def attention_matrix(
         found = np.clip(
             found.reshape(len(rows), len(labels)), norm.vmin, norm.vmax
         )  # a logarithm has no colour for 0
-        picture = axis.imshow(found, norm=norm, cmap=colours, aspect="auto")
-        _cells(axis, picture, found, cells, metric, scale)
+        known = np.array([_value(cell, metric, scale) for cell in cells.to_dict("records")], dtype=object)
+        picture = marks.matrix(axis, found, known.reshape(found.shape), colours, VALUE_SIZE, norm=norm)
+        _beside_values(axis, found, cells, metric, scale)
         if blind:
-            axis.axhline(len(labels) - 0.5, color="black", linewidth=1)
-        axis.set_xticks(range(len(labels)), [f"{label} mask" for label in labels])
-        axis.set_yticks(range(len(rows)), [f"{row} map" for row in labels] + blind)
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
+            axis.axhline(len(labels), color=style.INK, linewidth=1)
+        axis.set_xticks(np.arange(len(labels)) + 0.5, [f"{label} mask" for label in labels])
+        axis.set_yticks(np.arange(len(rows)) + 0.5, [f"{row} map" for row in labels] + blind)
         axis.set_title(textwrap.fill(_PANELS[condition], 14 * len(labels)), fontsize=10)
     bar = figure.colorbar(picture, ax=axes[0], fraction=0.04, aspect=25, pad=0.02)
     bar.set_label(name)
@@ -237,18 +247,28 @@ def attention_matrix(
     return figure
 
 
-def _cells(
-    axes: Axes, picture: AxesImage, values: np.ndarray, cells: pd.DataFrame, metric: str, scale: float
-) -> None:
-    """Write every cell of one panel, with a frame around each lesion's own mask."""
+def _beside_values(axes: Axes, values: np.ndarray, cells: pd.DataFrame, metric: str, scale: float) -> None:
+    """Write interval and number of eyes below each value, or why there is none, and frame each lesion's own mask."""
     from matplotlib.patches import Rectangle
 
+    tones = {text.get_position(): text.get_color() for text in axes.texts}
+    for text in list(axes.texts):
+        text.set_y(text.get_position()[1] - 0.22)
     for (row, column), cell in zip(np.ndindex(values.shape), cells.to_dict("records")):
-        face = picture.to_rgba(values[row, column])[:3] if np.isfinite(values[row, column]) else (1, 1, 1)
-        _cell(axes, column, row, cell, metric, scale, face)
+        x, y = column + 0.5, row + 0.5
+        centred = {"ha": "center", "va": "center", "color": tones.get((x, y), style.NEUTRAL)}
+        if not np.isfinite(values[row, column]) and _eyes(cell):
+            axes.text(x, y - 0.22, _value(cell, metric, scale), fontsize=VALUE_SIZE, **centred)
+        if _eyes(cell):
+            axes.text(
+                x, y + 0.2, _below(cell, metric, scale), fontsize=style.SMALLEST, linespacing=1.1, **centred
+            )
+        else:
+            blank = f"no heat in\n{int(cell['no_heat'])} eyes" if cell["no_heat"] > 0 else "no eye"
+            axes.text(x, y, blank, fontsize=style.SMALLEST, **centred)
         if row == column:
             box = {"fill": False, "edgecolor": "black", "linewidth": 2}
-            axes.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, **box))
+            axes.add_patch(Rectangle((column + 0.03, row + 0.04), 0.94, 0.92, **box))
 
 
 def _scale(metric: str, values: np.ndarray) -> tuple[object, str]:
@@ -266,25 +286,22 @@ def _scale(metric: str, values: np.ndarray) -> tuple[object, str]:
     return Normalize(0, far), style.RISING_MAP
 
 
-def _cell(
-    axes: Axes, x: int, y: int, cell: Mapping[str, float], metric: str, scale: float, face: Sequence[float]
-) -> None:
-    """Value, interval and number of eyes, in a tone that stands out from the cell's colour."""
-    eyes = 0 if pd.isna(cell["eyes"]) else int(cell["eyes"])
-    if not eyes:
-        blank = f"no heat in\n{int(cell['no_heat'])} eyes" if cell["no_heat"] > 0 else "no eye"
-        axes.text(x, y, blank, ha="center", va="center", fontsize=8, color=style.NEUTRAL)
-        return
-    digits = 0 if metric == "hit" else 1
-    number, lo, hi = intervals.of(cell, metric, scale)
-    value = intervals.number(number, digits)
-    interval = "no interval" if np.isnan(lo) else intervals.between(lo, hi, digits)
-    dark = np.dot(face, (0.299, 0.587, 0.114)) < 0.5
-    few = eyes < heatmaps.FEWEST_SHOWN
-    tone = style.NEUTRAL if few else "white" if dark else "black"
-    centred = {"ha": "center", "va": "center", "color": tone}
-    axes.text(x, y - 0.22, value, fontsize=11, **centred)
-    axes.text(x, y + 0.2, f"{interval}\n{eyes} eyes", fontsize=8, linespacing=1.1, **centred)
+def _eyes(cell: Mapping[str, float]) -> int:
+    """Number of eyes behind a cell."""
+    return 0 if pd.isna(cell["eyes"]) else int(cell["eyes"])
+
+
+def _value(cell: Mapping[str, float], metric: str, scale: float) -> str:
+    """The value of a cell; empty if no eye is behind it."""
+    number, _, _ = intervals.of(cell, metric, scale)
+    return intervals.number(number, DIGITS.get(metric, 1)) if _eyes(cell) else ""
+
+
+def _below(cell: Mapping[str, float], metric: str, scale: float) -> str:
+    """Interval and number of eyes of a cell."""
+    _, lo, hi = intervals.of(cell, metric, scale)
+    interval = "no interval" if np.isnan(lo) else intervals.between(lo, hi, DIGITS.get(metric, 1))
+    return f"{interval}\n{_eyes(cell)} eyes"
 
 
 def choose_outlined(agreements: pd.DataFrame) -> pd.DataFrame:

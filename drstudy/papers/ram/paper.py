@@ -18,10 +18,13 @@ from drstudy.papers.base import (
     Stage,
     System,
 )
+from drstudy.papers.explainable import Explainable
 from drstudy.papers.ram import params
 
 if TYPE_CHECKING:
+    from drstudy.core.devices import Compute
     from drstudy.core.records import Record
+    from drstudy.explain.one import Explainer
 
 NAME = params.Ram.notebook
 
@@ -37,6 +40,13 @@ def measures() -> Mapping[str, Callable[[Record], Interval]]:
     from drstudy.papers.ram.measures import MEASURES
 
     return MEASURES
+
+
+def opener() -> Callable[[Record, str, Compute], Explainer]:
+    """The function that opens a network of notebook 11 for ``drstudy explain``."""
+    from drstudy.papers.ram.explaining import open_network
+
+    return open_network
 
 
 SECTIONS = (
@@ -118,4 +128,5 @@ PAPER = Paper(
     claims=Path(__file__).with_name("claims.yaml"),
     measures=measures,
     systems=(SYSTEM,),
+    explainable=(Explainable(notebook=NAME, files="*-*.safetensors", opener=opener),),
 )

@@ -9,7 +9,7 @@ import pandas as pd
 from drstudy.papers.sall import measures
 from drstudy.papers.sall.params import DISEASES, SETTINGS
 from drstudy.papers.sall.tables import NAMES, title
-from drstudy.show import figures, style
+from drstudy.show import figures, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,24 +150,13 @@ def teacher(confusion: pd.DataFrame) -> Figure:
     Args:
         confusion: Result of :func:`drstudy.papers.sall.measures.teacher_confusion`.
     """
-    import seaborn as sns
-
     figure, axes = figures.new_figure(1, 2, 9, 4)
     for axis, disease in zip(axes[0], DISEASES):
         part = confusion[confusion["disease"] == disease]
         share = part.pivot(index="truth", columns="predicted", values="share")
         count = part.pivot(index="truth", columns="predicted", values="photographs")
-        sns.heatmap(
-            100 * share,
-            annot=count,
-            fmt="d",
-            cmap=style.SHARES_MAP,
-            vmin=0,
-            vmax=100,
-            cbar=False,
-            square=True,
-            ax=axis,
-        )
+        look = {"vmin": 0, "vmax": 100, "square": True}
+        marks.matrix(axis, 100 * share, count.astype(str), style.SHARES_MAP, style.TEXT, **look)
         other = NAMES[next(name for name in DISEASES if name != disease)]
         axis.set(
             title=f"{NAMES[disease]} teacher on the {other} collection",

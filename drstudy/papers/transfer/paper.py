@@ -19,10 +19,13 @@ from drstudy.papers.base import (
     Stage,
     System,
 )
+from drstudy.papers.explainable import Explainable
 from drstudy.papers.transfer import params, sections
 
 if TYPE_CHECKING:
+    from drstudy.core.devices import Compute
     from drstudy.core.records import Record
+    from drstudy.explain.one import Explainer
 
 HERE = Path(__file__).parent
 
@@ -112,6 +115,13 @@ def _compared(profile: Profile, explained: list[Stage], ablated: list[Stage]) ->
     return compared
 
 
+def opener() -> Callable[[Record, str, Compute], Explainer]:
+    """The function that opens a fine-tuned network for ``drstudy explain``."""
+    from drstudy.papers.transfer.explaining import open_network
+
+    return open_network
+
+
 SYSTEMS = (
     System(
         id="paper_network",
@@ -192,4 +202,5 @@ PAPER = Paper(
     ),
     facts=facts,
     systems=SYSTEMS,
+    explainable=(Explainable(notebook=TRAINING, files="model.safetensors", opener=opener),),
 )

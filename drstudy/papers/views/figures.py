@@ -8,7 +8,7 @@ import pandas as pd
 
 from drstudy.papers.views.tables import LOWER_IS_BETTER, METRICS
 from drstudy.papers.views.training import label
-from drstudy.show import figures, style
+from drstudy.show import figures, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,22 +23,22 @@ def by_views(table: pd.DataFrame, colour: str) -> Figure:
         colour: Colour of the backbone.
     """
     names = [name for name in METRICS if name in set(table["metric"])]
-    order = list(table["views"].unique())
+    order = [label(views) for views in table["views"].unique()]
+    table = table.assign(group=table["views"].map(label))
     figure, axes = figures.new_figure(2, len(names), 2.7 * len(names), 5.0, sharex=True)
     for column, name in zip(axes.T, names):
         for ax, what in zip(column, ("score", "difference")):
             rows = table[(table["metric"] == name) & (table["what"] == what)]
-            x = [order.index(views) for views in rows["views"]]
-            ax.vlines(x, rows["lo"], rows["hi"], color=colour, linewidth=2)
-            ax.plot(x, rows["value"], "o", color=colour)
+            marks.points(ax, rows, "group", order, dict.fromkeys(order, colour), vertical=True)
+            at = [order.index(group) for group in rows["group"]]
             for end in ("least", "greatest"):
-                ax.plot(x, rows[end], "_", color="black", markersize=9)
+                ax.plot(at, rows[end], "_", color=style.INK, markersize=9)
             ax.grid(axis="y", alpha=0.3)
         column[0].set_title(
             METRICS[name] + (" (lower is better)" if name in LOWER_IS_BETTER else ""), fontsize=10
         )
         column[1].axhline(0, color=style.NEUTRAL, linestyle=":")
-        column[1].set(xlabel="views of an image", xticks=range(len(order)), xticklabels=map(label, order))
+        column[1].set_xlabel("views of an image")
     axes[0, 0].set_ylabel("score")
     axes[1, 0].set_ylabel("minus fresh views")
     figure.supxlabel("● mean over seeds, 95 % interval over patients   – least and greatest seed", fontsize=9)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fabricated import NETWORKS, graded
+from sklearn.metrics import average_precision_score
 from trained_eyes import MODEL, SIZE, VARIANT, audit
 
 from drstudy.core import records
@@ -137,11 +138,13 @@ def test_what_is_costly_is_done_once(found, monkeypatch):
         one.show()
         one.step(1)
     assert fitted == ["lesion"]
-    before = found.masks_of.cache_info().misses
+    before = found.masks_of.cache_info()
     for name in one.names():
         one.set(eye=name)
         one.views()
-    assert found.masks_of.cache_info().misses == before
+    assert found.masks_of.cache_info().misses == before.misses
+    maps = found.systems[0].maps["any lesion"]
+    assert maps.found() is maps.found(), "all eyes are measured once"
 
 
 def test_scores_of_an_eye_by_hand(found):
@@ -192,7 +195,7 @@ def test_eyes_are_chosen_by_grade_outcome_and_lesion(found):
     assert sorted([*right, *wrong]) == every
     assert eyes.choose(found, seen, lesion="EX") == every
     assert eyes.choose(found, seen, lesion="HE") == []
-    worst = eyes.choose(found, seen, worst_first=True)
+    worst = eyes.choose(found, seen, order=eyes.BY_GRADING)
     assert sorted(worst) == every
     off = eyes.error(seen)
     assert all(off[a] >= off[b] for a, b in itertools.pairwise(worst))
@@ -256,8 +259,8 @@ def test_a_choice_that_no_longer_fits_is_mended(found):
 
 def test_pages_turn_in_a_circle_worst_first(found):
     one = browser.Browser(found, lambda name: found, ["smoke"])
-    one.set(worst_first=True)
-    order = eyes.choose(found, found.systems[0], worst_first=True)
+    one.set(order=eyes.BY_GRADING)
+    order = eyes.choose(found, found.systems[0], order=eyes.BY_GRADING)
     one.set(eye=order[0])
     assert [one.step(1).eye for _ in order] == [*order[1:], order[0]]
     assert one.step(-1).eye == order[-1]
@@ -288,6 +291,80 @@ def test_two_systems_are_shown_with_their_scores(found):
     assert "It has no map of this eye" in text
 
 
+def worst_maps_first(found, names):
+    """By the average precision of an independent library over the share of the field that the lesion takes."""
+    maps, fractions = found.systems[0].maps["any lesion"], {}
+    for name in names:
+        masks = found.masks_of(name)
+        fov = np.asarray(masks["FOV"], bool)
+        heat = cam.upsample(maps.of(name)[None], SIZE)[0][fov]
+        inside = masks["EX"][fov] > 0.5
+        fractions[name] = average_precision_score(inside, heat) / inside.mean()
+    return sorted(names, key=fractions.get)
+
+
+def test_worst_maps_come_first(found):
+    """Every second map is upside down and so misses its lesion: these come first, as an independent library orders them."""
+    seen = found.systems[0]
+    order = eyes.choose(found, seen, order=eyes.BY_MAP)
+    assert order == worst_maps_first(found, sorted(found.eyes.index))
+    upside_down = list(seen.answers.index[1::2])
+    assert set(order[: len(upside_down)]) == set(upside_down)
+    times = eyes.worst_maps(seen, order)["times a uniform map"]
+    assert times.is_monotonic_increasing
+    assert times.iloc[0] < 1 < 10 < times.iloc[-1]
+    assert eyes.notes(eyes.worst_maps(seen, order[:1]))[order[0]].startswith("average precision 0.")
+    flat = eyes.choose(found, seen, order=eyes.BY_MAP, map_name="predicted grade, last")
+    assert flat == sorted(found.eyes.index), "a map that is the same everywhere has 1 in every eye"
+    assert eyes.worst_maps(seen, flat, "predicted grade, last")[
+        "times a uniform map"
+    ].tolist() == pytest.approx([1.0] * 4)
+    assert eyes.choose(found, seen, lesion="HE", order=eyes.BY_MAP) == []
+
+
+def test_a_map_without_heat_is_the_worst(found):
+    seen, names = found.systems[0], sorted(found.eyes.index)
+    values = seen.maps["any lesion"].values.copy()
+    place = seen.maps["any lesion"].place
+    values[place[names[0]]] = 0
+    times = collection.found_lesions(values, place, names, "lesion", found.masks_of)
+    assert times[names[0]] == 0
+    assert (times[names[1:]] > 0).all()
+    assert collection.found_lesions(values, place, names, "HE", found.masks_of).isna().all()
+
+
+def test_without_maps_or_masks_there_is_no_order_by_map(found):
+    seen, scored = found.systems
+    bare = dataclasses.replace(found, masked=False)
+    assert eyes.orders(found, seen) == [eyes.BY_NAME, eyes.BY_GRADING, eyes.BY_MAP]
+    for one, which in ((found, scored), (bare, seen)):
+        assert eyes.orders(one, which) == [eyes.BY_NAME, eyes.BY_GRADING]
+        assert eyes.choose(one, which, order=eyes.BY_MAP) == []
+        assert eyes.worst_maps(which, []).empty
+    assert len(figures.worst([]).axes) == 4
+    with pytest.raises(ValueError, match="no order 'size'; there are name, grading, map"):
+        eyes.choose(found, seen, order="size")
+    browsing = browser.Browser(found, lambda name: found, ["smoke"])
+    browsing.set(order=eyes.BY_MAP)
+    assert browsing.orders() == [
+        ("by name", "name"),
+        ("worst graded first", "grading"),
+        ("worst map first", "map"),
+    ]
+    assert browsing.set(system=1).order == eyes.BY_NAME
+
+
+def test_worst_eyes_are_drawn_with_what_they_are_the_worst_by(found):
+    seen = found.systems[0]
+    order = eyes.choose(found, seen, order=eyes.BY_MAP)
+    drawn = figures.worst(
+        [eyes.view(found, name, seen) for name in order], eyes.notes(eyes.worst_maps(seen, order))
+    )
+    titles = [axis.get_title() for axis in drawn.axes]
+    assert [title.split(":")[0] for title in titles] == order
+    assert all(title.endswith("times a uniform map's") for title in titles)
+
+
 def test_menus_set_the_choice_and_show_it(found):
     one = browser.Browser(found, lambda name: found, ["smoke"])
     whole = menus.build(one)
@@ -304,8 +381,17 @@ def test_menus_set_the_choice_and_show_it(found):
     found_menus["cut"].value = 0.5
     assert one.choice.cut == 0.5
     found_menus["with"].value = "EX"
-    found_menus["worst graded first"].value = True
-    assert (one.choice.lesion, one.choice.worst_first) == ("EX", True)
+    found_menus["order"].value = eyes.BY_GRADING
+    assert (one.choice.lesion, one.choice.order) == ("EX", eyes.BY_GRADING)
+    found_menus["order"].value = eyes.BY_MAP
+    assert list(found_menus["eye"].options) == one.names() == worst_maps_first(found, one.names())
+    found_menus["next eye"].click()
+    found_menus["previous eye"].click()
+    found_menus["previous eye"].click()
+    assert found_menus["eye"].value == one.choice.eye == one.names()[-1], "pages turn in a circle"
+    found_menus["system"].value = 1
+    assert found_menus["order"].value == one.choice.order == eyes.BY_NAME, "the second system has no maps"
+    assert [name for _, name in found_menus["order"].options] == [eyes.BY_NAME, eyes.BY_GRADING]
 
 
 def _all(widget):

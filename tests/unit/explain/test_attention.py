@@ -256,7 +256,7 @@ def test_the_matrix_shows_every_cell_and_says_where_there_is_none():
     assert sum(text.get_text() == "no eye" for text in right.texts) == 7
     assert [text.get_text() for text in right.texts].count("no heat in\n6 eyes") == 2
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["HE map", "EX map", "MA map"]
-    colours = left.images[0].to_rgba(left.images[0].get_array())
+    colours = left.collections[0].get_facecolors().reshape(3, 3, 4)
     assert colours[0, 0, 0] > colours[0, 0, 2] + 0.3, "far above chance is orange"
     assert colours[0, 1, 2] > colours[0, 1, 1] + 0.2, "no heat at all is the far end of purple, and not blank"
     for metric in ("hit", "heat", "aupr_over_chance"):

@@ -13,6 +13,7 @@ from drstudy.core import records
 from drstudy.core.names import GRADE_NAMES
 from drstudy.core.records import RecordError
 from drstudy.evaluation import metrics
+from drstudy.papers import registry
 from drstudy.papers.transfer import figures as paper_figures
 from drstudy.papers.transfer import tables as paper_tables
 from drstudy.show import figures, style, tables
@@ -207,18 +208,58 @@ COLOUR_BLIND = {
 """What linear red, green and blue become in these eyes (Machado et al. 2009, severity 1)."""
 
 
-@pytest.mark.parametrize("eyes_of", COLOUR_BLIND)
-def test_backbones_are_distinguished_by_every_kind_of_colour_vision(eyes_of):
-    from skimage.color import deltaE_ciede2000, rgb2lab
+def seen_by(eyes_of: str, known: list[str]) -> np.ndarray:
+    """Colours as these eyes see them, (N, 3) in CIELAB."""
+    from skimage.color import rgb2lab
 
-    known = [style.backbone_colour(name) for name in style.BACKBONE_COLOURS]
-    assert len(known) == 6
     srgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in known])
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(COLOUR_BLIND[eyes_of]).T, 0, 1)
     seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
-    lab = rgb2lab(seen)
+    return rgb2lab(seen)
+
+
+@pytest.mark.parametrize("eyes_of", COLOUR_BLIND)
+def test_backbones_are_distinguished_by_every_kind_of_colour_vision(eyes_of):
+    from skimage.color import deltaE_ciede2000
+
+    known = [style.backbone_colour(name) for name in style.BACKBONE_COLOURS]
+    assert len(known) == 6
+    lab = seen_by(eyes_of, known)
     # 2.3 is just noticeable side by side; lines and dots of a figure need several times that
+    assert all(deltaE_ciede2000(a, b) > 10 for a, b in combinations(lab, 2))
+
+
+COMPARED = ("densenet121", "efficientnet_lite0")
+"""Backbones that stand beside the systems of papers in the demo."""
+
+
+def system_names() -> list[str]:
+    """Printed names of the systems of all papers; of fine-tuned networks those of :data:`COMPARED`."""
+    fixed = [system.name for system in registry.systems() if "{network}" not in system.name]
+    return fixed + [f"Five grades: {style.backbone_label(name, 'bundled')}" for name in COMPARED]
+
+
+def test_a_system_has_its_own_colour_whichever_stand_beside_it():
+    names = system_names()
+    whole = style.system_colours(names)
+    assert len(set(whole.values())) == len(names)
+    assert style.system_colours(names[::-2]) == {name: whole[name] for name in names[::-2]}
+    own = "Five grades: EfficientNet-Lite0 (no pretraining, short recipe), seed 1"
+    assert style.system_colour(own) == style.backbone_colour("efficientnet_lite0")
+    assert style.system_colour("Five grades: EfficientNet-Lite1 (ImageNet)") == style.backbone_colour(
+        "efficientnet_lite1"
+    )
+    assert style.system_colour("centre") == style.BASELINE_COLOURS["centre"]
+    assert style.system_colour("A system of a new paper") in style.SPARE_COLOURS
+    assert style.SYSTEM_COLOURS["RAM"] == style.lesion_map_colour("RAM")
+
+
+@pytest.mark.parametrize("eyes_of", COLOUR_BLIND)
+def test_systems_are_distinguished_by_every_kind_of_colour_vision(eyes_of):
+    from skimage.color import deltaE_ciede2000
+
+    lab = seen_by(eyes_of, [style.system_colour(name) for name in system_names()])
     assert all(deltaE_ciede2000(a, b) > 10 for a, b in combinations(lab, 2))
 
 

@@ -185,15 +185,17 @@ def mapped(model: records.Record) -> records.Record:
 def test_the_cut_comes_from_validation_maps_of_this_very_network(model, given, tmp_path):
     mapped(model)
     network = networks.load(MODEL, "cpu")
-    assert network.cut > 0
-    assert network.highest > 0
-    assert re.fullmatch(r"cut .* fitted on 4 validation eyes with lesion masks", network.cut_note)
+    assert network.explainer.map_cut > 0
+    assert network.explainer.highest > 0
+    assert re.fullmatch(
+        r"cut .* fitted on 4 validation eyes with lesion masks", network.explainer.map_cut_note
+    )
     explaining.run([given / "a.png"], MODEL, tmp_path / "out", device="cpu")
     facts = json.loads((tmp_path / "out" / "a" / "explanation.json").read_text())
     assert facts["outlines_status"] in explanations.STATUS_WORDS
     trained(seed=1)  # the same folder, another network
-    assert networks.load(MODEL, "cpu").cut is None
-    assert "of an earlier network; run it again" in networks.load(MODEL, "cpu").cut_note
+    assert networks.load(MODEL, "cpu").explainer.map_cut is None
+    assert "of an earlier network; run it again" in networks.load(MODEL, "cpu").explainer.map_cut_note
 
 
 def test_outlines_are_given_in_pixels_of_the_photograph():
@@ -239,7 +241,7 @@ def test_without_a_model_those_that_exist_are_named(own_folders, given, command_
 
 
 def test_a_damaged_network_is_refused(model, given, tmp_path):
-    with (model.folder / networks.WEIGHTS).open("ab") as file:
+    with (model.folder / "model.safetensors").open("ab") as file:
         file.write(b"more")
     with pytest.raises(records.RecordError, match="not what its run wrote"):
         explaining.run([given], MODEL, tmp_path / "out")

@@ -5,6 +5,7 @@ Skipped where there is no Chromium (Debian: ``apt-get install chromium``).
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -275,3 +276,15 @@ def test_all_rows_are_printed(shown, tmp_path):
     assert len(column(shown, LONG, 0)) == 25
     shown.pdf(tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_printed_photograph_is_as_small_as_in_the_page(shown, page, tmp_path):
+    """A PDF keeps a JPEG byte by byte. Unpacked to pixels, this one would take more than three times as much."""
+    text = page.read_text(encoding="utf-8")
+    [inside] = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', text)
+    photograph = base64.b64decode(inside)
+    shown.pdf(tmp_path / "report.pdf")
+    printed = (tmp_path / "report.pdf").read_bytes()
+    assert photograph in printed
+    assert printed.count(b"/DCTDecode") == 1
+    assert 3 * len(photograph) < 300 * 500 * 3

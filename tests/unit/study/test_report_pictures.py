@@ -11,9 +11,9 @@ from PIL import Image
 from drstudy.study import pictures
 
 
-def opened(picture: pictures.Picture) -> tuple[bytes, Image.Image]:
+def opened(picture: pictures.Picture, expected: str) -> tuple[bytes, Image.Image]:
     kind, _, text = picture.src.partition(",")
-    assert kind == "data:image/webp;base64"
+    assert kind == f"data:image/{expected};base64"
     content = base64.b64decode(text)
     return content, Image.open(io.BytesIO(content))
 
@@ -24,17 +24,18 @@ def test_a_drawing_keeps_its_pixels(tmp_path):
     Image.fromarray(drawing).save(tmp_path / "a.png")
     picture = pictures.embed(tmp_path / "a.png")
     assert (picture.width, picture.height) == (90, 60)
-    np.testing.assert_array_equal(np.asarray(opened(picture)[1].convert("RGB")), drawing)
+    np.testing.assert_array_equal(np.asarray(opened(picture, "webp")[1].convert("RGB")), drawing)
 
 
 def test_a_photograph_is_smaller_than_its_limit(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (400, 500, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_size > pictures.DRAWN
-    content, _ = opened(pictures.embed(tmp_path / "b.png"))
+    content, image = opened(pictures.embed(tmp_path / "b.png"), "jpeg")
+    assert image.format == "JPEG", "which a printed page keeps as it is"
     assert len(content) <= pictures.MOST
     small = pictures.embed(tmp_path / "b.png", most=20_000)
-    content, image = opened(small)
+    content, image = opened(small, "jpeg")
     assert len(content) <= 20_000
     assert image.width < 500, "no quality is enough, so it is scaled down"
     assert (small.width, small.height) == (500, 400), "the page shows it at its own size"
