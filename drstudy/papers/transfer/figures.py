@@ -85,7 +85,7 @@ def _note(case: str, eye: Mapping[str, object], graded: int) -> str:
         return f"no eye was graded {how}"
     notes = [f"no severe eye was graded {how}"] if eye["grade"] < SEVERE else []
     if case == "wrong" and eye["predicted"] > eye["grade"]:
-        notes.append("none of its kind was called too low")
+        notes.append("none of its kind was predicted too low")
     return "; ".join(notes)
 
 
