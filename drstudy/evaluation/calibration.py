@@ -211,7 +211,7 @@ def scaled(predictions: pd.DataFrame, temperature: float, classes: int = N_GRADE
 def threshold(validation: pd.DataFrame, specificity: float, cut: int = 2) -> float:
     """The least threshold of the score for grade >= cut with at least this specificity on validation.
 
-    An image is called positive if its score is **at least** the threshold, so it lies just above a score of a
+    An image is predicted positive if its score is **at least** the threshold, so it lies just above a score of a
     negative: half way to the next greater score of any image, where there is one.
 
     Raises:
@@ -261,7 +261,7 @@ def operating_points(
     Returns:
         Long: ``wanted`` (specificity asked for), ``threshold``, ``metric`` (sensitivity, specificity, ppv,
         npv), ``on_validation``, ``value`` (on test), ``lo``, ``hi``, ``n_valid``. NaN is undefined, such as
-        a ppv where none is called positive.
+        a ppv where none is predicted positive.
 
     Raises:
         CalibrationError: As in :func:`threshold`.

@@ -57,10 +57,10 @@ def new_figure(
 
 @style.theme()
 def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> Figure:
-    """Confusion matrices side by side: counts, and the share of each true grade as colour and percentage.
+    """Confusion matrices side by side: counts, and the share of each observed grade as colour and percentage.
 
     Args:
-        matrices: Title to (5, 5) counts, true grades in rows.
+        matrices: Title to (5, 5) counts, observed grades in rows.
         columns: Matrices in a row of the figure.
     """
     figure, axes = panels(len(matrices), columns, 3.6, 4.1)
@@ -73,8 +73,8 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> 
             for row, percents in zip(counts, share)
         ]
         cells = marks.matrix(ax, share, texts, style.SHARES_MAP, vmin=0, vmax=100, square=True)
-        ax.set(title=textwrap.fill(title, 30), xlabel="predicted grade", ylabel="true grade")
-    figure.colorbar(cells, ax=axes, label="share of the true grade, %", shrink=0.7)
+        ax.set(title=textwrap.fill(title, 30), xlabel="predicted grade", ylabel="observed grade")
+    figure.colorbar(cells, ax=axes, label="share of the observed grade, %", shrink=0.7)
     return figure
 
 
@@ -302,15 +302,15 @@ def reliability_curves(
             ax.plot(100 * table["said"], 100 * table["seen"], color=colour, linewidth=0.8, alpha=0.5)
         ax.set(
             title=textwrap.fill(title, 30),
-            xlabel="probability said, %",
+            xlabel="predicted probability, %",
             aspect="equal",
             xlim=(-4, 104),
             ylim=(-4, 104),
         )
     for ax in axes[:, 0]:
-        ax.set_ylabel("share seen, %")
+        ax.set_ylabel("observed share, %")
     figure.supxlabel(
-        "○ as trained   ● temperature fitted on validation   ··· said = seen", fontsize=style.SMALL
+        "○ as trained   ● temperature fitted on validation   ··· perfect calibration", fontsize=style.SMALL
     )
     return figure
 
@@ -332,8 +332,6 @@ def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) 
     ax.plot(at, 100 * table["refer_all"], "--", color=style.NEUTRAL, label="refer all")
     ax.axhline(0, color=style.NEUTRAL, linewidth=1, label="refer none")
     top = 100 * max(table["hi"].max() for table in curves.values())
-    ax.set(
-        xlabel="threshold of referral, %", ylabel="net benefit, per 100 eyes", ylim=(-0.25 * top, 1.1 * top)
-    )
+    ax.set(xlabel="referral threshold, %", ylabel="net benefit, per 100 eyes", ylim=(-0.25 * top, 1.1 * top))
     figure.legend(loc="outside upper center", ncols=min(2, len(curves) + 2))
     return figure

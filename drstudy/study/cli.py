@@ -1,4 +1,4 @@
-"""The command ``drstudy``: what the Makefile calls, and what a reader types."""
+"""The command ``drstudy``, for the Makefile and for readers."""
 
 from __future__ import annotations
 
@@ -73,16 +73,16 @@ def reproduce(
     ] = None,
     until: Annotated[str, typer.Option(help="Stop after this notebook, such as 03.")] = "",
     study: Annotated[
-        str, typer.Option(help="core (notebooks 00 to 06), or all (the further papers' too).")
+        str, typer.Option(help="core (notebooks 00 to 06), or all (those of the other papers too).")
     ] = "core",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say which stages would run, and why.")
+        bool, typer.Option("--dry-run", help="Only list the stages that would run, and why.")
     ] = False,
     cluster: Annotated[
         Path | None,
         typer.Option(
             envvar="DRSTUDY_CLUSTER",
-            help="Hand the stages to a cluster: folder of a profile of Snakemake, such as cluster/slurm.",
+            help="Run the stages on a cluster: folder of a Snakemake profile, such as cluster/slurm.",
         ),
     ] = None,
 ) -> None:
@@ -269,7 +269,7 @@ def explain(
             help="Result folder of a finished fine-tuning, such as results/demo/03_fine_tuning/efficientnet_lite0-seed0."
         ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("explained"),
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("explained"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Explain photographs of your own by a trained network: probabilities, map, outlines and a page for each.

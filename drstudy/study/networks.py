@@ -162,7 +162,7 @@ def _temperature(record: Record) -> tuple[float | None, str]:
         return None, f"not calibrated: {error}"
     note = f"temperature {found:.3g}, fitted on {len(validation)} validation eyes of this study"
     if found >= calibration.LARGEST_TEMPERATURE:
-        note += "; this is the largest that is tried: equal probabilities would serve validation better than the network's"
+        note += "; this is the largest temperature that is tried: equal probabilities would fit the validation eyes better than the network's"
     return found, note
 
 

@@ -154,7 +154,7 @@ class PhantomConfig:
             self, "amd_grades", _shares("amd_grades", self.amd_grades, "shares of grades 1 to 3 of AMD", 3)
         )
         if self.amd[0] + self.amd[2] > 0 and sum(self.shares[1:]) == 0:
-            raise ValueError("amd wants eyes with DR, but distribution has no grade above 0")
+            raise ValueError("amd asks for eyes with DR, but distribution has no grade above 0")
 
     @property
     def shares(self) -> tuple[float, ...]:

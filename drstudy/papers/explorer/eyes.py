@@ -180,7 +180,7 @@ def view(collection: Collection, image_id: str, seen: Seen, map_name: str = "", 
     """
     if image_id not in seen.answers.index or image_id not in collection.eyes.index:
         raise KeyError(
-            f"{seen.label} has no answer for {image_id!r}; it has {len(seen.answers)} other test eyes."
+            f"{seen.label} has no prediction for {image_id!r}; it has {len(seen.answers)} other test eyes."
         )
     if map_name and map_name not in seen.maps:
         raise KeyError(f"{seen.label} has no map {map_name!r}; it has {', '.join(seen.maps) or 'none'}.")

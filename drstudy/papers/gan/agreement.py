@@ -45,7 +45,7 @@ def real_or_generated(
     resamples: int,
     seed: int,
 ) -> dict[str, float]:
-    """AUC of a classifier that tells two sets of pictures apart, by cross-validation in which no patient is on both sides.
+    """AUC of a classifier that separates two sets of pictures, by cross-validation in which no patient is on both sides.
 
     The classifier is a logistic regression on standardised features. Each picture is scored by the classifier of the fold that has not seen its
     patient.

@@ -84,7 +84,7 @@ def display_ratios(found: pd.DataFrame) -> pd.DataFrame:
 # --- which map to take ----------------------------------------------------------------------------------
 
 RULES = {
-    "fixed": "chosen before, no masks",
+    "fixed": "fixed beforehand, no masks",
     "labels": "best AUC of its scores on validation (labels only)",
     "masks": "best average precision on validation (masks used)",
 }
@@ -163,7 +163,7 @@ def display_choices(found: pd.DataFrame) -> pd.DataFrame:
             "map": [row["map"] for row in rows],
             "eyes": [row["eyes"] for row in rows],
             "average precision": [intervals.text(*intervals.of(row, "ap")) for row in rows],
-            "less the map fixed before": [
+            "minus the map fixed beforehand": [
                 "–" if row["rule"] == "fixed" else intervals.difference(*intervals.of(row, "difference"))
                 for row in rows
             ],
@@ -215,10 +215,10 @@ def display_blind(found: pd.DataFrame) -> pd.DataFrame:
         {
             "region": [region_name(row["region"]) for row in rows],
             "eyes": [row["eyes"] for row in rows],
-            "hardest blind map": [row["blind"] for row in rows],
-            "average precision less that of it": [
+            "strongest blind baseline": [row["blind"] for row in rows],
+            "average precision minus that baseline's": [
                 intervals.difference(*intervals.of(row, "difference")) for row in rows
             ],
-            "lower limit above all four": ["yes" if row["beats_all"] else "no" for row in rows],
+            "better than all four baselines": ["yes" if row["beats_all"] else "no" for row in rows],
         }
     )

@@ -109,7 +109,9 @@ class Glam(Computing):
     @model_validator(mode="after")
     def _labels_fit(self) -> Glam:
         if REFERABLE in self.codes and len(self.codes) > 1:
-            raise ValueError(f"{REFERABLE} stands alone, since it comes from the grade and not from lesions")
+            raise ValueError(
+                f"{REFERABLE} must be the only label, since it comes from the grade and not from lesions"
+            )
         if (self.labels == "grade") != (REFERABLE in self.codes):
             raise ValueError(f"LABELS 'grade' and CODES [{REFERABLE}] go together")
         if self.input_size // 4 > self.grid and (self.input_size // 4) % self.grid:

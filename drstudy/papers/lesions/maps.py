@@ -1,7 +1,7 @@
 """Grad-CAM of each lesion of a multi-label network, measured on lesion masks beside blind maps and beside maps of a grade.
 
 A map explains the *logit* of one lesion (the sigmoid's slope would fade where the network is sure; docs/sources.md, B3), for lesions that the
-network calls and for those that it does not. What is compared with the maps of a network that learnt five grades: the map of each lesion
+network predicts and for those that it does not. Compared with the maps of a network that learnt five grades: the map of each lesion
 on its own masks, and all lesions' maps together on the masks of all lesions.
 """
 
@@ -32,7 +32,7 @@ TOGETHER = "all lesions"
 """Name of the maps of all lesions together."""
 
 GRADE = "five grades, predicted"
-"""The map of the grade that the other network calls: what its user would see."""
+"""The map of the grade that the other network predicts: what its user would see."""
 
 DISEASE = "five grades, disease"
 """The map of its most probable grade above 0: evidence for disease also where it says that there is none, a harder rival."""
@@ -198,7 +198,7 @@ def outline(
     Args:
         maps: Maps of the eyes.
         codes: L lesions.
-        thresholds: (L,); a lesion that is not called has no outline.
+        thresholds: (L,); a lesion that is not predicted has no outline.
         fractions: (L,) of :func:`drstudy.explain.measures.outlines.fit_fractions`.
         masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
 

@@ -100,7 +100,7 @@ class Lesions(Computing):
     def _two_networks(self) -> Lesions:
         if self.backbone == self.network:
             raise ValueError(
-                f"BACKBONE and NETWORK are both {self.backbone!r}: results go by name; set NETWORK to '' or another"
+                f"BACKBONE and NETWORK are both {self.backbone!r}: results are stored by name, so set NETWORK to '' or to another network"
             )
         return self
 

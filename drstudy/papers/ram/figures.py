@@ -150,7 +150,7 @@ def maps_panel(
     bar = figure.colorbar(
         scale, ax=axes[:, 1 : 1 + len(signed)], location="bottom", fraction=0.05, aspect=40, pad=0.02
     )
-    bar.set_label("evidence for a higher grade, grades (their mean and the bias make the score)", fontsize=8)
+    bar.set_label("evidence for a higher grade, grades (mean of the map + bias = score)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     heatmaps.outline_legend(figure, drawn)
     return figure

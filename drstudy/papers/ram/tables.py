@@ -248,7 +248,7 @@ def findings(differences: pd.DataFrame) -> list[str]:
         what = "share of heat on lesions" if row["quantity"] == "heat" else "pointing game"
         lo, hi = row["lo"], row["hi"]
         if np.isnan(lo):
-            verdict = "no interval from so few patients"
+            verdict = "too few patients for an interval"
         else:
             verdict = "better" if lo > 0 else "worse" if hi < 0 else "undecided"
         sentences.append(

@@ -220,4 +220,4 @@ def figure5(
 
 def _caption(case: Mapping[str, object]) -> str:
     grade = "no grade" if pd.isna(case["grade"]) else f"grade {case['grade']}"
-    return f"{case['case']}: {grade}, called {case['predicted']} ({100 * case['confidence']:.0f} %)"
+    return f"{case['case']}: {grade}, predicted {case['predicted']} ({100 * case['confidence']:.0f} %)"

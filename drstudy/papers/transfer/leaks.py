@@ -84,10 +84,10 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     wide = texts.pivot(index=["rows", "way"], columns=["what", "metric"], values="text")
     shown = {
         "QWK": ("score", "qwk"),
-        "honest QWK, same rows": ("honest", "qwk"),
-        "difference": ("difference", "qwk"),
-        "in balanced accuracy": ("difference", "balanced_accuracy"),
-        "in macro AUC": ("difference", "macro_auc"),
+        "QWK without a leak, same rows": ("honest", "qwk"),
+        "difference in QWK": ("difference", "qwk"),
+        "difference in balanced accuracy": ("difference", "balanced_accuracy"),
+        "difference in macro AUC": ("difference", "macro_auc"),
     }
     found = pd.DataFrame({heading: wide[column] for heading, column in shown.items()})
     found = found.fillna("–")
@@ -116,7 +116,7 @@ def describe(table: pd.DataFrame, metric: str = "qwk") -> list[str]:
         told = []
         for rows in ("own", "new patients"):
             value, lo, hi = differences.loc[(way, rows), ["value", "lo", "hi"]]
-            says = "higher" if lo > 0 else "lower" if hi < 0 else "not told apart from 0"
+            says = "higher" if lo > 0 else "lower" if hi < 0 else "the interval includes 0"
             told.append(f"{intervals.text(*map(float, (value, lo, hi)), signs='value')} ({says})")
         lines.append(f"folds by {way}: {metric} on its own rows {told[0]}; on new patients {told[1]}")
     return lines

@@ -113,7 +113,7 @@ class Oversampling(Training):
 
     Attributes:
         samplers: Those compared; they take the place of ``sampler``.
-        leak_folds, leak_epochs: Of the networks that show what a leak is worth; see :mod:`drstudy.papers.transfer.leaks`.
+        leak_folds, leak_epochs: Of the networks that show how much a leak raises a score; see :mod:`drstudy.papers.transfer.leaks`.
         resamples: Of the patient bootstrap.
     """
 
@@ -156,8 +156,8 @@ class BackboneComparison(Parameters):
     Attributes:
         runs: Result folders of notebook 03, one a backbone and seed.
         ablations: Result folders of notebook 03: the paper's recipe first, then with one setting changed each; may be none.
-        heatmaps: Result folders of notebook 05, for what the layer of the maps is worth; may be none.
-        leaks: Result folder of notebook 02, for what the split is worth; may be empty.
+        heatmaps: Result folders of notebook 05, for the ablation of the layer of the maps; may be none.
+        leaks: Result folder of notebook 02, for the ablation of the split; may be empty.
         resamples: Of the patient bootstrap, shared by all backbones.
     """
 

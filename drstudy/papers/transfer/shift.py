@@ -1,12 +1,12 @@
 """The main paper's claim as a test: where severe disease is predicted normal, does the heat move to vessels?
 
-It shows one eye (docs/sources.md, A6, its figure 5). Here every severe eye of the set is asked, and always in pairs:
+It shows one eye (docs/sources.md, A6, its figure 5). Here every severe eye of the set is used, and always in pairs:
 
-- **same eye**: the map for the class that was called minus the map for the true class, where a severe eye (grade
+- **same eye**: the map for the predicted class minus the map for the observed class, where a severe eye (grade
   3 or 4) was predicted normal (0). The eye, its lesions and its vessels are equal, so only the evidence differs.
-- **same eye, predicted too low**: the same for all severe eyes that were called 0 to 2: more eyes, a weaker claim.
-- **normal against truth**: the map for class 0 minus the map for the true class, over all severe eyes whatever
-  they were called: where does the evidence for "normal" lie?
+- **same eye, predicted too low**: the same for all severe eyes that were predicted 0 to 2: more eyes, a weaker claim.
+- **normal against truth**: the map for class 0 minus the map for the true class, over all severe eyes, whatever
+  their predicted grade: where is the evidence for "normal"?
 - **matched eyes**: the map of an eye predicted normal minus that of a severe eye predicted severe, its nearest by grade,
   then by lesion area; each share less the region's share of the area.
 
@@ -36,10 +36,10 @@ SEVERE = 3
 CALL, TRUTH, NORMAL = "call", "truth", "normal"
 
 COMPARISONS = {
-    "same eye, predicted normal": "its map for the call less its map for the truth",
-    "same eye, predicted too low": "its map for the call less its map for the truth",
-    "normal against truth": "its map for grade 0 less its map for the truth",
-    "matched eyes": "map of an eye predicted normal less that of a like eye predicted severe",
+    "same eye, predicted normal": "map for the predicted grade minus map for the observed grade",
+    "same eye, predicted too low": "map for the predicted grade minus map for the observed grade",
+    "normal against truth": "map for grade 0 minus map for the observed grade",
+    "matched eyes": "map of an eye predicted normal minus map of a similar eye predicted severe",
 }
 
 REGIONS = ("lesion", "vessel", "elsewhere")
@@ -59,7 +59,7 @@ COLUMNS += ["difference_hi", "effect", "effect_lo", "effect_hi"]
 
 
 def severe(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Severe eyes, with the class that each was called.
+    """Severe eyes, with the predicted class of each.
 
     Args:
         predictions: ``image_id``, ``patient_id``, ``grade`` (may be missing), ``p0`` to ``p4``.

@@ -154,7 +154,10 @@ def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_mis
         )
 
     lesion, disc, beside = (measured(summary, region, "all") for region in ("lesion", "disc", "beside disc"))
-    miss, right = measured(by_miss, "vessel", "severe predicted normal"), measured(by_outcome, "vessel", "right")
+    miss, right = (
+        measured(by_miss, "vessel", "severe predicted normal"),
+        measured(by_outcome, "vessel", "right"),
+    )
     return [
         f"Paper: the heat covers lesions only partly. Here: {lesion}.",
         f"Paper: it lies beside the disc. Here, beside the disc: {beside}; on the disc: {disc}.",

@@ -93,7 +93,7 @@ def deal(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if way not in WAYS:
-        raise ValueError(f"There is no way {way!r} to deal; there are {', '.join(WAYS)}.")
+        raise ValueError(f"There is no way {way!r} to make folds; there are {', '.join(WAYS)}.")
     grades = images["grade"].to_numpy(dtype=int)
     rows = np.arange(len(images))
     if way == BY_ROW:
@@ -111,7 +111,7 @@ def deal(
     except ValueError:
         patients = images["patient_id"].nunique()
         raise ValueError(
-            f"{len(images)} images of {patients} patients cannot be dealt into {folds} folds: lower LEAK_FOLDS, or use more images."
+            f"{len(images)} images of {patients} patients cannot be divided into {folds} folds: lower LEAK_FOLDS, or use more images."
         ) from None
     for fold, (_, held) in enumerate(parts):
         dealt.loc[held, "fold"] = fold

@@ -111,7 +111,7 @@ def test_figures_4_and_5_are_drawn(tmp_path, outlined):
         figure.savefig(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
     assert [axis.get_title() for axis in drawn["5"].axes[:3]] == [
-        "right: grade 4, called 4 (90 %)",
+        "right: grade 4, predicted 4 (90 %)",
         "as printed",
         "legible, one scale",
     ]

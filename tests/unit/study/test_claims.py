@@ -179,7 +179,10 @@ def test_paper_setting_is_the_full_data_and_imagenet_weights(own_folders):
     comparison(scores(**TABLE2), "scores")
     assert verdict("table2_densenet121")[0] == REPRODUCED
     comparison(scores(**TABLE2 | {"accuracy_ge2": 0.8}), "scores")
-    assert verdict("table2_densenet121") == (NOT_REPRODUCED, "the printed 0.883 lies outside the interval ± tolerance")
+    assert verdict("table2_densenet121") == (
+        NOT_REPRODUCED,
+        "the printed 0.883 lies outside the interval ± tolerance",
+    )
     assert verdict("table2_vgg16")[1].endswith("here: VGG16 was not trained")
 
 
