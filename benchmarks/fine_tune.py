@@ -6,7 +6,7 @@ that decodes and augments, and the whole network in float32, of which the last b
 norms drift, as in the paper. `the same recipe` holds them, as the feature store must, and so learns what ours learns. fastai and fastdrs
 run with their own defaults (fastai: body frozen but for its batch norms; fastdrs: the whole network learns; it has no
 EfficientNet-Lite0). Validation is left out on all sides. Ours computes in float32 too, unless bf16 is asked for; what
-that brings and costs is in precision.py. `same result` asks whether the interval of the difference in kappa holds 0.
+that brings and costs is in precision.py. `same result` states whether the interval of the difference in kappa includes 0.
 """
 
 from __future__ import annotations
