@@ -1,4 +1,4 @@
-"""Run every benchmark, one after the other, and write RESULTS.md. Arguments (such as --quick) are handed on."""
+"""Run every benchmark, one after the other, and write RESULTS.md. Arguments (such as --quick) are passed on to each."""
 
 from __future__ import annotations
 

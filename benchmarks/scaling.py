@@ -1,7 +1,7 @@
-"""How notebook 03 grows with the number of images: time and peak memory of whole runs at N, 2N and 4N images.
+"""Growth of notebook 03 with the number of images: time and peak memory of whole runs at N, 2N and 4N images.
 
-Each run is `drstudy run 03` in a process of its own, start-up, feature store, training, predictions and all. The audit (01) before it is not
-timed. `ours` is the time of 4N for each N images, `other` that of N: a ratio of 1 is linear, more is better.
+Each run is `drstudy run 03` in a separate process, including start-up, feature store, training and predictions. The audit (01) before it is not timed. `ours`
+is the time of the run with 4N images for each N of them, and `other` is the time of the run with N images. A ratio of 1 is linear growth; above 1, growth is slower than linear.
 """
 
 from __future__ import annotations
