@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHANCE = {"qwk": 0.0, "balanced_accuracy": 0.2, "macro_auc": 0.5, "sensitivity_macro": 0.2} | {
     f"auc_ge{cut}": 0.5 for cut in metrics.CUTS
 }
-"""What guessing scores, where that does not depend on how often each grade occurs."""
+"""Score of guessing, where it does not depend on how often each grade occurs."""
 
 DPI = 72
 """Of figures inside notebooks; :meth:`drstudy.core.records.Run.figure` writes files at its own resolution."""
@@ -144,7 +144,7 @@ def _roc_panel(ax: Axes, cut: int, runs: Sequence[ComparedRun], value: pd.DataFr
 def metric_dots(
     scores: pd.DataFrame, columns: Mapping[str, str], paper: pd.DataFrame | None = None, per_row: int = 3
 ) -> Figure:
-    """Metrics by run as dots with 95 % intervals, one panel a metric; hollow diamonds are the paper's values.
+    """Metrics by run as dots with 95 % intervals, one panel per metric; hollow diamonds are the paper's values.
 
     Args:
         scores: Long: ``label, backbone, metric, value, lo, hi``; a run without backbone is a baseline.
@@ -285,7 +285,7 @@ def _line_styles(backbones: Sequence[str]) -> list[str | tuple]:
 def reliability_curves(
     curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], colours: Sequence[str]
 ) -> Figure:
-    """What was said against what was seen, one panel a network: hollow before temperature scaling, filled after.
+    """Observed share against predicted probability, one panel per network: hollow before temperature scaling, filled after.
 
     Args:
         curves: Title to two tables of :func:`drstudy.evaluation.calibration.reliability`, before and after. The area of a
@@ -317,7 +317,7 @@ def reliability_curves(
 
 @style.theme()
 def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) -> Figure:
-    """Net benefit against the threshold of referral, with 95 % bands; dashed is referring all, 0 is referring none.
+    """Net benefit against the referral threshold, with 95 % bands; dashed is referring all, 0 is referring none.
 
     Args:
         curves: Label to a table of :func:`drstudy.evaluation.calibration.decision_curve`, all of the same images.

@@ -91,7 +91,7 @@ def layers_panel(
     masks: Sequence[Masks],
     labels: Sequence[str],
 ) -> Figure:
-    """The same eyes at each candidate layer; one scale a layer, so that a column can be compared downwards.
+    """The same eyes at each candidate layer; one scale per layer, so that the eyes of a column can be compared.
 
     Args:
         images: E photographs, (S, S, 3) uint8 RGB.
@@ -142,12 +142,12 @@ def share_bars(summary: pd.DataFrame, group: str = "all") -> Figure:
 
 
 FEWEST_SHOWN = 8
-"""Fewer eyes are in the table and not in the figure, whose scale their intervals would stretch."""
+"""Regions with fewer eyes are in the table only, since their wide intervals would stretch the scale of the figure."""
 
 
 @style.theme()
 def beyond_chance(found: pd.DataFrame, metrics: Mapping[str, str], regions: Sequence[str]) -> Figure:
-    """What a map scores beyond each of the four baselines, by lesion: points right of the line are beyond chance.
+    """Score of a map minus that of each of the four baselines, by lesion. Points right of the line are above the baseline.
 
     The pointing game is in percentage points; other scores, which grow with the lesions' area, in percent of the
     baseline's own mean score.
@@ -196,7 +196,7 @@ def _percent(rows: pd.DataFrame, relative: bool) -> pd.DataFrame:
 def methods_beside(
     found: pd.DataFrame, metrics: Mapping[str, str], names: Sequence[str], title: str = ""
 ) -> Figure:
-    """Maps side by side: each score less that of random maps on its own grid.
+    """Maps side by side: each score minus that of random maps on its own grid.
 
     Args:
         found: Result of :func:`drstudy.explain.measures.comparison.differences` against ``random``, one region.
@@ -220,7 +220,7 @@ def methods_beside(
 
 @style.theme()
 def cascade(found: pd.DataFrame, survives: float) -> Figure:
-    """How alike a map stays as the weights become random, from the head down.
+    """Similarity of a map to that of the trained network, while the weights become random from the head down.
 
     Args:
         found: Result of :func:`drstudy.explain.checks.verdicts.sane`.

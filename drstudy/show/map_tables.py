@@ -43,7 +43,7 @@ def differences(
 
 
 def verdict(rows: pd.DataFrame) -> str:
-    """One sentence on a map against several others: which it is better than beyond chance.
+    """One sentence on a map compared with several others: which of them it exceeds beyond chance.
 
     Args:
         rows: Result of :func:`drstudy.explain.measures.comparison.differences` or

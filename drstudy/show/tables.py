@@ -183,7 +183,7 @@ def _reference(run: ComparedRun, runs: Sequence[ComparedRun], to: str) -> Compar
 
 
 def variance_parts(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    """Two reasons why a number could have been another, side by side, for what was trained more than once.
+    """Two sources of variation of a number, side by side, for networks that were trained more than once.
 
     Args:
         table: Result of :func:`scores`.

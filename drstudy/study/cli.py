@@ -311,7 +311,7 @@ def _progress(label: str) -> Iterator[Callable[[int, int, dict[str, Any]], None]
 
 @app.command()
 def profiles() -> None:
-    """List the profiles, and how far each is."""
+    """List the profiles, each with its number of finished stages."""
     for name in plan.profiles():
         total, waiting = len(plan.plan(name)), len(plan.waiting(name))
         typer.echo(
@@ -330,7 +330,7 @@ def data_check(
     ignore: IgnoreOption = None,
     most_lost: LostOption = 0.2,
 ) -> None:
-    """Say what is there and what is wrong, before anything is computed. Exits with 1 if no study can be run on it."""
+    """List what is in a data set and what is wrong with it, before anything is computed. Exits with 1 if no study can be run on it."""
     from drstudy.data import checking
 
     pattern = identity_pattern(patient_pattern)
@@ -353,7 +353,7 @@ def data_prepare(
     image_size: Annotated[
         int, typer.Option(min=32, max=2048, help="Side of the field-of-view crops, pixels.")
     ] = 512,
-    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0 is one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0 is one per core.")] = 0,
     patient_pattern: PatternOption = "",
     ignore: IgnoreOption = None,
     most_lost: LostOption = 0.2,

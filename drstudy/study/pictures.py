@@ -32,7 +32,7 @@ class Picture:
 
 
 def embed(file: Path, most: int = MOST) -> Picture:
-    """A PNG file as WebP inside an address: drawings without loss, photographs at a quality that the eye does not tell from it.
+    """A PNG file as WebP inside an address: drawings without loss, photographs at a quality that looks the same.
 
     Args:
         file: A PNG file.

@@ -334,7 +334,7 @@ def plan(config: PhantomConfig) -> pd.DataFrame:
     """Returns the list of eyes without rendering any.
 
     Returns:
-        One row an eye, in the order of ``render``'s index, with the columns ``image_id`` (``p0001_left``),
+        One row per eye, in the order of ``render``'s index, with the columns ``image_id`` (``p0001_left``),
         ``patient_id``, ``eye`` (``left`` or ``right``), ``grade`` (true, int), ``label`` (recorded: the
         grade, or its neighbour under label noise), ``gradable`` (bool), ``camera`` (name) and ``treated``
         (bool: laser scars). With AMD also ``amd_grade`` (int, 0 to 3; label noise leaves it as it is) and ``atrophy``

@@ -117,7 +117,7 @@ def curves(
     seed: int = 0,
     batch_size: int = 32,
 ) -> Curves:
-    """Insertion and deletion (Petsiuk et al. 2018, RISE) of one map an eye; arguments as :func:`measure`.
+    """Insertion and deletion (Petsiuk et al. 2018, RISE) of one map per eye; arguments as :func:`measure`.
 
     At share q of the pixels, insertion shows the q most important ones of the eye on the baseline, deletion the eye with
     these replaced by the baseline.

@@ -1,4 +1,4 @@
-"""Parameters of notebook 15: a conditional GAN, and what its pictures are worth."""
+"""Parameters of notebook 15: a conditional GAN, and the use of its pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pictures of the trained GANs are worth: the sets that are compared, and the numbers that the ledger looks up."""
+"""Value of the trained GANs' pictures for a classifier: the sets that are compared, and the numbers that the ledger looks up."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ RULES = {
 
 
 def validation_scores(precision: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
-    """What validation says of each map and region: ``map, region, eyes, ap`` (masks) and ``auc`` (labels; all together: their mean).
+    """Validation scores of each map and region: ``map, region, eyes, ap`` (masks) and ``auc`` (labels; all together: their mean).
 
     Args:
         precision: ``map, region, eyes, ap``.
@@ -113,7 +113,7 @@ def choices(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """The map that each rule takes, its average precision on the measured eyes, and the difference to the map fixed before.
+    """The map that each rule chooses, its average precision on the measured eyes, and the difference to the map that was fixed beforehand.
 
     Args:
         validation: Result of :func:`validation_scores`.
@@ -177,7 +177,7 @@ def display_choices(found: pd.DataFrame) -> pd.DataFrame:
 def beyond_blind(
     eyes: pd.DataFrame, name: str, patients: Mapping[str, str], resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Average precision of one map less that of the blind map that is hardest to beat, by region.
+    """Average precision of one map minus that of the strongest blind baseline, by region.
 
     Args:
         eyes: ``image_id, map, region, aupr``, with blind maps (:func:`drstudy.explain.measures.baselines.is_label`).

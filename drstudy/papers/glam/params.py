@@ -53,7 +53,7 @@ class Glam(Computing):
         released_by: ``labels`` chooses its epoch by the AUC of labels, ``masks`` by average precision on the masks of validation eyes, as
             the paper's authors did.
         released_epochs, released_rate: Epochs and learning rate of each of its three stages.
-        grid: Cells a side on which everything is measured.
+        grid: Cells per side on which everything is measured.
         checked: Eyes on which Grad-CAM and its finer forms are computed; 0 is all.
         resamples: Number of resamples of the bootstrap over patients.
     """

@@ -35,7 +35,7 @@ BY_EYE_DIGITS = 5
 """Digits of the table of single eyes."""
 
 LESIONS = "all lesions"
-"""How tables call the region of all lesions together."""
+"""Name of the region of all lesions together in tables."""
 
 
 # --- labels -------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def released(found: pd.DataFrame, names: Sequence[str], side: int) -> pd.DataFra
 
 
 def region_name(region: str) -> str:
-    """How tables call a region."""
+    """Name of a region in tables."""
     return LESIONS if region == TOGETHER else region
 
 

@@ -46,7 +46,7 @@ def _colour(network: str) -> str:
 
 @style.theme()
 def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Loss and mean AUC by epoch on validation, one line a network.
+    """Loss and mean AUC by epoch on validation, one line per network.
 
     Args:
         history: ``network, epoch, loss, val_loss, val_auc``.

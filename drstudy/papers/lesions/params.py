@@ -11,7 +11,7 @@ from drstudy.training.recipe import Training
 
 
 class LesionRecipe(Training):
-    """One network with a sigmoid a lesion, as :mod:`drstudy.papers.lesions.training` trains it; made by :class:`Lesions`, never by hand.
+    """One network with one sigmoid output per lesion, as :mod:`drstudy.papers.lesions.training` trains it; made by :class:`Lesions`, never by hand.
 
     Attributes:
         codes: Lesions in the order of the outputs.

@@ -25,7 +25,7 @@ PRINTED = {"sensitivity": 0.939, "specificity": 0.944}
 """Of "DR classification" in the paper's abstract (docs/sources.md, B1); which decision that is, it does not say."""
 
 GROUPS = {"all": "all eyes", "referable": "eyes of grade 2 or more"}
-"""Groups of eyes in which labels are scored. In the second the grade gives less away: it asks for lesions, not for severity."""
+"""Groups of eyes in which labels are scored. In the second group the grade reveals less, so the score depends on lesions and not on severity."""
 
 
 def signs(codes: Sequence[str], decision: str) -> list[str]:
@@ -54,7 +54,7 @@ def truth(grade: pd.Series, labels: pd.DataFrame, codes: Sequence[str], decision
 def decision_scores(
     probabilities: pd.DataFrame, grades: pd.DataFrame | None, labels: pd.DataFrame, codes: Sequence[str]
 ) -> pd.DataFrame:
-    """One score a decision, rule and eye.
+    """One score per decision, rule and eye.
 
     Args:
         probabilities: Result of :func:`drstudy.papers.lesions.training.probabilities`, of any networks and splits.
@@ -372,7 +372,7 @@ def findings(located: pd.DataFrame) -> list[str]:
 
 
 def display_located(located: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences for readers: one row per map and rival, points of percent with intervals."""
+    """Paired differences for readers: one row per map and rival, percentage points with intervals."""
     shown = located.assign(
         text=[
             intervals.difference(*intervals.of(row, "difference", 100)) for row in located.to_dict("records")

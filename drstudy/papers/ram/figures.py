@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @style.theme()
 def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Squared error and kappa by epoch on validation, one line a network and size.
+    """Squared error and kappa by epoch on validation, one line per network and size.
 
     Args:
         history: ``network, size, epoch, loss, val_loss, val_qwk``, one row per epoch.
@@ -44,7 +44,7 @@ def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
 
 @style.theme()
 def score_by_grade(scores: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Scores of eyes by their grade, one panel a network and size; dotted lines are the cuts of rounding.
+    """Scores of eyes by their grade, one panel per network and size; dotted lines are the cuts of rounding.
 
     Args:
         scores: ``network, size, grade, score``.

@@ -29,7 +29,7 @@ def steps_to_settle(record: Record) -> Interval:
 
 
 def severe_predicted_normal(record: Record) -> Interval:
-    """Share of the wrong answers to test eyes of grade 3 that say 0, less the 1/4 of errors spread evenly."""
+    """Share of grade 0 among the wrong predictions for test eyes of grade 3, minus the 1/4 that evenly spread errors would give."""
     test = metrics.read_predictions(record.path("predictions.csv"))
     grade, _, predicted = metrics.arrays(test)
     wrong = (grade == 3) & (predicted != 3)

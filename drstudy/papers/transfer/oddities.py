@@ -8,7 +8,7 @@ Three kinds of evidence go into it, and the table says which:
   images if it splits by patient;
 - notebook 05, for the layer of the maps, which changes no grade: the share of heat on lesions, by layer, on the same eyes.
 
-An oddity for which a profile has no runs keeps its row and says so.
+A choice for which a profile has no runs keeps its row, with a note.
 """
 
 from __future__ import annotations

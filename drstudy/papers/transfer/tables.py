@@ -130,7 +130,7 @@ def paper_at(cut: int) -> pd.DataFrame:
 
 
 def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_miss: pd.DataFrame) -> list[str]:
-    """What the paper reads off its maps (docs/sources.md, A6), each with what is measured here; computed, never typed.
+    """The paper's statements about its maps (docs/sources.md, A6), each with what is measured here, as computed sentences.
 
     Args:
         summary: Result of :func:`drstudy.explain.measures.localisation.summarise` over all eyes.
