@@ -189,7 +189,7 @@ def test_one_map_for_all_labels_may_prefer_a_mask_but_is_no_better_than_itself()
     maps_ = attention.own_map(table, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED)
     np.testing.assert_allclose(maps_["difference"], 0, atol=1e-12)
     assert all(
-        "no preference" in sentence.split(";")[1] for sentence in map_tables.attention_findings(masks, maps_)
+        "no difference" in sentence.split(";")[1] for sentence in map_tables.attention_findings(masks, maps_)
     )
 
 
