@@ -1,7 +1,7 @@
-"""2,000 patient-bootstrap resamples of every metric of Table 2 at every cut: against a loop over scikit-learn's functions.
+"""Time of 2,000 bootstrap resamples over patients, for every metric of Table 2 at every cut, compared with a loop over scikit-learn's functions.
 
-The loop is timed on some of the resamples and extrapolated; on those, its numbers are compared with ours. The patients of a resample
-are drawn by the study's own generator on both sides.
+The loop is timed on some of the resamples, and its time is extrapolated. On these resamples its numbers are compared with ours. On both sides, the
+study's own generator draws the patients of a resample.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CUTS = (1, 2, 3, 4)
 
 
 def cohort(patients: int) -> pd.DataFrame:
-    """Two eyes a patient, of alike grades, and predictions that are right more often than not."""
+    """Two eyes per patient with similar grades, and predictions that are mostly right."""
     random = np.random.default_rng(0)
     severity = np.repeat(random.normal(size=patients), 2) + 0.4 * random.normal(size=2 * patients)
     grade = np.searchsorted(np.quantile(severity, (0.73, 0.80, 0.95, 0.98)), severity)

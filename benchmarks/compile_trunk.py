@@ -1,4 +1,4 @@
-"""torch.compile on the frozen trunk: seconds a pass of the folded trunk, against the same handed to the compiler; and what compiling takes."""
+"""Seconds per pass of the folded frozen trunk, with and without torch.compile, and the time that compiling takes."""
 
 from __future__ import annotations
 

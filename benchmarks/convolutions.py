@@ -1,7 +1,7 @@
-"""Our convolutions (drstudy.models.convolutions) against the packages' own modules, in the same network with the same weights, float32.
+"""Our convolutions (drstudy.models.convolutions) compared with the packages' own modules, in the same network with the same weights, in float32.
 
-`trunk` is one pass of the folded trunk; `tail` is one step of training: forward, backward, fused Adam. Both sides run in one process, on
-one thread. Times are of the processor, which neighbours on the same machine change less than those of the clock.
+`trunk` is one pass of the folded trunk. `tail` is one training step: forward, backward, fused Adam. Both sides run in one process, on one thread.
+Times are processor times, which other programs on the machine change less than wall-clock times.
 """
 
 from __future__ import annotations

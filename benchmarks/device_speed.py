@@ -1,10 +1,9 @@
-"""What the device of this computer does in a second, in the precision that ``auto`` takes and in fp32: the first measurement on a GPU.
+"""Speed of this computer's device, in the precision that ``auto`` chooses and in fp32. Run this first on a new GPU.
 
-Four kinds of work, each on random photographs, so that nothing is read from disk: features of augmented views, with the network's frozen
-trunk; an epoch of its tail on stored features; an epoch as the main paper trains (no store, norms that move, batches of 256); Grad-CAM;
-and, once, steps of the conditional GAN. ``ours`` is ``auto``, ``other`` fp32 on the same device, in seconds per 1,000 photographs. ``same_result``
-says that features of both agree (largest difference below a tenth of the largest value), or maps (median rank correlation above 0.98), or that
-the losses of a training are finite.
+All kinds of work use random photographs, so that nothing is read from disk: features of augmented views with the frozen trunk of a network; an epoch of
+its tail on stored features; an epoch as the main paper trains (no store, batch norms that change, batches of 256); Grad-CAM; and once, steps of the conditional
+GAN. ``ours`` is ``auto``, and ``other`` is fp32 on the same device, in seconds per 1,000 photographs. ``same_result`` states whether both agree: features
+(largest difference below a tenth of the largest value), maps (median rank correlation above 0.98), or, for a training, whether its losses are finite.
 """
 
 from __future__ import annotations

@@ -1,16 +1,18 @@
-"""Fine-tuning with the feature store, against running the whole network each epoch: plain PyTorch, fastai, fastdrs.
+"""Fine-tuning with the feature store, compared with running the whole network in each epoch: plain PyTorch, fastai, fastdrs.
 
-One epoch of each side in turn, on the same JPEG files. Ours pays beside its epochs for the image store and for the trunk on K views;
-both are counted in full. The total for 100 epochs is extrapolated from the median epoch, and says so. `the paper's way` is a DataLoader
-that decodes and augments, and the whole network in float32, of which the last block and the head learn; the statistics of its frozen batch
-norms drift, as in the paper. `the same recipe` holds them, as the feature store must, and so learns what ours learns. fastai and fastdrs
-run with their own defaults (fastai: body frozen but for its batch norms; fastdrs: the whole network learns; it has no
-EfficientNet-Lite0). Validation is left out on all sides. Ours computes in float32 too, unless bf16 is asked for; what
-that brings and costs is in precision.py. DenseNet121, which is slower, gets half of the training images.
-`same result` asks whether the interval of the difference in kappa includes 0.
+The sides run one epoch each, in turn, on the same JPEG files. In addition to its epochs, ours needs the image store and the trunk on K views; both are counted in
+full. The total for 100 epochs is extrapolated from the median epoch, and the result states this.
 
-`limit` is the time of 100 epochs if nothing cost time but the trunk's pass and the convolutions and matrix products of the tail, forward and
-backward, on inputs that lie in memory: no normalisation, no activation, no optimiser. `share of limit` says how near ours comes to it.
+- `the paper's way` is a DataLoader that decodes and augments, and the whole network in float32, of which the last block and the head are trained. The statistics
+  of its frozen batch norms drift, as in the paper.
+- `the same recipe` keeps these statistics fixed, as the feature store requires, and so trains the same parameters as ours.
+- fastai and fastdrs run with their own defaults. fastai freezes the body except its batch norms. fastdrs trains the whole network; it has no EfficientNet-Lite0.
+
+Validation is left out on all sides. Ours computes in float32 too, unless bf16 is asked for; precision.py measures the gain and the cost of bf16. DenseNet121, which is
+slower, gets half of the training images. `same result` states whether the interval of the difference in kappa includes 0.
+
+`limit` is the time of 100 epochs if only the trunk's pass, and the convolutions and matrix products of the tail cost time, forward and backward, on inputs that lie in
+memory: no normalisation, no activation, no optimiser. `share of limit` is the limit divided by the time of ours.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def main() -> None:
 
 
 def phantom_files(config, scratch: Path, images: int, test: int) -> pd.DataFrame:
-    """The manifest of phantom photographs that are written to JPEG files: so many for training, the rest for the test."""
+    """The manifest of phantom photographs that are written to JPEG files: the given number for training, the rest for the test."""
     from drstudy.core import paths
     from drstudy.data import phantom, sources
 
@@ -75,7 +77,7 @@ def without_half(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def kappa_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
-    """Quadratic weighted kappa of one table of predictions less that of another, with its interval over patients."""
+    """Quadratic weighted kappa of one table of predictions minus that of another, with its interval over patients."""
     from drstudy.evaluation import statistics
 
     found = statistics.paired_difference(one, other, 1000, 0).set_index("metric").loc["qwk"]

@@ -1,10 +1,9 @@
-"""Lesion maps of notebook 14 at 512 px beside Grad-CAM of the same backbone at 512 px: time an image, and memory for N and 2N images.
+"""Lesion maps of notebook 14 at 512 px, compared with Grad-CAM of the same backbone at 512 px: time per image, and memory for N and 2N images.
 
-`ours` is the whole way of the reader of maps for the map that the study proposes: photograph, folded EfficientNet-Lite0 read at strides 4
-to 32, four heads, one map of 128 x 128 cells for each of five lesions and one for all. `other` is Grad-CAM of one network of five grades,
-one map of 16 x 16 cells, in its closed form. The backbone and the photographs are the same; the maps are not, so the ratio says what maps
-eight times as fine cost. Heads are not trained, since times do not depend on their weights. Wanted: five images a second on two cores, and
-memory that does not grow with the number of images.
+`ours` is all that a reader of the proposed map needs: photograph, folded EfficientNet-Lite0 read at strides 4 to 32, four heads, and maps of 128 x 128 cells,
+one for each of five lesions and one for all. `other` is Grad-CAM of one network of five grades, one map of 16 x 16 cells, in its closed form. The backbone and
+the photographs are the same. The maps are not, so the ratio is the cost of maps that are eight times as fine. Heads are not trained, since times do not depend
+on their weights. Goals: five images per second on two cores, and memory that does not grow with the number of images.
 
 Since the two sides make different maps, ``same result`` compares ours with the same network read plainly: norms not folded, one photograph at a
 time. Probabilities may differ by float32 noise (at most 1e-4), and must vary within a map by more than a hundred times that.
@@ -127,12 +126,12 @@ def difference(reader, plain, eyes) -> tuple[float, float]:
 
 
 def read(reader, eyes) -> float:
-    """Ask for the maps of all eyes, one after the other, and keep none."""
+    """Compute the maps of all eyes, one after the other, and keep none."""
     return max(float(maps.max()) for name in eyes["image_id"] for maps in reader(name).values())
 
 
 def peak(images: int, threads: int) -> float:
-    """Peak memory, MiB, of a process of its own that asks for the maps of so many images."""
+    """Peak memory, MiB, of a separate process that computes the maps of the given number of images."""
     command = [sys.executable, "-c", f"import glam; glam.measured({images}, {threads})"]
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path[1:]])
     done = subprocess.run(
@@ -147,7 +146,7 @@ def peak(images: int, threads: int) -> float:
 
 
 def measured(images: int, threads: int) -> None:
-    """Print the peak memory of this process after the maps of so many images."""
+    """Print the peak memory of this process after the maps of the given number of images."""
     import resource
 
     reader, _, _, _, eyes, _ = prepared(images, threads)

@@ -1,8 +1,7 @@
-"""Seconds of heatmaps as measurements: every method, faithfulness, sanity checks and finer maps, one JSON line a backbone.
+"""Seconds of heatmaps as measurements: every method, faithfulness, sanity checks and finer maps, with one JSON line per backbone.
 
-Class activation maps are made for all images. What takes a pass of the network for each step of a curve or each stage of a cascade
-is done for ``measured`` of them, drawn evenly by a study; the line says how many. Times do not depend on the weights, so these
-are random; nor on what the images show.
+Class activation maps are made for all images. Work that needs one pass of the network for each step of a curve or each stage of a cascade is done for
+``measured`` of them, drawn evenly; the line states the number. Times depend neither on the weights, so these are random, nor on the content of the images.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How much of a finished study is not arithmetic: processes, imports, kernels.
+"""Share of a finished study that is not arithmetic: processes, imports, kernels.
 
-Reads the executed notebooks of a profile (`make reproduce` first). Arithmetic is what cells took, but for the one that imports; the rest is the
-start of the command (timed here, five times), of the kernel, imports, and papermill's own work. `ours` is the time beside arithmetic,
-`other` all of it, summed over stages, so the ratio says how many times the whole is of it. Stages that ran on another kind of processor than this
-one are left out. Where the rest of the time goes is in stages.py.
+The script reads the executed notebooks of a profile (run `make reproduce` first). Arithmetic is the time of the cells, except the cell that imports. The rest is
+the start of the command (timed here, five times), the start of the kernel, imports, and papermill's own work. `ours` is the time beside arithmetic and `other`
+is the whole time, summed over stages. The ratio is the whole time divided by the time beside arithmetic. Stages that ran on another kind of processor than this
+one are left out. stages.py shows where the rest of the time goes.
 """
 
 from __future__ import annotations

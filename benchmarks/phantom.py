@@ -1,6 +1,6 @@
-"""How the phantom's cost grows with its size: images and masks of 384 and 1024 px, one core.
+"""Growth of the phantom's cost with its size: images and masks of 384 and 1024 px, on one core.
 
-`ours` is the larger size's time for as many pixels as the smaller has: a ratio of 1 is linear growth, more is better than linear.
+`ours` is the time of the larger size for as many pixels as the smaller size has. A ratio of 1 is linear growth; above 1, growth is slower than linear.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What bf16 brings in time and costs in accuracy: the same recipe fine-tuned in fp32 and in bf16, EfficientNet-Lite0 on phantom eyes.
+"""Gain in time and cost in accuracy of bf16: the same recipe fine-tuned in fp32 and in bf16, with EfficientNet-Lite0 on phantom eyes.
 
-One epoch of each in turn, in one process; both pay beside it for the trunk on K views, which is counted apart. Afterwards each network
-grades the same held-out eyes in its own precision; the difference in quadratic weighted kappa (bf16 less fp32) has an interval over
-patients. Whether bf16 is faster depends on the processor: without units for it, it is slower. So the line says on which kind it ran.
+Both run one epoch each, in turn, in one process. Both also need the trunk on K views, which is counted separately. Afterwards each network grades the same
+held-out eyes in its own precision. The difference in quadratic weighted kappa (bf16 minus fp32) has an interval over patients. Whether bf16 is faster depends on
+the processor: without units for it, it is slower. The line therefore states the kind of processor.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def epochs(task):
-    """A function that trains one epoch more each time it is called."""
+    """A function that trains one more epoch at each call."""
     from drstudy.training import loop
 
     numbers = itertools.count(1)

@@ -1,4 +1,4 @@
-"""What all benchmarks share: runs that alternate, medians, one JSON line."""
+"""Functions of all benchmarks: alternating runs, medians, one JSON line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def options(description: str, threads: int = 1, **sizes: tuple[int, int, str]) -
     Args:
         description: First line of ``--help``.
         threads: Default of ``--threads``.
-        sizes: By name: default, value of ``--quick``, and what it is.
+        sizes: For each name: default, value with ``--quick``, and description.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="small sizes: under a minute")
@@ -42,7 +42,7 @@ def alternate(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Run each side once unmeasured, then all of them in turn, ``repeats`` times.
 
-    The order is reversed every other time, so that whatever drifts (clock speed, caches) strikes all sides alike.
+    The order is reversed every other time, so that drift (clock speed, caches) affects all sides equally.
 
     Args:
         sides: What is run, by name.
@@ -65,7 +65,7 @@ def alternate(
 
 
 def report(name: str, ours: float, other: float, unit: str, same_result: bool, **more: Any) -> None:
-    """Print the one JSON line; the ratio says how many times faster ours is (units are times, less is better)."""
+    """Print the JSON line. The ratio states how many times faster ours is (all values are times, lower is better)."""
     from drstudy.core import devices  # only now: a script settles threads and folders before it
 
     line = {

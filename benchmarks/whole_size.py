@@ -2,8 +2,8 @@
 
 The photographs are drawn once into one folder (about 20 core-minutes for all of them, outside git; an interrupted run goes on). For each size, audit with
 near-duplicate search, image store and split (01), fine-tuning with feature store, two epochs and bootstrap (03), paired tests (06) and the report run as
-commands of their own, in results and data of their own. Printed are seconds and peak memory of each stage, the costliest cells, and how
-they grow per doubling. `ours` is the time of N per N/4 photographs, `other` that of N/4: a ratio of 1 is linear, more is better.
+commands of their own, in results and data of their own. The script prints seconds and peak memory of each stage, the costliest cells, and
+their growth per doubling. `ours` is the time with N photographs for each N/4 of them, and `other` is the time with N/4. A ratio of 1 is linear growth; above 1, growth is slower than linear.
 
 Seconds and memory also go to ``cost.csv`` in the folder, which ``DRSTUDY_REHEARSAL`` names (default ``data/rehearsal``).
 """

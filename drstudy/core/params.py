@@ -155,7 +155,7 @@ def _mistaken(value: Any, kind: Any) -> str:
         ):
             return f"should be {what}, not the text {value!r}"
     if kind is str and isinstance(value, bytes):
-        return "should be a text, not bytes"
+        return "should be text, not bytes"
     return ""
 
 

@@ -245,7 +245,7 @@ def locked(path: str | os.PathLike[str], wait: bool = True) -> Iterator[None]:
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
-        raise BlockingIOError(f"Another process holds {show(path)}.") from None
+        raise BlockingIOError(f"Another process is using {show(path)}.") from None
     try:
         yield
     finally:

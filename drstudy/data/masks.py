@@ -160,7 +160,7 @@ def examine(row: dict[str, Any], image: str | os.PathLike[str]) -> list[tuple[st
             problems.append((file, "mask is all black", "used: the lesion counts as absent"))
         elif said not in (None, "") and int(said) != there:
             problems.append(
-                (file, f"mask shows a lesion that the labels call absent ({code})", "used: present")
+                (file, f"mask shows a lesion that the labels mark as absent ({code})", "used: present")
             )
         row[f"lesion_{code}"] = there
     return problems

@@ -162,7 +162,7 @@ def _on_bright(colours: np.ndarray, k: int) -> tuple[np.ndarray, tuple[str, str]
                 "used: field of view found by its shape",
             )
     return whole, (
-        f"the corners are bright and flat (level {level}), but no disc is told from them",
+        f"the corners are bright and flat (level {level}), but no disc can be separated from them",
         "used: whole picture, field of view in doubt",
     )
 

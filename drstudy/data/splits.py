@@ -198,8 +198,8 @@ def gaps(split: pd.DataFrame, fractions: Sequence[float] = (1, 1, 1)) -> list[st
     tables = {"grade": balance(split)}
     tables |= {name: balance(split, name) for name in AMD_COLUMNS if name in split}
     return [
-        f"The {name} split has no image of {column} {label} (the data have {counts[label].sum()}): numbers for "
-        "it cannot be had there."
+        f"The {name} split has no image of {column} {label} (the data have {counts[label].sum()}): nothing "
+        "can be measured for it there."
         for column, counts in tables.items()
         for name, share in zip(SPLITS, fractions)
         if share > 0

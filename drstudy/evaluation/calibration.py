@@ -1,11 +1,11 @@
-"""Can the probabilities be believed, and what follows from acting on them?
+"""Calibration of probabilities, and the consequences of acting on them.
 
 Everything that is fitted or chosen (temperature, threshold) is fitted on **validation** and reported on
 **test**. Intervals are those of :mod:`drstudy.evaluation.statistics`: patients are resampled, what was fitted stays as
 it is, and the bins of the calibration error stay those of the test images themselves.
 
-Expected calibration error (ECE) is 0 only for infinitely many images: even perfect probabilities miss the
-share of hits in a bin by chance. :func:`summary` says what they would show on as many images
+Expected calibration error (ECE) is 0 only for infinitely many images: even perfect probabilities differ
+by chance from the observed share in a bin. :func:`summary` gives the ECE that they would show on as many images
 (``if_calibrated``). Resampling adds chance once more, so intervals of the ECE lie too high; that of the Brier
 score and the NLL, which need no bins, do not.
 """
@@ -65,7 +65,7 @@ def bin_of(probability: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 def reliability(
     probability: np.ndarray, outcome: np.ndarray, bins: int = BINS, adaptive: bool = False
 ) -> pd.DataFrame:
-    """The reliability curve: what was said, and what came true.
+    """The reliability curve: predicted probability and observed share in each bin.
 
     Args:
         probability: (N,), 0 to 1.
@@ -87,7 +87,7 @@ def reliability(
 
 
 def ece(probability: np.ndarray, outcome: np.ndarray, bins: int = BINS, adaptive: bool = False) -> float:
-    """Expected calibration error: mean distance of said and seen over the bins, weighted by their images
+    """Expected calibration error: mean distance of predicted probability and observed share over the bins, weighted by their images
     (Naeini 2015), 0 to 1.
 
     With :func:`confidence` it is the usual one of a classifier (Guo 2017); NaN without images.
@@ -166,7 +166,7 @@ def summary(
 
 
 def fit_temperature(validation: pd.DataFrame, classes: int = N_GRADES) -> float:
-    """The temperature T that makes validation's NLL least (Guo 2017): probabilities become p^(1/T), normed
+    """The temperature T with the lowest NLL on validation images (Guo 2017): probabilities become p^(1/T), normed
     again.
 
     Above 1 the network was too sure of itself, below 1 not sure enough. The order of the grades never
@@ -209,9 +209,9 @@ def scaled(predictions: pd.DataFrame, temperature: float, classes: int = N_GRADE
 
 
 def threshold(validation: pd.DataFrame, specificity: float, cut: int = 2) -> float:
-    """The least threshold of the score for grade >= cut with at least this specificity on validation.
+    """The lowest threshold of the score for grade >= cut with at least this specificity on validation.
 
-    An image is called positive if its score is **at least** the threshold, so it lies just above a score of a
+    An image is predicted positive if its score is **at least** the threshold, so it lies just above a score of a
     negative: half way to the next greater score of any image, where there is one.
 
     Raises:
@@ -261,7 +261,7 @@ def operating_points(
     Returns:
         Long: ``wanted`` (specificity asked for), ``threshold``, ``metric`` (sensitivity, specificity, ppv,
         npv), ``on_validation``, ``value`` (on test), ``lo``, ``hi``, ``n_valid``. NaN is undefined, such as
-        a ppv where none is called positive.
+        a ppv where none is predicted positive.
 
     Raises:
         CalibrationError: As in :func:`threshold`.

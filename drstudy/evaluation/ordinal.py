@@ -1,6 +1,6 @@
 """From a score to a grade, and how sure its kappa is.
 
-A regression gives one number an eye. It becomes a grade by rounding, or by four cuts that were fitted on validation (docs/sources.md, E4).
+A regression gives one number per eye. It becomes a grade by rounding, or by four cuts that were fitted on validation (docs/sources.md, E4).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def fit_cuts(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def called(scores: pd.DataFrame, cuts: Sequence[float] = ROUNDED) -> pd.DataFrame:
-    """Predictions as :mod:`drstudy.evaluation.statistics` takes them: probability 1 for the grade that the score is called.
+    """Predictions as :mod:`drstudy.evaluation.statistics` takes them: probability 1 for the grade of the score.
 
     Args:
         scores: one row per image: ``image_id``, ``patient_id``, ``grade``, ``score``.

@@ -72,7 +72,7 @@ def reweighted(weights: np.ndarray, grade: np.ndarray, wanted: np.ndarray) -> np
     present = np.bincount(grade, minlength=N_GRADES) > 0
     if absent := np.flatnonzero((np.asarray(wanted) > 0) & ~present).tolist():
         raise PrevalenceError(
-            f"No image has grade {absent[0]}, which shall have a share of {wanted[absent[0]]:.3f}. "
+            f"No image has grade {absent[0]}, which should have a share of {wanted[absent[0]]:.3f}. "
             "Use the shares of common(), which leave such a grade out."
         )
     weights = np.asarray(weights, dtype=float)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from drstudy.models.nets import GradingNet
 
 GRID = 32
-"""Cells a side of the grid on which the cut of the maps is fitted, as in the comparison of all systems."""
+"""Cells per side of the grid on which the cut of the maps is fitted, as in the comparison of all systems."""
 
 REFERABLE = 2
 """Referable DR is this grade or more."""
@@ -206,7 +206,7 @@ def fit_cut(
         masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
         patients: image_id to patient_id of the validation eyes that have masks.
         region: Which of its maps: :data:`drstudy.explain.measures.grid.ANY`, or the code of a lesion.
-        side: Cells a side of the grid; the side of the masks is a multiple of it, and no map is finer.
+        side: Cells per side of the grid; the side of the masks is a multiple of it, and no map is finer.
 
     Returns:
         The cut, and the number of eyes with such a lesion that it was fitted on; NaN and 0 if no such eye has one.

@@ -87,7 +87,7 @@ class ResNet(GradingNet):
 
 
 class FineResNet(ResNet):
-    """ResNet whose last stage does not halve the resolution: maps of twice as many cells a side, with the parameters of the plain one.
+    """ResNet whose last stage does not halve the resolution: maps of twice as many cells per side, with the parameters of the plain one.
 
     Attributes:
         whole: Whether all layers learn; see :meth:`learn_all`.

@@ -80,7 +80,7 @@ def build(
 
     Raises:
         KeyError: If there is no such backbone, with the nearest names.
-        WeightsError: If the weights cannot be had or do not fit, with what to do.
+        WeightsError: If the weights cannot be loaded or do not fit, with what to do.
     """
     net = assemble(backbone, head, seed)
     state, net.weights_used = pretrained.find(backbone, weights)

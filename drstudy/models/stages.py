@@ -11,7 +11,7 @@ from drstudy.models.base import GradingNet
 def stages(net: GradingNet) -> dict[int, str]:
     """Stride to the path of the last module of that stride, below ``net.net``, from fine to coarse.
 
-    A stage of stride s has a map of ``S / s`` cells a side for an input of S pixels. Stride 2 is left out: its features are edges and
+    A stage of stride s has a map of ``S / s`` cells per side for an input of S pixels. Stride 2 is left out: its features are edges and
     colours.
 
     Args:

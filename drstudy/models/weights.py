@@ -50,7 +50,7 @@ def find(backbone: str, weights: str) -> tuple[dict[str, Tensor] | None, str]:
         The tensors by name (``None`` for random weights), and ``imagenet``, ``bundled``, ``none`` or the file's name.
 
     Raises:
-        WeightsError: If the weights cannot be had, with what to do.
+        WeightsError: If the weights cannot be loaded, with what to do.
     """
     if weights == "none":
         return None, "none"
@@ -83,7 +83,7 @@ def _download(backbone: str, optional: bool) -> tuple[dict[str, Tensor] | None, 
             )
             return None, "none"
         raise WeightsError(
-            f"ImageNet weights of {backbone} could not be had from {cached.parent} or {host}: {error}. "
+            f"ImageNet weights of {backbone} could not be loaded from {cached.parent} or {host}: {error}. "
             f"Copy the file {name} there, or set WEIGHTS to its path, to 'imagenet-if-reachable' or to 'none'."
         ) from error
 

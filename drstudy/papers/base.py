@@ -342,7 +342,7 @@ class Claimed:
         measure: The measure of the side-by-side comparison that the printed number is of, such as ``qwk``; empty if it is of another one.
         source: ``SOURCE`` of a data audit of the photographs of the printed number; empty if this study cannot have them.
         pretrained: Whether the paper's network started from pretrained weights; None if it does not say.
-        as_published: Whether the system here is built as the paper says. False means a form of this study.
+        as_published: Whether the system here is built as the paper says. False means an adaptation by this study.
     """
 
     says: str

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHANCE = {"qwk": 0.0, "balanced_accuracy": 0.2, "macro_auc": 0.5, "sensitivity_macro": 0.2} | {
     f"auc_ge{cut}": 0.5 for cut in metrics.CUTS
 }
-"""What guessing scores, where that does not depend on how often each grade occurs."""
+"""Score of guessing, where it does not depend on how often each grade occurs."""
 
 DPI = 72
 """Of figures inside notebooks; :meth:`drstudy.core.records.Run.figure` writes files at its own resolution."""
@@ -57,10 +57,10 @@ def new_figure(
 
 @style.theme()
 def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> Figure:
-    """Confusion matrices side by side: counts, and the share of each true grade as colour and percentage.
+    """Confusion matrices side by side: counts, and the share of each observed grade as colour and percentage.
 
     Args:
-        matrices: Title to (5, 5) counts, true grades in rows.
+        matrices: Title to (5, 5) counts, observed grades in rows.
         columns: Matrices in a row of the figure.
     """
     figure, axes = panels(len(matrices), columns, 3.6, 4.1)
@@ -73,8 +73,8 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> 
             for row, percents in zip(counts, share)
         ]
         cells = marks.matrix(ax, share, texts, style.SHARES_MAP, vmin=0, vmax=100, square=True)
-        ax.set(title=textwrap.fill(title, 30), xlabel="predicted grade", ylabel="true grade")
-    figure.colorbar(cells, ax=axes, label="share of the true grade, %", shrink=0.7)
+        ax.set(title=textwrap.fill(title, 30), xlabel="predicted grade", ylabel="observed grade")
+    figure.colorbar(cells, ax=axes, label="share of the observed grade, %", shrink=0.7)
     return figure
 
 
@@ -144,7 +144,7 @@ def _roc_panel(ax: Axes, cut: int, runs: Sequence[ComparedRun], value: pd.DataFr
 def metric_dots(
     scores: pd.DataFrame, columns: Mapping[str, str], paper: pd.DataFrame | None = None, per_row: int = 3
 ) -> Figure:
-    """Metrics by run as dots with 95 % intervals, one panel a metric; hollow diamonds are the paper's values.
+    """Metrics by run as dots with 95 % intervals, one panel per metric; hollow diamonds are the paper's values.
 
     Args:
         scores: Long: ``label, backbone, metric, value, lo, hi``; a run without backbone is a baseline.
@@ -285,7 +285,7 @@ def _line_styles(backbones: Sequence[str]) -> list[str | tuple]:
 def reliability_curves(
     curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], colours: Sequence[str]
 ) -> Figure:
-    """What was said against what was seen, one panel a network: hollow before temperature scaling, filled after.
+    """Observed share against predicted probability, one panel per network: hollow before temperature scaling, filled after.
 
     Args:
         curves: Title to two tables of :func:`drstudy.evaluation.calibration.reliability`, before and after. The area of a
@@ -302,22 +302,22 @@ def reliability_curves(
             ax.plot(100 * table["said"], 100 * table["seen"], color=colour, linewidth=0.8, alpha=0.5)
         ax.set(
             title=textwrap.fill(title, 30),
-            xlabel="probability said, %",
+            xlabel="predicted probability, %",
             aspect="equal",
             xlim=(-4, 104),
             ylim=(-4, 104),
         )
     for ax in axes[:, 0]:
-        ax.set_ylabel("share seen, %")
+        ax.set_ylabel("observed share, %")
     figure.supxlabel(
-        "○ as trained   ● temperature fitted on validation   ··· said = seen", fontsize=style.SMALL
+        "○ as trained   ● temperature fitted on validation   ··· perfect calibration", fontsize=style.SMALL
     )
     return figure
 
 
 @style.theme()
 def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) -> Figure:
-    """Net benefit against the threshold of referral, with 95 % bands; dashed is referring all, 0 is referring none.
+    """Net benefit against the referral threshold, with 95 % bands; dashed is referring all, 0 is referring none.
 
     Args:
         curves: Label to a table of :func:`drstudy.evaluation.calibration.decision_curve`, all of the same images.
@@ -332,8 +332,6 @@ def decision_curves(curves: Mapping[str, pd.DataFrame], colours: Sequence[str]) 
     ax.plot(at, 100 * table["refer_all"], "--", color=style.NEUTRAL, label="refer all")
     ax.axhline(0, color=style.NEUTRAL, linewidth=1, label="refer none")
     top = 100 * max(table["hi"].max() for table in curves.values())
-    ax.set(
-        xlabel="threshold of referral, %", ylabel="net benefit, per 100 eyes", ylim=(-0.25 * top, 1.1 * top)
-    )
+    ax.set(xlabel="referral threshold, %", ylabel="net benefit, per 100 eyes", ylim=(-0.25 * top, 1.1 * top))
     figure.legend(loc="outside upper center", ncols=min(2, len(curves) + 2))
     return figure

@@ -91,7 +91,7 @@ def layers_panel(
     masks: Sequence[Masks],
     labels: Sequence[str],
 ) -> Figure:
-    """The same eyes at each candidate layer; one scale a layer, so that a column can be compared downwards.
+    """The same eyes at each candidate layer; one scale per layer, so that the eyes of a column can be compared.
 
     Args:
         images: E photographs, (S, S, 3) uint8 RGB.
@@ -142,12 +142,12 @@ def share_bars(summary: pd.DataFrame, group: str = "all") -> Figure:
 
 
 FEWEST_SHOWN = 8
-"""Fewer eyes are in the table and not in the figure, whose scale their intervals would stretch."""
+"""Regions with fewer eyes are in the table only, since their wide intervals would stretch the scale of the figure."""
 
 
 @style.theme()
 def beyond_chance(found: pd.DataFrame, metrics: Mapping[str, str], regions: Sequence[str]) -> Figure:
-    """What a map scores beyond each of the four baselines, by lesion: points right of the line are beyond chance.
+    """Score of a map minus that of each of the four baselines, by lesion. Points right of the line are above the baseline.
 
     The pointing game is in percentage points; other scores, which grow with the lesions' area, in percent of the
     baseline's own mean score.
@@ -161,20 +161,18 @@ def beyond_chance(found: pd.DataFrame, metrics: Mapping[str, str], regions: Sequ
     figure, axes = figures.new_figure(
         1, len(metrics), 3.6 * len(metrics) + 1, 0.62 * max(len(shown), 1) + 1.9, sharey=True
     )
-    palette = {f"against {name}": colour for name, colour in style.BASELINE_COLOURS.items()}
+    palette = {f"minus {name}": colour for name, colour in style.BASELINE_COLOURS.items()}
     for axis, (metric, name) in zip(axes[0], metrics.items()):
         axis.axvline(0, color=style.INK, lw=1)
         rows = found[(found["metric"] == metric) & found["region"].isin(shown)]
-        rows = rows.assign(name="against " + rows["against"].str.split(" ").str[0])
+        rows = rows.assign(name="minus " + rows["against"].str.split(" ").str[0])
         rows = _percent(rows[rows["name"].isin(palette)], metric != "hit")
         dots = marks.points(
             axis, rows, "region", shown, palette, "name", mark_missing=True, size=5, width=1.6
         )
-        axis.set(
-            title=name, xlabel="more, percentage points" if metric == "hit" else "more, % of the baseline's"
-        )
+        axis.set(title=name, xlabel="percentage points" if metric == "hit" else "% of the baseline's value")
     if not shown:
-        axes[0, 0].text(0.5, 0.5, "no lesion in enough eyes", ha="center", transform=axes[0, 0].transAxes)
+        axes[0, 0].text(0.5, 0.5, "no lesion is in enough eyes", ha="center", transform=axes[0, 0].transAxes)
     axes[0, 0].set_yticks(range(len(shown)), [f"{region} ({_most(found, region)} eyes)" for region in shown])
     figure.legend(dots.values(), dots.keys(), loc="outside lower center", ncols=4)
     return figure
@@ -198,7 +196,7 @@ def _percent(rows: pd.DataFrame, relative: bool) -> pd.DataFrame:
 def methods_beside(
     found: pd.DataFrame, metrics: Mapping[str, str], names: Sequence[str], title: str = ""
 ) -> Figure:
-    """Maps side by side: each score less that of random maps on its own grid.
+    """Maps side by side: each score minus that of random maps on its own grid.
 
     Args:
         found: Result of :func:`drstudy.explain.measures.comparison.differences` against ``random``, one region.
@@ -222,7 +220,7 @@ def methods_beside(
 
 @style.theme()
 def cascade(found: pd.DataFrame, survives: float) -> Figure:
-    """How alike a map stays as the weights become random, from the head down.
+    """Similarity of a map to that of the trained network, while the weights become random from the head down.
 
     Args:
         found: Result of :func:`drstudy.explain.checks.verdicts.sane`.
@@ -248,7 +246,9 @@ def cascade(found: pd.DataFrame, survives: float) -> Figure:
             rotation_mode="anchor",
         )
         axis.set(
-            title=f"{name} with the trained map", xlabel="random from the head down to", ylim=(-0.35, 1.05)
+            title=f"{name} with the trained map",
+            xlabel="layers with random weights: from the head down to",
+            ylim=(-0.35, 1.05),
         )
         axis.axhline(0, color=style.INK, lw=0.8)
     axes[0, 0].axhline(

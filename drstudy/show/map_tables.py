@@ -43,7 +43,7 @@ def differences(
 
 
 def verdict(rows: pd.DataFrame) -> str:
-    """One sentence on a map against several others: which it is better than beyond chance.
+    """One sentence on a map compared with several others: which of them it exceeds beyond chance.
 
     Args:
         rows: Result of :func:`drstudy.explain.measures.comparison.differences` or
@@ -205,10 +205,10 @@ def survivors(found: pd.DataFrame) -> str:
         )
     asked = ", ".join(dict.fromkeys(ends["method"]))
     if called:
-        return "Called out, for they stay alike although nothing was learnt: " + "; ".join(called) + "."
+        return "These maps stay similar although the network has learnt nothing: " + "; ".join(called) + "."
     if (ends["verdict"] == "no interval").any():
-        return f"Too few patients to say whether a map ({asked}) survives."
-    return f"None of the maps asked ({asked}) survives a network that has learnt nothing."
+        return f"There are too few patients to decide whether a map ({asked}) survives."
+    return f"None of the tested maps ({asked}) stays similar when the network has learnt nothing."
 
 
 # --- maps of several lesions ----------------------------------------------------------------------
@@ -232,7 +232,7 @@ def attention(differences: pd.DataFrame) -> pd.DataFrame:
 
 
 def attention_findings(masks: pd.DataFrame, maps: pd.DataFrame) -> list[str]:
-    """One sentence a pair of lesions: does the map point at its own; computed, never typed.
+    """One sentence per pair of lesions, computed from the numbers: does the map point at its own lesion?
 
     Args:
         masks: Result of :func:`drstudy.explain.measures.attention.own_mask`.
@@ -245,7 +245,7 @@ def attention_findings(masks: pd.DataFrame, maps: pd.DataFrame) -> list[str]:
         pair = row["label"], row["against"]
         text = (
             f"{pair[0]} map: {row['own']:.1f} times chance on {pair[0]}, {row['other']:.1f} on {pair[1]} in the "
-            f"{row['eyes']} eyes with both: {_answer(row, f'it prefers {pair[0]}', f'it prefers {pair[1]}')}"
+            f"{row['eyes']} eyes with both: {_answer(row, f'more on {pair[0]}', f'more on {pair[1]}')}"
         )
         if pair in beside.index:
             other = beside.loc[pair]
@@ -261,4 +261,4 @@ def _answer(row: Mapping[str, float], yes: str, no: str) -> str:
         return "too few patients to tell"
     if row["difference_lo"] > 0:
         return yes
-    return no if row["difference_hi"] < 0 else "no preference beyond chance"
+    return no if row["difference_hi"] < 0 else "no difference beyond chance"

@@ -31,7 +31,7 @@ COSTS = {
     "parameters_total": "parameters",
     "parameters_trainable": "of these trained",
     "seconds_trunk": "seconds for trunk features",
-    "seconds_per_epoch": "seconds an epoch",
+    "seconds_per_epoch": "seconds per epoch",
     "best_epoch": "epoch kept",
 }
 
@@ -46,7 +46,7 @@ class ComparedRun:
     Attributes:
         name: Prefix of its metrics, such as ``densenet121_seed0``.
         label: For readers, with the weights really used: ``DenseNet121 (ImageNet)``; and the seed, where
-            several runs would be called the same.
+            several runs would have the same name.
         backbone: Name of the backbone; empty for a baseline.
         predictions: Its test rows.
         record: What notebook 03 left; ``None`` for a baseline.
@@ -99,7 +99,7 @@ def read_runs(records: Sequence[Record]) -> list[ComparedRun]:
 
 
 def always_grade_0(run: ComparedRun) -> ComparedRun:
-    """The baseline that calls every test image healthy, with certainty: accurate where disease is rare."""
+    """The baseline that predicts every test image healthy, with certainty: accurate where disease is rare."""
     predictions = run.predictions.assign(**{name: float(name == "p0") for name in metrics.PROBABILITIES})
     return ComparedRun("always_grade_0", "always grade 0", "", predictions)
 
@@ -183,7 +183,7 @@ def _reference(run: ComparedRun, runs: Sequence[ComparedRun], to: str) -> Compar
 
 
 def variance_parts(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    """Two reasons why a number could have been another, side by side, for what was trained more than once.
+    """Two sources of variation of a number, side by side, for networks that were trained more than once.
 
     Args:
         table: Result of :func:`scores`.

@@ -55,7 +55,7 @@ TERMS: Mapping[str, Term] = {
     "p": Term("p", "p-value."),
     "temperature": Term(
         "temperature",
-        "Number by which the network's outputs are divided so that its probabilities fit the validation split. Above 1, the network was too sure.",
+        "Number by which the network's outputs are divided so that its probabilities fit the validation split. Above 1, the network was overconfident.",
     ),
     "as trained": Term("as trained", "Probabilities as the network gives them."),
     "scaled": Term(
@@ -69,7 +69,7 @@ TERMS: Mapping[str, Term] = {
     "wanted": Term(
         "wanted specificity", "The specificity for which the threshold was chosen on the validation split."
     ),
-    "threshold": Term("threshold", "Probability from which on an eye is called referable."),
+    "threshold": Term("threshold", "Eyes with this probability or a higher one are predicted referable."),
     "on_validation": Term(
         "on validation", "The same measure on the validation split, where the threshold was chosen."
     ),
@@ -157,16 +157,16 @@ CONCEPTS: tuple[tuple[str, str], ...] = (
     ),
     (r"\bDice\b|\bIoU\b", "Overlap with the true lesion after a cut: 1 is perfect, 0 is none."),
     (r"patch precision", "Share of the hottest patches that touch a lesion."),
-    (r"\brandom\b", "Random: a map of smoothed noise, which knows nothing of network or eye."),
+    (r"\brandom\b", "Random: a map of smoothed noise, which depends on neither the network nor the eye."),
     (r"\bcentre\b", "Centre: a map that is hot in the middle, whatever the eye."),
     (r"\bintensity\b", "Intensity: the brightness of the photograph as a map."),
     (r"\bvessels\b", "Vessels: the vessels of the photograph as a map."),
-    (r"\bchance\b", "Chance: what a uniform map would get."),
+    (r"\bchance\b", "Chance: the value that a uniform map would get."),
     (r"\bpoints\b", "Percentage points."),
     (r"\bSSIM\b", "Structural similarity of two maps: 1 is equal."),
     (r"rank correlation", "Spearman's correlation of two maps: 1 is the same order, 0 is none."),
     (r"\bp\b", "p-values below 0.05 are unlikely if there is no difference."),
-    (r"\boracle\b", "Oracle: the best cut on the eye itself, which no one could know."),
+    (r"\boracle\b", "Oracle: the best cut on the eye itself, which is not known in practice."),
     (r"\bOtsu", "Otsu: a cut from the map's histogram alone."),
     (r"validation cut|validation-best", "The cut was chosen on other eyes."),
 )

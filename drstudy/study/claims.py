@@ -1,25 +1,20 @@
 """The claims ledger: what the papers claim, what was found here, and a verdict by rule.
 
-A paper declares its claims in a YAML file, each with its place, the number or direction that it states, where
+A paper declares its claims in a YAML file. Each claim has its place in the paper, the number or direction that it states, where
 this study looks for it, and what a test of it needs. Nobody writes a verdict; :func:`judge` finds it:
 
-- **not testable here**: what it needs is lacking, which is said. A claim on the paper's own networks needs
-  the paper's own data and networks that started from ImageNet weights; any claim needs a network that started
-  from some, and a finished result to look at.
-- **not reproduced**: the 95 % interval excludes the printed number and its tolerance, or lies wholly against
-the claimed
-  direction.
-- **inconclusive**: the interval is wider than the claim's ``widest``, or holds 0 where a direction is
-claimed, or there
-  is none.
-- **reproduced**: the printed number is within tolerance of a narrow enough interval; or the interval of a
-claimed direction
+- **not testable here**: something that the test needs is missing, and the reason names it. A claim about the paper's own networks
+  needs the paper's own data and networks that started from ImageNet weights. Any claim needs a network that started from
+  pretrained weights, and a finished result.
+- **not reproduced**: the 95 % interval, widened by the tolerance, excludes the printed number; or it lies wholly on the other
+  side of 0 than the claimed direction.
+- **inconclusive**: the interval is wider than the claim's ``widest``, or includes 0 where a direction is claimed, or there is none.
+- **reproduced**: the printed number is within tolerance of a narrow enough interval; or the interval of a claimed direction
   excludes 0, in the paper's setting.
-- **direction reproduced**: the same for a direction, on other data or other networks; and for a number that
-is off, whose
-  direction the claim also states and the interval confirms.
+- **direction reproduced**: the same for a direction, on other data or other networks. Also a printed number that is not reproduced,
+  if the claim states its direction and the interval confirms this direction.
 
-Of a claim with several numbers the worst verdict counts, in the order above.
+If a claim has several numbers, the worst verdict counts, in the order above.
 """
 
 from __future__ import annotations
@@ -45,25 +40,23 @@ NOT_REPRODUCED, INCONCLUSIVE, NOT_TESTABLE = "not reproduced", "inconclusive", "
 WORST_FIRST = (NOT_TESTABLE, NOT_REPRODUCED, INCONCLUSIVE, DIRECTION, REPRODUCED)
 
 FEWEST_SEEDS = 3
-"""Runs from which the spread over seeds makes an interval, where patients cannot: a training loss has
-none."""
+"""Least number of runs for which the range over seeds serves as the interval of a number that patients give none, such as a training loss."""
 
 
 class Evidence(BaseModel):
     """Where one number is looked up.
 
     Attributes:
-        notebook: Whose result.
-        backbone: The network in question; empty is any that did not start from random weights.
-        table: ``tables/<table>.csv`` of that result; or ``measure``, one of :func:`measures`, of the
-        fine-tuned networks, or in the settings ``scratch`` and ``any`` of that result.
-        where: Columns of the table and the values that choose its row; of several the last, which of heatmap
-        tables is the
-            deepest layer.
-        column: Of the number; its interval stands in ``lo`` and ``hi`` for ``value``, else in
-        ``<column>_lo``, ``<column>_hi``.
-        minus: A measure is compared with that of this other backbone.
-        printed: The number that the paper prints; without it a direction is claimed.
+        notebook: Notebook whose result has the number.
+        backbone: Network of the number. Empty: any network that did not start from random weights.
+        table: Name of ``tables/<table>.csv`` of that result. Instead of it, ``measure`` may be given.
+        measure: One of :func:`measures`, of the fine-tuned networks; in the settings ``scratch`` and ``any``, of that result.
+        where: Columns of the table and the values that choose the row. If several rows fit, the last one is used, which in
+            tables of heatmaps is the deepest layer.
+        column: Column of the number. Its interval is in ``lo`` and ``hi`` for ``value``, else in ``<column>_lo`` and
+            ``<column>_hi``.
+        minus: Other backbone whose measure is subtracted.
+        printed: The number that the paper prints. Without it, a direction is claimed.
         sign: Claimed side of 0 of the number found: 1 above, -1 below; 0 where only a number is claimed.
     """
 
@@ -93,16 +86,15 @@ class Claim(BaseModel):
     Attributes:
         id, paper, place, says: What is claimed, and where.
         maps_to: What this study measures for it, in words.
-        own_networks: Whether it is on the paper's networks on its data, or general.
-        setting: What networks the paper had: ``pretrained`` ones; ``scratch``, which started from random weights, so that such networks
+        own_networks: Whether the claim is about the paper's networks on its data; otherwise it is general.
+        setting: Kind of the paper's networks: ``pretrained``; ``scratch``, which started from random weights, so that such networks
             count here too; ``any``: a count or a duration, for which neither data nor weights matter.
-        evidence: Numbers to look at; without any the claim is not testable, and ``needs`` says why.
-        tolerance, widest: In the unit of the number; half the gap that counts as the same number, and the
-        widest
-            interval (hi - lo) that can tell. Of printed numbers only.
-        why: The reason for both.
-        needs: What a test of it takes.
-        own_data: The data set of the paper's own numbers, which its declaration gives and no file.
+        evidence: Numbers to look up. Without any, the claim is not testable, and ``needs`` gives the reason.
+        tolerance: Largest distance from the interval at which a printed number still counts as the same, in the unit of the number.
+        widest: Widest interval (hi - lo) that can decide a printed number, in the unit of the number.
+        why: The reason for ``tolerance`` and ``widest``.
+        needs: What a test of the claim requires.
+        own_data: The data set of the paper's own numbers. The paper's declaration gives it, not a file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -132,8 +124,8 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Found:
-    """One number of this study; without interval ``lo`` and ``hi`` are NaN. ``lacking`` says why there is
-    none, or why it does not count."""
+    """One number of this study. Without an interval, ``lo`` and ``hi`` are NaN. ``lacking`` gives the reason if there is no number, or if
+    it does not count."""
 
     value: float = np.nan
     lo: float = np.nan
@@ -191,19 +183,19 @@ def judge(claim: Claim, found: Sequence[Found]) -> tuple[str, str]:
 
 def _judge(claim: Claim, evidence: Evidence, found: Found) -> tuple[str, str]:
     if np.isnan(found.value):
-        return INCONCLUSIVE, "undefined on these images"
+        return INCONCLUSIVE, "the number is undefined on these images"
     if evidence.printed is not None:
         verdict, reason = _number(claim, evidence.printed, found)
         if verdict == NOT_REPRODUCED and evidence.sign and _side(evidence.sign, found) == 1:
-            return DIRECTION, f"{reason}, but on the claimed side of 0"
+            return DIRECTION, f"{reason}; the interval lies on the claimed side of 0"
     else:
         side = _side(evidence.sign, found)
         if np.isnan(side):
-            return INCONCLUSIVE, "no interval: too few runs or patients"
+            return INCONCLUSIVE, "there is no interval: too few runs or patients"
         verdict, reason = {
             1: (REPRODUCED, "the interval excludes 0 on the claimed side"),
             -1: (NOT_REPRODUCED, "the interval excludes 0 on the other side"),
-            0: (INCONCLUSIVE, "the interval holds 0"),
+            0: (INCONCLUSIVE, "the interval includes 0"),
         }[side]
     if not found.paper_setting:
         verdict = DIRECTION if verdict == REPRODUCED else verdict
@@ -213,18 +205,21 @@ def _judge(claim: Claim, evidence: Evidence, found: Found) -> tuple[str, str]:
 
 def _number(claim: Claim, printed: float, found: Found) -> tuple[str, str]:
     lo, hi = (found.value, found.value) if np.isnan(found.lo) else (found.lo, found.hi)
-    if not lo - claim.tolerance <= printed <= hi + claim.tolerance:
-        return NOT_REPRODUCED, f"{printed:g} is outside"
+    near = lo - claim.tolerance <= printed <= hi + claim.tolerance
+    if np.isnan(found.lo):
+        where = f"{'' if near else 'not '}within the tolerance of the number found"
+        return REPRODUCED if near else NOT_REPRODUCED, f"the printed {printed:g} is {where}"
+    if not near:
+        return NOT_REPRODUCED, f"the printed {printed:g} lies outside the interval ± tolerance"
     if hi - lo > claim.widest:
         return INCONCLUSIVE, f"the interval is wider than {claim.widest:g}"
-    return REPRODUCED, f"{printed:g} is inside"
+    return REPRODUCED, f"the printed {printed:g} lies inside the interval ± tolerance"
 
 
 def _side(sign: int, found: Found) -> float:
-    """1 where the interval lies on the claimed side of 0, -1 on the other, 0 on both; NaN without
-    interval.
+    """1 if the interval lies on the claimed side of 0, -1 if on the other side, 0 if it includes 0; NaN without an interval.
 
-    One without width is none: where all patients agree (no error of a kind was seen), no resample can differ.
+    An interval of no width counts as none: where all patients agree (such as no error of a kind), no resample can differ.
     """
     if np.isnan(found.lo) or found.lo == found.hi:
         return np.nan
@@ -232,7 +227,7 @@ def _side(sign: int, found: Found) -> float:
 
 
 def look_up(claim: Claim, results: Sequence[records.Record]) -> list[Found]:
-    """What finished results of one profile have for each of a claim's numbers."""
+    """The numbers that the finished results of one profile have for a claim, one per evidence."""
     return [_look_up(claim, evidence, results) for evidence in claim.evidence]
 
 
@@ -324,7 +319,7 @@ def _weights(record: records.Record) -> str:
 
 
 def _data(own: OwnData | None, results: Sequence[records.Record]) -> tuple[str, bool]:
-    """The data in words, and whether they are the paper's own."""
+    """The data in words, and whether they are the paper's own data."""
     audits = [r for r in results if r.data["notebook"] == AUDIT]
     if not audits:
         return "no data were audited", False
@@ -333,9 +328,9 @@ def _data(own: OwnData | None, results: Sequence[records.Record]) -> tuple[str, 
 
 
 def _measured(name: str, chosen: list[list[records.Record]]) -> Interval:
-    """A measure of one network's runs, or of the first's minus the second's, seed by seed.
+    """A measure of one network's runs, or the first network's minus the second's, seed by seed.
 
-    Without an interval of its own, the range over seeds is one where there are enough seeds.
+    A measure without an interval of its own gets the range over seeds, if there are enough seeds.
     """
     values = [[measures()[name](record) for record in runs] for runs in chosen]
     if len(values) == 2:
@@ -348,7 +343,7 @@ def _measured(name: str, chosen: list[list[records.Record]]) -> Interval:
 
 
 def ledger(results: Sequence[records.Record]) -> pd.DataFrame:
-    """Every claim with what was found and its verdict; texts, one row a claim.
+    """Every claim with what was found and its verdict, as texts; one row per claim.
 
     Args:
         results: All finished records of one profile, as :func:`drstudy.core.records.find` gives them.

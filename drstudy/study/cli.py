@@ -1,4 +1,4 @@
-"""The command ``drstudy``: what the Makefile calls, and what a reader types."""
+"""The command ``drstudy``, for the Makefile and for readers."""
 
 from __future__ import annotations
 
@@ -73,16 +73,16 @@ def reproduce(
     ] = None,
     until: Annotated[str, typer.Option(help="Stop after this notebook, such as 03.")] = "",
     study: Annotated[
-        str, typer.Option(help="core (notebooks 00 to 06), or all (the further papers' too).")
+        str, typer.Option(help="core (notebooks 00 to 06), or all (those of the other papers too).")
     ] = "core",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say which stages would run, and why.")
+        bool, typer.Option("--dry-run", help="Only list the stages that would run, and why.")
     ] = False,
     cluster: Annotated[
         Path | None,
         typer.Option(
             envvar="DRSTUDY_CLUSTER",
-            help="Hand the stages to a cluster: folder of a profile of Snakemake, such as cluster/slurm.",
+            help="Run the stages on a cluster: folder of a Snakemake profile, such as cluster/slurm.",
         ),
     ] = None,
 ) -> None:
@@ -269,7 +269,7 @@ def explain(
             help="Result folder of a trained network, such as results/demo/03_fine_tuning/efficientnet_lite0-seed0, or a file of weights in it."
         ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("explained"),
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("explained"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Explain photographs of your own by a trained network: probabilities or a score, map, outlines and a page for each.
@@ -311,7 +311,7 @@ def _progress(label: str) -> Iterator[Callable[[int, int, dict[str, Any]], None]
 
 @app.command()
 def profiles() -> None:
-    """List the profiles, and how far each is."""
+    """List the profiles, each with its number of finished stages."""
     for name in plan.profiles():
         total, waiting = len(plan.plan(name)), len(plan.waiting(name))
         typer.echo(
@@ -330,7 +330,7 @@ def data_check(
     ignore: IgnoreOption = None,
     most_lost: LostOption = 0.2,
 ) -> None:
-    """Say what is there and what is wrong, before anything is computed. Exits with 1 if no study can be run on it."""
+    """List what is in a data set and what is wrong with it, before anything is computed. Exits with 1 if no study can be run on it."""
     from drstudy.data import checking
 
     pattern = identity_pattern(patient_pattern)
@@ -353,7 +353,7 @@ def data_prepare(
     image_size: Annotated[
         int, typer.Option(min=32, max=2048, help="Side of the field-of-view crops, pixels.")
     ] = 512,
-    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0 is one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0 is one per core.")] = 0,
     patient_pattern: PatternOption = "",
     ignore: IgnoreOption = None,
     most_lost: LostOption = 0.2,

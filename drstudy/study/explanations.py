@@ -34,7 +34,7 @@ GENERATOR = f'<meta name="generator" content="{MADE_BY}">'
 STATUS_WORDS = {
     "outlined": "",
     "not predicted": "The predicted grade is 0. The map is evidence against disease, so nothing is outlined.",
-    "no heat": "Nothing in the photograph speaks for the predicted grade at this layer.",
+    "no heat": "The map has no evidence for the predicted grade at this layer.",
     "flat": "The map is above the cut in the whole field of view, so an outline would show nothing.",
     "below the cut": "The map stays below the cut everywhere.",
     "too small": "All regions above the cut are smaller than a twelfth of a disc diameter, and are not drawn.",

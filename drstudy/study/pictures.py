@@ -36,7 +36,7 @@ class Picture:
 
 
 def embed(file: Path, most: int = MOST) -> Picture:
-    """A PNG file inside an address: drawings as WebP without loss, photographs as JPEG at a quality that the eye does not tell from it.
+    """A PNG file inside an address: drawings as WebP without loss, photographs as JPEG at a quality that looks the same.
 
     Args:
         file: A PNG file.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import re
 
-ELSEWHERE = "Set DRSTUDY_DATA and DRSTUDY_RESULTS to folders on another disk"
+OTHER_DISK = "set DRSTUDY_DATA and DRSTUDY_RESULTS to folders on another disk"
 REMEDIES = {
-    errno.ENOSPC: f"Free some space and start it again, which goes on where it was. {ELSEWHERE} otherwise.",
-    errno.EDQUOT: f"Your quota is used up: free some space and start it again. {ELSEWHERE} otherwise.",
-    errno.EROFS: f"The disk is read-only. {ELSEWHERE}.",
-    errno.EACCES: f"You may not write or read there. Change the permission. {ELSEWHERE} otherwise.",
+    errno.ENOSPC: f"Free some space and start the same command again: it goes on where it stopped. Or {OTHER_DISK}.",
+    errno.EDQUOT: f"Your quota is used up. Free some space and start the same command again. Or {OTHER_DISK}.",
+    errno.EROFS: f"The disk is read-only: {OTHER_DISK}.",
+    errno.EACCES: f"You may not write or read there. Change the permission. Or {OTHER_DISK}.",
     errno.EMFILE: "Too many files are open. Lower WORKERS, or raise the limit with `ulimit -n`.",
 }
 """What to do about errors of the system, by their number."""

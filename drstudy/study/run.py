@@ -1,4 +1,4 @@
-"""One stage, run truthfully: its notebook through papermill, believed only if it leaves a finished record of this very run."""
+"""One stage: its notebook runs through papermill, and counts as done only if it leaves a finished record of this very run."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _own_kernel() -> type:
 
 
 def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record:
-    """Run one stage: check its parameters, execute its notebook, and believe only its record.
+    """Run one stage: check its parameters, execute its notebook, and judge the outcome by its record.
 
     Args:
         stage: Of :func:`drstudy.study.plan.plan`.

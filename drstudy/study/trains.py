@@ -74,7 +74,7 @@ def _fed(stage: Stage, running: Mapping[str, list[str]]) -> list[str]:
     given = stage.parameters().upper()
     folders = [given[name] for name in stage.cls.FED_BY if given.get(name)]
     return [
-        f"{plan.stage_of(folder).name} may hand over other data"
+        f"{plan.stage_of(folder).name} may give other data"
         for folder in folders
         if _other_data(folder, running)
     ]

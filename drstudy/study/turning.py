@@ -1,4 +1,4 @@
-"""What would change a verdict of the claims ledger: the rule of each claim, solved for the number that decides.
+"""What would change a verdict of the claims ledger: the rule of each claim, solved for the deciding number.
 
 Nothing here is typed per claim. :func:`turns` takes the rule of :func:`drstudy.study.claims.judge`, the claim's tolerance and widest interval,
 and what was found. It says which limit of the interval would have to pass which threshold, and what the verdict would then be, everything else
@@ -283,13 +283,13 @@ def _sentences(
     claim: claims.Claim, evidence: claims.Evidence, found: claims.Found, verdict: str
 ) -> list[str]:
     if found.lacking:
-        return [f"A result that has what is lacking: {found.lacking}."]
+        return [f"A result without this gap is needed: {found.lacking}."]
     if math.isnan(found.value):
-        return ["Photographs on which the number is defined."]
+        return ["Photographs on which the number is defined are needed."]
     possible = sentences(turns(claim, evidence, found))
     if not possible:
         return [
-            f"An interval. It takes more patients, or at least {claims.FEWEST_SEEDS} training seeds where patients give none."
+            f"An interval is needed: more patients, or at least {claims.FEWEST_SEEDS} training seeds where patients give none."
         ]
     if not found.paper_setting and verdict == DIRECTION:
         possible.append(_in_the_papers_setting(claim))
@@ -315,7 +315,7 @@ def change(claim: claims.Claim, found: Sequence[claims.Found]) -> list[str]:
     verdict, _ = claims.judge(claim, found)
     if verdict == NOT_TESTABLE:
         rules = dict.fromkeys(rule(claim, evidence) for evidence in claim.evidence)
-        head = "What the reason names must be there first."
+        head = "The missing parts that the reason names are needed first."
         return (
             [f"{head} Then the rule decides.", *list(rules)[:1]]
             if rules

@@ -120,7 +120,7 @@ def _prepare(content: bytes, head: decoding.Header, image_size: int) -> tuple[np
             break
         reduce //= 2
     if field is None:
-        notes.append(("no field of view can be told from the background", "used: whole picture"))
+        notes.append(("the field of view cannot be separated from the background", "used: whole picture"))
         field = measures.Field(0, 0, pixels.shape[1], pixels.shape[0], np.ones((8, 8), np.uint8), 255)
     elif field.remark:
         notes.append(field.remark)

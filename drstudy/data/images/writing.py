@@ -131,8 +131,8 @@ def _run(
                 yield future.result()
     except BrokenProcessPool:
         raise StoreError(
-            "A process that decodes images was killed, probably for want of memory. What was done is kept: "
-            "run it again, with fewer WORKERS or a smaller MAX_MEGAPIXELS."
+            "A process that decodes images was killed, probably because memory ran out. Finished images are kept. "
+            "Run it again with fewer WORKERS or a smaller MAX_MEGAPIXELS."
         ) from None
 
 

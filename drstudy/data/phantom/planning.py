@@ -154,7 +154,7 @@ class PhantomConfig:
             self, "amd_grades", _shares("amd_grades", self.amd_grades, "shares of grades 1 to 3 of AMD", 3)
         )
         if self.amd[0] + self.amd[2] > 0 and sum(self.shares[1:]) == 0:
-            raise ValueError("amd wants eyes with DR, but distribution has no grade above 0")
+            raise ValueError("amd asks for eyes with DR, but distribution has no grade above 0")
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -334,7 +334,7 @@ def plan(config: PhantomConfig) -> pd.DataFrame:
     """Returns the list of eyes without rendering any.
 
     Returns:
-        One row an eye, in the order of ``render``'s index, with the columns ``image_id`` (``p0001_left``),
+        One row per eye, in the order of ``render``'s index, with the columns ``image_id`` (``p0001_left``),
         ``patient_id``, ``eye`` (``left`` or ``right``), ``grade`` (true, int), ``label`` (recorded: the
         grade, or its neighbour under label noise), ``gradable`` (bool), ``camera`` (name) and ``treated``
         (bool: laser scars). With AMD also ``amd_grade`` (int, 0 to 3; label noise leaves it as it is) and ``atrophy``

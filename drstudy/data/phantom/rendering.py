@@ -63,7 +63,7 @@ class Phantom:
         masks: one bool (size, size) for each of LESION_CODES and ANATOMY_CODES, with AMD also for each of AMD_CODES; all
             False where there is none. VESSEL holds the normal vessels and beaded veins, not NV or IRMA. Lesions and anatomy lie
             within FOV.
-        lesions: one row a lesion: ``code``, ``kind``, ``quadrant`` (ST, SN, IT, IN), ``x``, ``y`` (pixels,
+        lesions: one row per lesion: ``code``, ``kind``, ``quadrant`` (ST, SN, IT, IN), ``x``, ``y`` (pixels,
             centre), ``radius_dd`` (DD), ``strength`` (opacity before the camera, 0 to 1).
         grade: the International Clinical DR grade that follows from the lesions, 0 to 4.
         label: the recorded grade (differs from ``grade`` only under label noise).

@@ -315,11 +315,11 @@ def contact_sheet(
         config: the configuration; only gradable eyes of different patients are shown. Where it has too few
             eyes of a grade, the study is continued with further patients.
         path: where to save the sheet as PNG, or None.
-        per_grade: photographs a grade.
+        per_grade: photographs per grade.
         thumbnail: side of a photograph in pixels; by default ``config.size``.
 
     Returns:
-        The sheet, uint8 RGB (height, width, 3): two rows a photograph, grades 0 to 4 from left to right.
+        The sheet, uint8 RGB (height, width, 3): two rows per photograph, grades 0 to 4 from left to right.
     """
     side = thumbnail or config.size
     wide = replace(config, n_patients=max(config.n_patients, 60 * per_grade))

@@ -26,7 +26,7 @@ SKIPPED_FOLDERS = ("__MACOSX",)
 
 
 class SourceError(ValueError):
-    """A folder that is not the data set that it was said to be, with the layout that is expected."""
+    """A folder that does not have the layout of the named data set; the message gives the expected layout."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ def check_losses(problems: pd.DataFrame, used: int, most_lost: float, where: str
     kinds = manifests.problem_kinds(problems.loc[problems["action"] == manifests.EXCLUDED, "problem"])
     reasons = "; ".join(f"{kind} ({count})" for kind, count in kinds.value_counts().head(3).items())
     raise SourceError(
-        f"{lost} of {total} rows and files of {where} were left out, more than {most_lost:.0%}: {reasons}. Mend the data, or "
+        f"{lost} of {total} rows and files of {where} were left out, more than {most_lost:.0%}: {reasons}. Correct the data, or "
         "set MOST_LOST (--most-lost) to the share that you accept."
     )
 

@@ -3,7 +3,7 @@
 What these measures say: whether the pixels that a map ranks first move the explained class's probability more than others do.
 They are about the map and the network, never about the disease. What they cannot say: an image with pixels taken out is none the
 network was trained on, so part of every drop is surprise; a network that looks everywhere is faithful to no compact map; and a
-single number has a meaning only beside that of a random map on the same eyes, for which the same calls serve
+single number has a meaning only beside that of a random map on the same eyes, for which the same runs of the network serve
 (:func:`random_maps`).
 """
 
@@ -117,7 +117,7 @@ def curves(
     seed: int = 0,
     batch_size: int = 32,
 ) -> Curves:
-    """Insertion and deletion (Petsiuk et al. 2018, RISE) of one map an eye; arguments as :func:`measure`.
+    """Insertion and deletion (Petsiuk et al. 2018, RISE) of one map per eye; arguments as :func:`measure`.
 
     At share q of the pixels, insertion shows the q most important ones of the eye on the baseline, deletion the eye with
     these replaced by the baseline.

@@ -139,7 +139,9 @@ def stages(net: GradingNet, x: Tensor, trunk_stages: int = 3) -> dict[str, list[
         if any(True for _ in module.parameters(recurse=False))
     }
     if stuck := [path for path, module in leaves.items() if not hasattr(module, "reset_parameters")]:
-        raise ValueError(f"{stuck[0]!r} of {net.backbone} has weights but no way to draw them anew.")
+        raise ValueError(
+            f"{stuck[0]!r} of {net.backbone} has weights but no method to draw them again. Give the module a method reset_parameters."
+        )
     order: list[str] = []
     handles = [
         module.register_forward_pre_hook(lambda _module, _inputs, path=path: order.append(path))

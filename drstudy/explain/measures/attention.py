@@ -1,6 +1,6 @@
 """Does the map of a lesion point at that lesion, or at another one: the confusion of attention.
 
-A multi-label network gives each eye one map a lesion. Each is measured against the masks of *every* lesion by
+A multi-label network gives each eye one map per lesion. Each is measured against the masks of *every* lesion by
 :mod:`drstudy.explain.measures.localisation`, so that a cell says how the map of lesion i lies on the mask of lesion j. Cells
 count only eyes where mask j is not empty; which eyes else depends on what is known of lesion i:
 
@@ -93,7 +93,7 @@ def conditions(table: pd.DataFrame, labels: Sequence[str], predicted: pd.DataFra
     Args:
         table: Result of :func:`measure`.
         labels: Codes.
-        predicted: Indexed by image_id, one bool column a label.
+        predicted: Indexed by image_id, one bool column per label.
 
     Returns:
         ``label, condition, image_id``, one row for each that holds. An eye in which a lesion is not annotated is

@@ -26,7 +26,7 @@ LUMINANCE = np.float32([0.299, 0.587, 0.114])
 
 
 def label(name: str, grid: tuple[int, int]) -> str:
-    """How a baseline on a grid is called in tables: ``centre 7x7``."""
+    """Name of a baseline on a grid in tables: ``centre 7x7``."""
     return f"{name} {grid[0]}x{grid[1]}"
 
 

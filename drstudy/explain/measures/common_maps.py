@@ -21,7 +21,7 @@ FILE = "common_maps.npz"
 """Name of the file inside a result folder."""
 
 LARGE = 32
-"""Maps of more cells a side are stored as float16, which keeps three digits; smaller ones as float32."""
+"""Maps of more cells per side are stored as float16, which keeps three digits; smaller ones as float32."""
 
 FIELDS = ("maps", "regions", "image_ids", "splits")
 

@@ -57,20 +57,20 @@ CHANCE = {"heat": "area", "hit": "hit_chance", "aupr": "area"}
 
 METRICS = {
     "heat": "energy inside",
-    "heat_over_chance": "energy inside, less the area",
+    "heat_over_chance": "energy inside, minus the area",
     "hit": "pointing game",
-    "hit_over_chance": "pointing game, less chance",
+    "hit_over_chance": "pointing game, minus chance",
     "aupr": "average precision",
-    "aupr_over_chance": "average precision, less the area",
+    "aupr_over_chance": "average precision, minus the area",
     "soft_dice": "soft Dice",
     "dice_cut": "Dice, cut fixed on validation eyes",
     "dice_oracle": "Dice, oracle cut",
     "false_regions": "false regions per eye",
-    "false_area": "share of the field taken, eyes without this lesion",
-    "false_area_healthy": "share of the field taken, eyes without any lesion",
+    "false_area": "share of the field marked, eyes without this lesion",
+    "false_area_healthy": "share of the field marked, eyes without any lesion",
     "patches": "high-evidence patches per eye with the lesion",
     "patch_precision": "share of high-evidence patches with a lesion",
-    "patch_over_chance": "the same, less chance",
+    "patch_over_chance": "share of high-evidence patches with a lesion, minus chance",
     "false_patches": "high-evidence patches per eye without the lesion",
     "area": "share of the field with this lesion",
     "hit_chance": "pointing game, chance",
@@ -202,7 +202,7 @@ def measure(
     shared = {patients[image_id] for image_id in image_ids} & (cuts.patients if cuts else set())
     if shared:
         raise ValueError(
-            f"{len(shared)} patients, {min(shared)} for one, also had a say in the cuts: fit them on other patients."
+            f"{len(shared)} patients, {min(shared)} for one, were also used to fit the cuts: fit them on other patients."
         )
     tables: tuple[list[pd.DataFrame], list[pd.DataFrame]] = ([], [])
     for image_id in image_ids:

@@ -1,7 +1,7 @@
 """Where the heat lies: shares of a map inside lesions, vessels, disc and fovea, beside those of chance.
 
 The main paper reads its maps by eye and reports that they cover lesions only partly, attend beside the disc,
-and use vessels where severe disease is called normal (docs/sources.md, A6). Here the same maps are measured, on every
+and use vessels where severe disease is predicted normal (docs/sources.md, A6). Here the same maps are measured, on every
 eye that has masks.
 
 Policies, each of which is counted in the tables:
@@ -347,17 +347,17 @@ def outcome(predictions: pd.DataFrame) -> dict[str, str]:
 
 
 def missed(predictions: pd.DataFrame) -> dict[str, str]:
-    """Severe eyes (grade 3 or 4) that were called normal (0): the failure that the paper shows (docs/sources.md, A6).
+    """Severe eyes (grade 3 or 4) that were predicted normal (0): the failure that the paper shows (docs/sources.md, A6).
 
     Args:
         predictions: As :func:`outcome` takes them.
 
     Returns:
-        image_id to ``severe called normal``, for these eyes only.
+        image_id to ``severe predicted normal``, for these eyes only.
     """
     called = predictions[[f"p{k}" for k in range(5)]].to_numpy(float).argmax(1)
     severe = (predictions["grade"] >= 3).fillna(False).to_numpy(bool) & (called == 0)
-    return dict.fromkeys(predictions.loc[severe, "image_id"], "severe called normal")
+    return dict.fromkeys(predictions.loc[severe, "image_id"], "severe predicted normal")
 
 
 def as_metrics(summary: pd.DataFrame) -> dict[str, float]:

@@ -87,7 +87,7 @@ def regions(
     """Cut regions out of the maps of one eye.
 
     Args:
-        maps: (L, h, w) float, at least 0, unscaled: one map a label.
+        maps: (L, h, w) float, at least 0, unscaled: one map per label.
         probabilities: (L,) predicted, 0..1.
         thresholds: (L,); a label is predicted where its probability is at least this.
         fov: (S, S) bool, the field of view at the size of the outlines.

@@ -22,7 +22,7 @@ LEVEL = 0.05
 """Adjusted p-value below which two systems are not joined."""
 
 SHOWN = ("qwk", "auc", "ap")
-"""Measures of which systems are told apart."""
+"""Measures by which systems are compared in pairs."""
 
 JOINED, STEP = 3.5, 0.025
 """Width of the bars that join systems, points, and their distance, as a share of the width of the panel."""
@@ -60,7 +60,7 @@ def cliques(order: Sequence[str], pairs: pd.DataFrame, level: float = LEVEL) -> 
 
     Args:
         order: k systems from the lowest to the highest value.
-        pairs: ``a, b, p_holm``. A pair without a p-value cannot be told apart, since it has too few patients.
+        pairs: ``a, b, p_holm``. A pair without a p-value counts as not different, since it has too few patients.
         level: p-value from which two systems do not differ.
 
     Returns:

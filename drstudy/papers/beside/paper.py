@@ -80,7 +80,7 @@ SECTIONS = (
             (
                 "figure",
                 "critical_differences",
-                "Systems in rising order. A grey bar joins systems of which no two differ at 5 % after adjustment for all pairs.",
+                "Systems in rising order of each score. A grey bar joins systems if no two of them differ at the 5 % level after adjustment for all pairs.",
             ),
         ),
         columns={

@@ -21,7 +21,7 @@ class SideBySide(Parameters):
             results of the profile.
         declared: Digest of what the papers declare of their systems and claims; another digest makes the notebook run again.
         codes: Lesions on whose masks maps are measured, beside all lesions together.
-        grid: Cells a side on which maps are measured, at least as many as the finest map has.
+        grid: Cells per side on which maps are measured, at least as many as the finest map has.
         specificity: Wanted specificity on validation eyes, which fixes the cut for referable DR.
         resamples: Number of resamples of the bootstrap over patients.
     """

@@ -124,7 +124,7 @@ def comparable(claimed: Claimed, weights_used: str | None, audited: Record, meas
     """
     reasons = []
     if not claimed.source:
-        reasons.append("photographs that this study cannot have")
+        reasons.append("photographs that are not available to this study")
     elif audited.params["SOURCE"] != claimed.source:
         reasons.append(f"other photographs ({audited.params['SOURCE']})")
     if not claimed.measure:
@@ -133,9 +133,11 @@ def comparable(claimed: Claimed, weights_used: str | None, audited: Record, meas
         reasons.append(f"no {TITLES[claimed.measure]} here")
     known = claimed.pretrained is not None and weights_used is not None
     if known and claimed.pretrained != (weights_used != RANDOM):
-        reasons.append("pretrained there" if claimed.pretrained else "random starting weights there")
+        reasons.append(
+            "pretrained in the paper" if claimed.pretrained else "random starting weights in the paper"
+        )
     if not claimed.as_published:
-        reasons.append("a form of this study")
+        reasons.append("an adaptation by this study")
     return "yes" if not reasons else f"no: {'; '.join(reasons)}"
 
 

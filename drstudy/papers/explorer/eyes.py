@@ -215,7 +215,7 @@ def view(collection: Collection, image_id: str, seen: Seen, map_name: str = "", 
     """
     if image_id not in seen.answers.index or image_id not in collection.eyes.index:
         raise KeyError(
-            f"{seen.label} has no answer for {image_id!r}; it has {len(seen.answers)} other test eyes."
+            f"{seen.label} has no prediction for {image_id!r}; it has {len(seen.answers)} other test eyes."
         )
     maps = maps_of(seen, map_name)
     answer, masks = seen.answers.loc[image_id], collection.masks_of(image_id)

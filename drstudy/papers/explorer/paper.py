@@ -35,7 +35,7 @@ SECTIONS = (
     Section(
         NAME,
         "One eye at a time",
-        "Single eyes with the maps and answers of the systems. The notebook has menus for all eyes, systems and maps.",
+        "Single eyes with the maps and predictions of the systems. The notebook has menus for all eyes, systems and maps.",
         (
             (
                 "figure",
@@ -57,7 +57,7 @@ SECTIONS = (
 PAPER = Paper(
     id="explorer",
     citation="this study",
-    question="What do the systems see in a single eye, and where do they go wrong?",
+    question="What do the systems predict for a single eye, and where are they wrong?",
     notebooks=(Notebook(params.Explorer),),
     across=across,
     sections=SECTIONS,

@@ -69,7 +69,7 @@ def networks(names: Sequence[str], weights: str, seed: int, compute: Compute) ->
     """Frozen networks by name, on the device.
 
     Raises:
-        drstudy.models.weights.WeightsError: If the weights cannot be had.
+        drstudy.models.weights.WeightsError: If the weights cannot be loaded.
     """
     found = {}
     for name in names:

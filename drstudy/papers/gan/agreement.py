@@ -1,6 +1,6 @@
-"""What classifiers say of generated photographs: real or generated, of which grade, and whether they can teach the grades.
+"""Tests of generated photographs by classifiers: are they real or generated, which grade do they show, and can a classifier learn the grades from them?
 
-- A classifier that has to tell generated from real pictures shows how far they differ. An AUC of 0.5 would mean that this classifier finds no
+- A classifier that has to separate generated from real pictures shows how far they differ. An AUC of 0.5 would mean that this classifier finds no
   difference; the control, real training against real test photographs, shows what the method gives where there is none.
 - A head that learns from generated pictures alone and is tested on real photographs shows what they carry of the grades.
 - The grading network says for each requested grade how often it agrees. Real photographs at the generator's size are the control, since the network
@@ -45,7 +45,7 @@ def real_or_generated(
     resamples: int,
     seed: int,
 ) -> dict[str, float]:
-    """AUC of a classifier that tells two sets of pictures apart, by cross-validation in which no patient is on both sides.
+    """AUC of a classifier that separates two sets of pictures, by cross-validation in which no patient is on both sides.
 
     The classifier is a logistic regression on standardised features. Each picture is scored by the classifier of the fold that has not seen its
     patient.
@@ -140,7 +140,7 @@ def taught_scores(predictions: Mapping[str, list[pd.DataFrame]], resamples: int,
 
 
 def graded(net: GradingNet, some: Pictures, compute: Compute) -> pd.DataFrame:
-    """What the grading network says of pictures, as a table of predictions.
+    """Predictions of the grading network for pictures, as a table.
 
     Args:
         net: Result of :func:`drstudy.training.prediction.load`.

@@ -210,6 +210,6 @@ def findings(gaps: pd.DataFrame, metric: str = PRIMARY) -> list[str]:
             else f"; over {row['seeds']} seeds {intervals.between(row['seed_lo'], row['seed_hi'], 2)}"
         )
         sentences.append(
-            f"{arms.TITLES[row['arm']]}, {METRICS[metric]}, less {to}: {shown}{spread}: {verdict}."
+            f"{METRICS[metric]}, of “{arms.TITLES[row['arm']]}” minus “{to}”: {shown}{spread}: {verdict}."
         )
     return sentences

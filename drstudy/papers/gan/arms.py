@@ -1,12 +1,12 @@
-"""Are generated photographs worth it? Training sets that differ only in what is done for the rare grades.
+"""Do generated photographs help? Training sets that differ only in how the rare grades are treated.
 
 All arms train the same head on features of the same encoder, for the same number of steps, with the same seeds, and are tested on the same real
 photographs (``docs/sources.md``, G4). The balanced arms add pictures until every grade has as many as the most frequent one, so they differ in where the added
 pictures come from and in nothing else.
 
 Resolution is a confound: generated pictures are smaller than real photographs, so a head could learn "blurred means rare". The arm
-``duplicated_small`` adds the duplicated real photographs after they were scaled down to the generator's size. It is the fair rival of the arms
-with generated pictures.
+``duplicated_small`` adds the duplicated real photographs after they were scaled down to the generator's size. It is the fair comparison
+for the arms with generated pictures.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def bundled(compute: Compute, input_size: int = INPUT_SIZE) -> Encoder:
 
     Raises:
         ValueError: If the size is no multiple of 32.
-        drstudy.models.weights.WeightsError: If the weights cannot be had.
+        drstudy.models.weights.WeightsError: If the weights cannot be loaded.
     """
     net = nets.build(BUNDLED, weights="bundled")
     return _frozen("lite0", net, input_size, compute)

@@ -127,9 +127,9 @@ def learning(history: pd.DataFrame) -> Figure:
     look = {"hue": "training", "hue_order": names, "palette": style.series_colours(names), "errorbar": None}
     drawn = history.assign(gap=history["critic_real"] - history["critic_fake"])
     panels = {
-        "gap": "critic: real less generated",
+        "gap": "critic's score, real minus generated",
         "val_energy": "energy distance to held-out photographs",
-        "val_diversity": "diversity over that of held-out photographs",
+        "val_diversity": "diversity / that of held-out photographs",
     }
     for axis, (column, title) in zip(axes[0], panels.items()):
         sns.lineplot(drawn, x="steps", y=column, ax=axis, legend=column == "gap", **look)

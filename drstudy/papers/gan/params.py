@@ -1,4 +1,4 @@
-"""Parameters of notebook 15: a conditional GAN, and what its pictures are worth."""
+"""Parameters of notebook 15: a conditional GAN, and the use of its pictures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Gan(Computing):
         sides: ``left`` lets the GANs learn left eyes, with right ones mirrored, and mirrors half of the pictures that are used; ``both`` shows
             them each eye as it is and mirrored.
         learning_rate, critic_rate, betas, average, batch_size, sampler, augmentation: See :class:`drstudy.papers.gan.recipe.GanRecipe`.
-        steps: Steps of the generator in what is called an epoch.
+        steps: Steps of the generator that count as one epoch.
         pretraining_epochs, epochs: Of the unconditional GAN, and of each conditional one.
         frozen_blocks: First blocks of the critic that do not learn in one of the GANs; 0 leaves that GAN out.
         scratch: Whether a conditional GAN from random weights is trained, for comparison.

@@ -83,7 +83,9 @@ class GanRecipe(Training):
                 "FROZEN_BLOCKS above 0 would freeze random layers: it needs START, the pretrained networks"
             )
         if self.views != (1 if self.sides == "left" else 2):
-            raise ValueError("VIEWS is 1 with SIDES 'left', and 2 with 'both': as they are, and mirrored")
+            raise ValueError(
+                "VIEWS must be 1 with SIDES 'left', and 2 with SIDES 'both' (as stored, and mirrored)"
+            )
         return self
 
     @property

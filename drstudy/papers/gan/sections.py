@@ -21,17 +21,21 @@ _SHOWN = (
         "Share of the eyes of a grade in which a lesion that defines it is still visible at a size, with 95 % intervals over patients. A grade is generable where that holds for half of its eyes.",
     ),
     ("figure", "survival", "Share of visible lesions by kind and size."),
-    ("figure", "over_training", "Rows are grades; the noise is the same at all moments of the training."),
+    (
+        "figure",
+        "over_training",
+        "Rows are grades, columns are moments of the training. The noise is the same in all columns.",
+    ),
     (
         "figure",
         "between_grades",
-        "Rows are noise vectors; the grade goes from 0 to 4. What changes along a row is all that the grade decides.",
+        "Rows are noise vectors; the grade goes from 0 to 4. Only the grade changes along a row.",
     ),
     (
         "table",
         "trainings_display",
         "One row per GAN. Energy is a distance to held-out photographs (lower is better); a diversity of 1 is that of held-out photographs. Both are on pictures of "
-        "16 x 16 pixels. The status is decided by rules that were fixed before.",
+        "16 x 16 pixels. The status is decided by rules that were fixed beforehand.",
     ),
     ("figure", "learning", "Critic's scores, energy distance and diversity over the training."),
     (
@@ -52,7 +56,7 @@ _SHOWN = (
     (
         "figure",
         "agreement",
-        "How often a grading network predicts the requested grade; real photographs at the same size are the ceiling.",
+        "How often a grading network predicts the requested grade; real photographs at the same size are the upper reference.",
     ),
     (
         "table",
@@ -73,7 +77,7 @@ _SHOWN = (
     (
         "table",
         "real_or_generated",
-        "AUC of a classifier that tells generated from real pictures; 0.5 would be indistinguishable.",
+        "AUC of a classifier that separates generated from real pictures. At 0.5 they cannot be separated.",
     ),
 )
 
@@ -115,7 +119,7 @@ SECTIONS = (
             ),
             "real_or_generated/value": (
                 "AUC",
-                "Of a classifier that tells them from real pictures; 0.5 is chance.",
+                "AUC of a classifier that separates them from real pictures; 0.5 is chance.",
             ),
         },
     ),

@@ -1,4 +1,4 @@
-"""What the pictures of the trained GANs are worth: the sets that are compared, and the numbers that the ledger looks up."""
+"""Value of the trained GANs' pictures for a classifier: the sets that are compared, and the numbers that the ledger looks up."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def display_taught(taught: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_metrics(claimed: pd.DataFrame, told: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
-    """Flat metrics of the run: of the ledger's rows, of the classifier that tells pictures apart, and the primary outcome of each arm."""
+    """Flat metrics of the run: of the ledger's rows, of the classifier that separates pictures, and the primary outcome of each arm."""
     found = {}
     named = [(re.sub(r"[^a-z0-9]+", "_", row["quantity"].lower()), row) for row in claimed.to_dict("records")]
     named.append(("auc_real_or_generated", told.iloc[0]))

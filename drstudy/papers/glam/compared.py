@@ -84,14 +84,14 @@ def display_ratios(found: pd.DataFrame) -> pd.DataFrame:
 # --- which map to take ----------------------------------------------------------------------------------
 
 RULES = {
-    "fixed": "chosen before, no masks",
+    "fixed": "fixed beforehand, no masks",
     "labels": "best AUC of its scores on validation (labels only)",
     "masks": "best average precision on validation (masks used)",
 }
 
 
 def validation_scores(precision: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
-    """What validation says of each map and region: ``map, region, eyes, ap`` (masks) and ``auc`` (labels; all together: their mean).
+    """Validation scores of each map and region: ``map, region, eyes, ap`` (masks) and ``auc`` (labels; all together: their mean).
 
     Args:
         precision: ``map, region, eyes, ap``.
@@ -113,7 +113,7 @@ def choices(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """The map that each rule takes, its average precision on the measured eyes, and the difference to the map fixed before.
+    """The map that each rule chooses, its average precision on the measured eyes, and the difference to the map that was fixed beforehand.
 
     Args:
         validation: Result of :func:`validation_scores`.
@@ -163,7 +163,7 @@ def display_choices(found: pd.DataFrame) -> pd.DataFrame:
             "map": [row["map"] for row in rows],
             "eyes": [row["eyes"] for row in rows],
             "average precision": [intervals.text(*intervals.of(row, "ap")) for row in rows],
-            "less the map fixed before": [
+            "minus the map fixed beforehand": [
                 "–" if row["rule"] == "fixed" else intervals.difference(*intervals.of(row, "difference"))
                 for row in rows
             ],
@@ -177,7 +177,7 @@ def display_choices(found: pd.DataFrame) -> pd.DataFrame:
 def beyond_blind(
     eyes: pd.DataFrame, name: str, patients: Mapping[str, str], resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Average precision of one map less that of the blind map that is hardest to beat, by region.
+    """Average precision of one map minus that of the strongest blind baseline, by region.
 
     Args:
         eyes: ``image_id, map, region, aupr``, with blind maps (:func:`drstudy.explain.measures.baselines.is_label`).
@@ -215,10 +215,10 @@ def display_blind(found: pd.DataFrame) -> pd.DataFrame:
         {
             "region": [region_name(row["region"]) for row in rows],
             "eyes": [row["eyes"] for row in rows],
-            "hardest blind map": [row["blind"] for row in rows],
-            "average precision less that of it": [
+            "strongest blind baseline": [row["blind"] for row in rows],
+            "average precision minus that baseline's": [
                 intervals.difference(*intervals.of(row, "difference")) for row in rows
             ],
-            "lower limit above all four": ["yes" if row["beats_all"] else "no" for row in rows],
+            "better than all four baselines": ["yes" if row["beats_all"] else "no" for row in rows],
         }
     )

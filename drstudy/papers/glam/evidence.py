@@ -128,7 +128,7 @@ def to_side(maps: Tensor, side: int) -> Tensor:
 
 
 def reduced(maps: Tensor, grid: int) -> Tensor:
-    """Maps (B, L, h, w) with at most ``grid`` cells a side: finer ones are averaged."""
+    """Maps (B, L, h, w) with at most ``grid`` cells per side: finer ones are averaged."""
     if maps.shape[-1] <= grid:
         return maps
     return F.adaptive_avg_pool2d(maps, grid)

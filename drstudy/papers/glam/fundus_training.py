@@ -3,8 +3,8 @@
 ================ ===================================================================================================
 ``saliency``     from labels of photographs: the scales of the global map, and two rivals (mean pooling at stride 32, and evidence of
                  a small receptive field with a sparsity term, in the manner of Sparse BagNet)
-``local``        GLAM's second step: the label is asked of the highest evidence inside the patches that the frozen global map proposes
-``refined``      a choice of this study: each cell learns what the frozen global map says of it, corrected by the photograph's label
+``local``        GLAM's second step: the label is predicted from the highest evidence inside the patches that the frozen global map proposes
+``refined``      a choice of this study: each cell learns its value in the frozen global map, corrected by the photograph's label
 ``masks``        the upper bound: a decoder on the same features that learns from the lesion masks of the training eyes
 ================ ===================================================================================================
 
@@ -148,7 +148,7 @@ class HeadsTask(Task):
 
 
 class SaliencyTask(HeadsTask):
-    """Labels of photographs, asked of the mean of each head's highest evidence (GLAM's top-t pooling, of logits)."""
+    """Labels of photographs, predicted from the mean of each head's highest evidence (GLAM's top-t pooling, of logits)."""
 
     def losses(self, logits, features, lit, batch) -> dict[str, Tensor]:
         labels, weights, found = self.labels(batch.targets), self.weights.to(lit.device), {}
@@ -163,7 +163,7 @@ class SaliencyTask(HeadsTask):
 
 
 class LocalTask(HeadsTask):
-    """Labels of photographs, asked of the highest evidence inside the patches that the frozen global map proposes."""
+    """Labels of photographs, predicted from the highest evidence inside the patches that the frozen global map proposes."""
 
     def losses(self, logits, features, lit, batch) -> dict[str, Tensor]:
         labels, (z,) = self.labels(batch.targets), logits.values()
@@ -173,7 +173,7 @@ class LocalTask(HeadsTask):
 
 
 class RefinedTask(HeadsTask):
-    """Each cell learns what the frozen global map says of it, corrected by the label of its photograph."""
+    """Each cell learns its value in the frozen global map, corrected by the label of its photograph."""
 
     def losses(self, logits, features, lit, batch) -> dict[str, Tensor]:
         labels, (z,) = self.labels(batch.targets), logits.values()

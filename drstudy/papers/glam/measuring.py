@@ -93,7 +93,7 @@ class Bench:
 
 
 def reduced(heat: np.ndarray, side: int) -> np.ndarray:
-    """Maps (N, h, w) with at most ``side`` cells a side."""
+    """Maps (N, h, w) with at most ``side`` cells per side."""
     return evidence.reduced(torch.from_numpy(np.asarray(heat, np.float32))[:, None], side)[:, 0].numpy()
 
 
@@ -149,7 +149,7 @@ def fit_cuts(bench: Bench, eyes: pd.DataFrame) -> fine.Cuts:
 
 
 def load_cuts(record: Record, audit: Record) -> fine.Cuts:
-    """The cuts of an earlier run, with the patients who had a say, as far as they can be among those of an audit.
+    """The cuts of an earlier run, with the patients whose eyes were used to fit them, as far as they can be among those of an audit.
 
     Patients of other photographs are other people, even if they have the same identifier, as in phantoms of two seeds.
 
@@ -233,7 +233,7 @@ def average_precision(bench: Bench, eyes: pd.DataFrame, only: Sequence[str]) -> 
 def validation_scores(
     bench: Bench, eyes: pd.DataFrame, labels: pd.DataFrame, names: Sequence[str]
 ) -> pd.DataFrame:
-    """What validation eyes say of each map; see :func:`drstudy.papers.glam.compared.validation_scores`."""
+    """Validation scores of each map; see :func:`drstudy.papers.glam.compared.validation_scores`."""
     said = label_scores(bench, eyes)
     scored = tables.label_scores(
         said[said["map"].isin(names)], labels, bench.p.codes, resamples=1, seed=bench.p.seed

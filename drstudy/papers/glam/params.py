@@ -53,7 +53,7 @@ class Glam(Computing):
         released_by: ``labels`` chooses its epoch by the AUC of labels, ``masks`` by average precision on the masks of validation eyes, as
             the paper's authors did.
         released_epochs, released_rate: Epochs and learning rate of each of its three stages.
-        grid: Cells a side on which everything is measured.
+        grid: Cells per side on which everything is measured.
         checked: Eyes on which Grad-CAM and its finer forms are computed; 0 is all.
         resamples: Number of resamples of the bootstrap over patients.
     """
@@ -109,7 +109,9 @@ class Glam(Computing):
     @model_validator(mode="after")
     def _labels_fit(self) -> Glam:
         if REFERABLE in self.codes and len(self.codes) > 1:
-            raise ValueError(f"{REFERABLE} stands alone, since it comes from the grade and not from lesions")
+            raise ValueError(
+                f"{REFERABLE} must be the only label, since it comes from the grade and not from lesions"
+            )
         if (self.labels == "grade") != (REFERABLE in self.codes):
             raise ValueError(f"LABELS 'grade' and CODES [{REFERABLE}] go together")
         if self.input_size // 4 > self.grid and (self.input_size // 4) % self.grid:

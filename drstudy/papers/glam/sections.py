@@ -18,7 +18,7 @@ _SHOWN = (
         "table",
         "headline",
         "Rows are maps, columns are lesions; higher is better. Means over test eyes with the lesion, with 95 % intervals over patients. All maps "
-        "but the U-Net learnt from labels of whole photographs. Random, centre, intensity and vessels are baselines that ignore the network.",
+        "except those of the U-Net were learnt from labels of whole photographs. Random, centre, intensity and vessels are baselines that ignore the network.",
     ),
     (
         "figure",
@@ -38,7 +38,7 @@ _SHOWN = (
     (
         "table",
         "all_lesions",
-        "All lesions together: share of single lesions that the cut map touches, by diameter; false regions per eye; share of the field that is taken "
+        "All lesions together: share of single lesions that the cut map touches, by diameter; false regions per eye; share of the field that is marked "
         "on eyes without any lesion (lower is better).",
     ),
     (
@@ -54,7 +54,7 @@ _SHOWN = (
     (
         "table",
         "votes_display",
-        "DIARETDB1: the proposed map against the regions of at least so many of four experts, and an expert's own marks as ceiling.",
+        "DIARETDB1: the proposed map against the regions that at least a given number of four experts marked, and an expert's own marks as the upper limit.",
     ),
     (
         "table",

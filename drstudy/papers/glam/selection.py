@@ -25,7 +25,7 @@ class ByMasks:
         clean: Rows of ``feed.clean``: ``image_id``.
         masks_of: Reader of masks; see :func:`drstudy.explain.measures.localisation.masks_of`.
         codes: Lesions in the order of the maps.
-        side: Cells a side; finer maps are averaged.
+        side: Cells per side; finer maps are averaged.
     """
 
     name, direction = "aupr", 1

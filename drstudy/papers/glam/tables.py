@@ -35,7 +35,7 @@ BY_EYE_DIGITS = 5
 """Digits of the table of single eyes."""
 
 LESIONS = "all lesions"
-"""How tables call the region of all lesions together."""
+"""Name of the region of all lesions together in tables."""
 
 
 # --- labels -------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def shown_cuts(table: pd.DataFrame, name: str) -> pd.DataFrame:
     shown = {
         "region": rows["region"].map(region_name),
         "cut": rows["cut"].round(3),
-        "Dice on validation (flattered)": rows["dice"].round(3),
+        "Dice on validation (optimistic)": rows["dice"].round(3),
         "validation eyes with the lesion": rows["eyes"],
     }
     return pd.DataFrame(shown).reset_index(drop=True)
@@ -211,7 +211,7 @@ def released(found: pd.DataFrame, names: Sequence[str], side: int) -> pd.DataFra
 
 
 def region_name(region: str) -> str:
-    """How tables call a region."""
+    """Name of a region in tables."""
     return LESIONS if region == TOGETHER else region
 
 
@@ -259,7 +259,7 @@ def display_votes(found: pd.DataFrame, name: str) -> pd.DataFrame:
     rows = []
     for (region, least), part in found[found["map"] == name].groupby(["region", "votes"], sort=False):
         cell = part.set_index("metric")
-        row = {"region": region_name(region), "experts at least": least}
+        row = {"region": region_name(region), "least number of experts": least}
         row["eyes"] = int(cell["units"].max())
         for metric, title in shown.items():
             known = metric in cell.index

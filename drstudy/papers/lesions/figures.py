@@ -44,7 +44,7 @@ _PANELS = {
 _METRICS = {
     "enrichment": ("heat on the mask, times chance", 1.0),
     "hit": ("pointing game, %", 100.0),
-    "aupr_over_chance": ("pixel AUPR less chance, points", 100.0),
+    "aupr_over_chance": ("pixel AUPR minus chance, points", 100.0),
     "heat": ("heat on the mask, %", 100.0),
 }
 
@@ -55,7 +55,7 @@ def _colour(network: str) -> str:
 
 @style.theme()
 def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Loss and mean AUC by epoch on validation, one line a network.
+    """Loss and mean AUC by epoch on validation, one line per network.
 
     Args:
         history: ``network, epoch, loss, val_loss, val_auc``.
@@ -114,18 +114,18 @@ def label_scores(scored: pd.DataFrame, names: Mapping[str, str]) -> Figure:
 
 
 @style.theme()
-def co_occurrence(truth: np.ndarray, called: np.ndarray, codes: tuple[str, ...]) -> Figure:
-    """Of the eyes with the row's lesion, how many also have the column's: as annotated, and as called.
+def co_occurrence(truth: np.ndarray, predicted: np.ndarray, codes: tuple[str, ...]) -> Figure:
+    """Share of the eyes with the row's lesion that also have the column's lesion: as annotated, and as predicted.
 
     Args:
         truth: (N, L) 1, 0 or NaN.
-        called: (N, L) bool.
+        predicted: (N, L) bool.
         codes: L names.
     """
     side = 0.72 * len(codes) + 1.5
     figure, axes = figures.new_figure(1, 2, 2 * side + 1, side, sharey=True)
     for axis, labels, title in zip(
-        axes[0], (truth, called.astype(float)), ("annotated", "called by the network")
+        axes[0], (truth, predicted.astype(float)), ("annotated", "predicted by the network")
     ):
         share = 100 * multilabel.co_occurrence(labels)
         texts = [["–" if np.isnan(percent) else f"{percent:.0f}" for percent in row] for row in share]
@@ -134,12 +134,12 @@ def co_occurrence(truth: np.ndarray, called: np.ndarray, codes: tuple[str, ...])
             axis.text(column + 0.5, row + 0.5, "–", ha="center", va="center", fontsize=style.SMALL)
         eyes = (labels == 1).sum(0)
         at = np.arange(len(codes)) + 0.5
-        axis.set(title=title, xlabel="also has")
+        axis.set(title=title, xlabel="share that also has")
         axis.set_xticks(at, codes)
         axis.set_yticks(at, codes)
         for i, count in enumerate(eyes):
             axis.text(len(codes) + 0.05, i + 0.5, f"n {count}", va="center", fontsize=8, color=style.NEUTRAL)
-    axes[0, 0].set_ylabel("of the eyes with")
+    axes[0, 0].set_ylabel("eyes with")
     figure.colorbar(picture, ax=axes, label="share, %", shrink=0.8)
     return figure
 

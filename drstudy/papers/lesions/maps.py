@@ -1,7 +1,7 @@
 """Grad-CAM of each lesion of a multi-label network, measured on lesion masks beside blind maps and beside maps of a grade.
 
 A map explains the *logit* of one lesion (the sigmoid's slope would fade where the network is sure; docs/sources.md, B3), for lesions that the
-network calls and for those that it does not. What is compared with the maps of a network that learnt five grades: the map of each lesion
+network predicts and for those that it does not. Compared with the maps of a network that learnt five grades: the map of each lesion
 on its own masks, and all lesions' maps together on the masks of all lesions.
 """
 
@@ -32,16 +32,16 @@ TOGETHER = "all lesions"
 """Name of the maps of all lesions together."""
 
 GRADE = "five grades, predicted"
-"""The map of the grade that the other network calls: what its user would see."""
+"""The map of the grade that the other network predicts: what its user would see."""
 
 DISEASE = "five grades, disease"
-"""The map of its most probable grade above 0: evidence for disease also where it says that there is none, a harder rival."""
+"""The map of its most probable grade above 0: evidence for disease also where it predicts none, which is a stronger comparison."""
 
 CUTS = ("fixed", "otsu", "validation")
 """How a map is cut for its outline: at half of its maximum, where Otsu parts it, at the share that was best on validation eyes."""
 
 COARSE, FINE = "Grad-CAM", "lesion maps"
-"""Maps that are outlined: this notebook's, of a few cells a side, and those of a file (``LESION_MAPS``)."""
+"""Maps that are outlined: this notebook's, of a few cells per side, and those of a file (``LESION_MAPS``)."""
 
 BY_VALUE = "value"
 """How maps of a file are cut: at the probability that the file names for each lesion, which was fixed on other eyes."""
@@ -99,10 +99,10 @@ class LabelMaps:
 def explain(
     net: GradingNet, data: Dataset, eyes: pd.DataFrame, compute: Compute, batch_size: int = 16
 ) -> LabelMaps:
-    """Grad-CAM of every lesion in every eye; the frozen trunk runs once an eye.
+    """Grad-CAM of every lesion in every eye; the frozen trunk runs once per eye.
 
     Args:
-        net: With one output a lesion, and ``input_size``.
+        net: With one output per lesion, and ``input_size``.
         data: Photographs.
         eyes: ``image_id``, ``row``.
         compute: Device, and the precision of the trunk; the maps are float32.
@@ -198,7 +198,7 @@ def outline(
     Args:
         maps: Maps of the eyes.
         codes: L lesions.
-        thresholds: (L,); a lesion that is not called has no outline.
+        thresholds: (L,); a lesion that is not predicted has no outline.
         fractions: (L,) of :func:`drstudy.explain.measures.outlines.fit_fractions`.
         masks_of: Result of :func:`drstudy.explain.measures.localisation.masks_of`.
 

@@ -31,7 +31,7 @@ SECTIONS = (
             (
                 "table",
                 "label_scores_display",
-                "Thresholds were fitted on validation photographs of the data set that the networks learnt on. AUC within: among eyes of grade 2 or more, where severity gives less away.",
+                "Thresholds were fitted on validation photographs of the data set that the networks learnt on. AUC within: among eyes of grade 2 or more, where severity reveals less.",
             ),
             (
                 "figure",
@@ -84,7 +84,7 @@ SECTIONS = (
             "label_scores_display/of": ("of eyes", "All test eyes."),
             "AUC within": (
                 "AUC among grade 2 or more",
-                "Among eyes of grade 2 or more, where severity gives less away.",
+                "Among eyes of grade 2 or more, where severity reveals less.",
             ),
             "with": ("eyes with the condition", ""),
             "without": ("eyes without the condition", ""),

@@ -11,7 +11,7 @@ from drstudy.training.recipe import Training
 
 
 class LesionRecipe(Training):
-    """One network with a sigmoid a lesion, as :mod:`drstudy.papers.lesions.training` trains it; made by :class:`Lesions`, never by hand.
+    """One network with one sigmoid output per lesion, as :mod:`drstudy.papers.lesions.training` trains it; made by :class:`Lesions`, never by hand.
 
     Attributes:
         codes: Lesions in the order of the outputs.
@@ -100,7 +100,7 @@ class Lesions(Computing):
     def _two_networks(self) -> Lesions:
         if self.backbone == self.network:
             raise ValueError(
-                f"BACKBONE and NETWORK are both {self.backbone!r}: results go by name; set NETWORK to '' or another"
+                f"BACKBONE and NETWORK are both {self.backbone!r}: results are stored by name, so set NETWORK to '' or to another network"
             )
         return self
 

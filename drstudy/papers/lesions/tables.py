@@ -25,7 +25,7 @@ PRINTED = {"sensitivity": 0.939, "specificity": 0.944}
 """Of "DR classification" in the paper's abstract (docs/sources.md, B1); which decision that is, it does not say."""
 
 GROUPS = {"all": "all eyes", "referable": "eyes of grade 2 or more"}
-"""Groups of eyes in which labels are scored. In the second the grade gives less away: it asks for lesions, not for severity."""
+"""Groups of eyes in which labels are scored. In the second group the grade reveals less, so the score depends on lesions and not on severity."""
 
 
 def signs(codes: Sequence[str], decision: str) -> list[str]:
@@ -54,7 +54,7 @@ def truth(grade: pd.Series, labels: pd.DataFrame, codes: Sequence[str], decision
 def decision_scores(
     probabilities: pd.DataFrame, grades: pd.DataFrame | None, labels: pd.DataFrame, codes: Sequence[str]
 ) -> pd.DataFrame:
-    """One score a decision, rule and eye.
+    """One score per decision, rule and eye.
 
     Args:
         probabilities: Result of :func:`drstudy.papers.lesions.training.probabilities`, of any networks and splits.
@@ -98,7 +98,7 @@ def thresholds(
     codes: Sequence[str],
     specificity: float,
 ) -> pd.DataFrame:
-    """From which probability a lesion is called, and from which score a decision is yes; from validation alone.
+    """Lowest probability at which a lesion is predicted, and lowest score at which a decision is yes; from validation alone.
 
     A lesion has the threshold of its greatest F1, and 0.5 where validation has no positive; a decision the least threshold with the
     wanted specificity.
@@ -191,8 +191,8 @@ def by_label(
     return pd.concat(parts, ignore_index=True)
 
 
-def called(probabilities: pd.DataFrame, fitted: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
-    """Which lesions one network calls: bool, by ``image_id``, one column per code."""
+def predicted(probabilities: pd.DataFrame, fitted: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
+    """Lesions that one network predicts: bool, by ``image_id``, one column per code."""
     rows = probabilities.set_index("image_id")
     (network,) = rows["network"].unique()
     at = dict(zip(codes, lesion_thresholds(fitted, network, codes)))
@@ -346,13 +346,13 @@ def display_decisions(decided: pd.DataFrame, names: Mapping[str, str]) -> pd.Dat
             row[f"{name}, %"] = intervals.text(*(100 * cell.loc[name, ["value", "lo", "hi"]]), digits=1)
         row["AUC"] = intervals.text(*cell.loc["auc", ["value", "lo", "hi"]])
         gap = 100 * cell.loc["sensitivity", ["difference", "difference_lo", "difference_hi"]].astype(float)
-        row["sensitivity less that of five grades, points"] = intervals.difference(*gap)
+        row["sensitivity minus that of five grades, points"] = intervals.difference(*gap)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def findings(located: pd.DataFrame) -> list[str]:
-    """Does learning lesions localise better than learning grades, a sentence a lesion and score; computed, never typed.
+    """One sentence per lesion and score, computed from the numbers: does learning lesions localise better than learning grades?
 
     Args:
         located: Result of :func:`drstudy.papers.lesions.maps.differences` with the question ``five grades``.
@@ -365,14 +365,14 @@ def findings(located: pd.DataFrame) -> list[str]:
         )
         gap = intervals.difference(*intervals.of(row, "difference", 100))
         sentences.append(
-            f"{row['layer']} map on {row['region']}, {comparison.METRICS[row['metric']]}, less {row['against']}: {gap} points, "
+            f"{row['layer']} map on {row['region']}, {comparison.METRICS[row['metric']]}, minus {row['against']}: {gap} points, "
             f"{row['eyes']} eyes: {verdict}"
         )
     return sentences
 
 
 def display_located(located: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences for readers: one row per map and rival, points of percent with intervals."""
+    """Paired differences for readers: one row per map and rival, percentage points with intervals."""
     shown = located.assign(
         text=[
             intervals.difference(*intervals.of(row, "difference", 100)) for row in located.to_dict("records")

@@ -1,4 +1,4 @@
-"""Training of lesions as labels (Jiang et al. 2020; ``docs/sources.md``, B): one sigmoid a lesion, unknown labels left out.
+"""Training of lesions as labels (Jiang et al. 2020; ``docs/sources.md``, B): one sigmoid output per lesion, unknown labels left out.
 
 Of the paper only the abstract is public: labels, loss, thresholds and how lesions make a diagnosis are **choices of this study**. The
 loop is :func:`drstudy.training.loop.fit`, given :class:`MultiLabel` as its task.
@@ -107,7 +107,7 @@ class Trained:
     Attributes:
         network: Its name in the registry.
         net: In evaluation mode, with the best epoch's weights and ``input_size``.
-        history: One row an epoch: ``network, epoch, loss`` (mean of its steps), ``val_loss, val_auc``.
+        history: One row per epoch: ``network, epoch, loss`` (mean of its steps), ``val_loss, val_auc``.
         seconds_per_epoch: Median of its training, validation included.
     """
 
@@ -158,7 +158,7 @@ def train(
         fit = loop.fit(MultiLabel(net, seen, recipe, compute, weights), own, keep=keep)
         seen.close(keep=False)
         if isinstance(net, FineResNet):
-            net.whole = False  # trained; from here on the trunk runs once an eye, whatever the number of maps
+            net.whole = False  # trained; from here on the trunk runs once per eye for any number of maps
         net.input_size = recipe.input_size
         found.append(Trained(recipe.backbone, net, _by_epoch(fit, recipe.backbone), fit.seconds_per_epoch))
     return found
@@ -220,7 +220,7 @@ def probabilities(
     compute: Compute,
     batch_size: int = 32,
 ) -> pd.DataFrame:
-    """What a network says of photographs.
+    """Probabilities that a network predicts for photographs.
 
     Args:
         one: The network.

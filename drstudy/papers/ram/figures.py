@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @style.theme()
 def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Squared error and kappa by epoch on validation, one line a network and size.
+    """Squared error and kappa by epoch on validation, one line per network and size.
 
     Args:
         history: ``network, size, epoch, loss, val_loss, val_qwk``, one row per epoch.
@@ -44,7 +44,7 @@ def learning_curves(history: pd.DataFrame, names: Mapping[str, str]) -> Figure:
 
 @style.theme()
 def score_by_grade(scores: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Scores of eyes by their grade, one panel a network and size; dotted lines are the cuts of rounding.
+    """Scores of eyes by their grade, one panel per network and size; dotted lines are the cuts of rounding.
 
     Args:
         scores: ``network, size, grade, score``.
@@ -150,7 +150,7 @@ def maps_panel(
     bar = figure.colorbar(
         scale, ax=axes[:, 1 : 1 + len(signed)], location="bottom", fraction=0.05, aspect=40, pad=0.02
     )
-    bar.set_label("evidence for a higher grade, grades (their mean and the bias make the score)", fontsize=8)
+    bar.set_label("evidence for a higher grade, grades (mean of the map + bias = score)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     heatmaps.outline_legend(figure, drawn)
     return figure

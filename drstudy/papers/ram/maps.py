@@ -289,7 +289,7 @@ def fuse(maps: Sequence[ScoreMaps]) -> ScoreMaps:
 def fuse_printed(smaller: ScoreMaps, larger: ScoreMaps) -> ScoreMaps:
     """The paper's fusion of the maps of two sizes: the larger one loses its border until it fits, both are scaled to 0..1, and added.
 
-    At most :data:`PRINTED_BORDER` cells a side are dropped, as 56 become 54 in the paper; the cut also shifts the map's scale a little,
+    At most :data:`PRINTED_BORDER` cells per side are dropped, as 56 become 54 in the paper; the cut also shifts the map's scale a little,
     which is the paper's too. Where the two do not fit even so, the coarser is interpolated (**a choice**).
 
     Raises:

@@ -2,7 +2,7 @@
 
 Both heads sit on the same layers (:mod:`drstudy.papers.ram.layers`): ``ram`` is the mean over positions and one linear unit; ``baseline``, the
 second place of the Kaggle competition, is RMS pooling, dropout, and two dense layers of 1024 merged by maxout, which no map can see
-through. Biases are ``untied``, one a channel and position, so that a network takes one size of input only; ``tied`` is one a channel.
+through. Biases are ``untied``, one per channel and position, so that a network takes one size of input only; ``tied`` is one per channel.
 Lasagne's dense layer has a rectifier where none is asked for, and their output unit asks for none; ours is linear.
 """
 
@@ -26,7 +26,7 @@ FIRST_BIAS = 0.05
 
 
 class BiasedConv(nn.Module):
-    """Convolution, a bias of its own at each position (or one a channel), leaky ReLU."""
+    """Convolution, a bias of its own at each position (or one per channel), leaky ReLU."""
 
     def __init__(self, channels: int, layer: Conv, side: int, untied: bool) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ def build(network: str, size: int, untied: bool = True, batch_norm: bool = False
     Args:
         network: One of :data:`drstudy.papers.ram.layers.NETWORKS`.
         size: 128, 256 or 512: side of the photographs, pixels.
-        untied: A bias for each channel and position; else one a channel.
+        untied: A bias for each channel and position; else one per channel.
         batch_norm: Before the first convolution, and after each but the last, as in the networks behind the paper's kappa.
         seed: Of the weights.
 

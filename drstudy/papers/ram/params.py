@@ -45,7 +45,7 @@ class Ram(Computing):
         weights: Of the backbone; as in notebook 03.
         sizes: Sides of the photographs, in this order; a network of the paper goes from each to the next with its weights.
         sampler, balance_ratio, momentum, weight_decay, drops: Of all, and of the paper's networks (``docs/sources.md``, E4).
-        net_epochs, net_learning_rates: One a size; 0 epochs leave out that size.
+        net_epochs, net_learning_rates: One per size; 0 epochs leave out that size.
         net_batch_size: Of the paper's networks.
         augmentation, colour_noise, biases, batch_norm: See :class:`RamRecipe`.
         epochs, batch_size, learning_rate, views: Of the backbone, with the study's feature store and augmentations.

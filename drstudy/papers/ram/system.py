@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from drstudy.papers.ram.training import Trained
 
 CELLS = 32
-"""Cells a side of the maps: as many as the finest network of the paper that sees 256 pixels, and more than a backbone has."""
+"""Cells per side of the maps: as many as the finest network of the paper that sees 256 pixels, and more than a backbone has."""
 
 
 def chosen(trained: Sequence[Trained], backbone: str) -> Trained:

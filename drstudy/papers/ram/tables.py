@@ -21,7 +21,7 @@ NAMES = {
 }
 
 PRINTED_SECONDS = {"net5": (422.1, 367.3), "net4": (451.7, 398.2)}
-"""Seconds an epoch of baseline and RAM, as printed (docs/sources.md, E1)."""
+"""Seconds per epoch of baseline and RAM, as printed (docs/sources.md, E1)."""
 
 
 ENDS = {"": "value", "_lo": "lo", "_hi": "hi"}
@@ -235,7 +235,7 @@ def blended(
 
 
 def findings(differences: pd.DataFrame) -> list[str]:
-    """What was asked of pairs of maps and what was measured, a sentence a row; computed, never typed.
+    """One sentence per row, computed from the numbers: the compared maps and the measured difference.
 
     Args:
         differences: Result of :func:`drstudy.papers.ram.maps.differences`.
@@ -248,7 +248,7 @@ def findings(differences: pd.DataFrame) -> list[str]:
         what = "share of heat on lesions" if row["quantity"] == "heat" else "pointing game"
         lo, hi = row["lo"], row["hi"]
         if np.isnan(lo):
-            verdict = "no interval from so few patients"
+            verdict = "too few patients for an interval"
         else:
             verdict = "better" if lo > 0 else "worse" if hi < 0 else "undecided"
         sentences.append(
@@ -264,7 +264,7 @@ def _points(row: Mapping[str, float], **options: str) -> str:
 
 
 def readable(differences: pd.DataFrame) -> pd.DataFrame:
-    """:func:`drstudy.papers.ram.maps.differences` of one region for readers: one row per pair, in points of percent with intervals."""
+    """:func:`drstudy.papers.ram.maps.differences` of one region for readers: one row per pair, in percentage points with intervals."""
     shown = differences.assign(
         text=[_points(row, form="(to)", missing="-") for row in differences.to_dict("records")]
     )

@@ -51,7 +51,7 @@ def annealed_weights(counts: np.ndarray, epoch: int, ratio: float = BALANCE_RATI
     balanced weights are the larger ones by far, so that rare grades are drawn often for many epochs.
 
     Args:
-        counts: (5,) number of training images a grade.
+        counts: (5,) number of training images per grade.
         epoch: t, from 1.
         ratio: r.
 
@@ -193,7 +193,7 @@ class Trained:
         size: Of the photographs, pixels.
         net: In evaluation mode, with the best epoch's weights.
         fit: Of the loop.
-        scores: One row an eye of every split but training: ``network, size, image_id, patient_id, split, grade, score``.
+        scores: One row per eye of every split but training: ``network, size, image_id, patient_id, split, grade, score``.
     """
 
     network: str
@@ -263,7 +263,7 @@ def _fit(
 def time_side_by_side(
     networks: Sequence[str], size: int, images: int, rounds: int, compute: Compute, batch_norm: bool
 ) -> pd.DataFrame:
-    """Seconds of training steps, the networks taking turns, so that whatever else the machine does strikes all alike.
+    """Seconds of training steps, the networks taking turns, so that other load on the machine affects all equally.
 
     Args:
         networks: Names in :mod:`drstudy.papers.ram.layers`.
@@ -274,7 +274,7 @@ def time_side_by_side(
         batch_norm: As trained.
 
     Returns:
-        One row a network and round: ``network``, ``round``, ``seconds_per_1000_images``.
+        One row per network and round: ``network``, ``round``, ``seconds_per_1000_images``.
     """
     nets = {
         name: model.build(name, size, batch_norm=batch_norm).to(
@@ -309,7 +309,7 @@ def time_side_by_side(
 
 
 def history(trained: Sequence[Trained]) -> pd.DataFrame:
-    """One row an epoch of each network: ``network, size, epoch, loss`` (mean of its steps), ``val_loss, val_qwk``."""
+    """One row per epoch of each network: ``network, size, epoch, loss`` (mean of its steps), ``val_loss, val_qwk``."""
     parts = []
     for one in trained:
         by_epoch = one.fit.history.groupby("epoch", as_index=False)

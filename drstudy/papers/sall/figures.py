@@ -57,7 +57,7 @@ def gains(table: pd.DataFrame, by_seed: pd.DataFrame) -> Figure:
             axis.plot([100 * row["lo"], 100 * row["hi"]], [y, y], color=colour, linewidth=2)
             axis.plot(100 * row["value"], y, "o", color=colour, markersize=6, zorder=5)
         axis.axvline(0, color=style.NEUTRAL, linewidth=0.8)
-        axis.set(title=NAMES[disease], xlabel="accuracy less single task, percentage points", ylabel="")
+        axis.set(title=NAMES[disease], xlabel="accuracy minus single task, percentage points", ylabel="")
         axis.grid(axis="x", alpha=0.3)
     kinds = [kind for kind in KINDS if any(SETTINGS[name].kind == kind for name in names)]
     _legend(figure, [(kind, colours[kind]) for kind in kinds])

@@ -28,7 +28,7 @@ SECTIONS = (
                 "table",
                 "gains_display",
                 "One row per setting and disease. Gains are over single task on the same test eyes, with 95 % intervals over patients; the "
-                "range over seeds stands apart. A gain above that of the controls would come from the other disease's labels. *Own collection* leaves out "
+                "range over seeds is given separately. A gain above that of the controls would come from the other disease's labels. *Own collection* leaves out "
                 "the eyes of the other disease's collection, as the paper's test does.",
             ),
             (
@@ -39,12 +39,12 @@ SECTIONS = (
             (
                 "table",
                 "teachers_display",
-                "The teachers' soft labels beside the hidden truth. Higher is better.",
+                "Agreement of the teachers' soft labels with the hidden labels. Higher is better.",
             ),
             (
                 "figure",
                 "teacher",
-                "The teachers' answers about the other disease's photographs beside the hidden truth.",
+                "The teachers' predictions for the other disease's photographs beside the hidden labels.",
             ),
             (
                 "figure",
@@ -64,7 +64,7 @@ SECTIONS = (
             (
                 "table",
                 "probe",
-                "Area under the ROC curve of a linear probe that tells the collection of a photograph from the student's features; 0.5 is chance.",
+                "Area under the ROC curve of a linear probe that predicts the collection of a photograph from the student's features; 0.5 is chance.",
             ),
             (
                 "table",
@@ -74,7 +74,7 @@ SECTIONS = (
             ),
         ),
         columns={
-            "probe/value": ("AUC", "Of a linear probe that tells the collection; 0.5 is chance."),
+            "probe/value": ("AUC", "AUC of a linear probe that predicts the collection; 0.5 is chance."),
             "photographs of the": ("photographs of", "Whose photographs the teacher labels."),
             "teachers_display/number": ("photographs", ""),
             "less": ("compared with", "The setting whose maps are subtracted."),

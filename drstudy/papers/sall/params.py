@@ -191,7 +191,7 @@ class Sall(Computing):
             raise ValueError(f"{unknown[0]!r} is no setting; there are {', '.join(SETTINGS)}")
         if missing := [name for name in ("single", FULL) if name not in value]:
             raise ValueError(
-                f"{missing[0]!r} is missing: every gain is that over 'single', and claims are about {FULL!r}"
+                f"{missing[0]!r} is missing: every gain is measured against 'single', and claims are about {FULL!r}"
             )
         return each_once(value)
 

@@ -33,7 +33,7 @@ def display_gains(scores: pd.DataFrame, gains: pd.DataFrame, own: pd.DataFrame) 
 
     Returns:
         Texts. Accuracy and its gain are in per cent and percentage points, with the interval over patients; the spread over seeds of the
-        gain stands apart.
+        gain is a column of its own.
     """
     rows = []
     ours = _plain(scores).set_index(["setting", "disease", "metric"])
@@ -191,7 +191,7 @@ def sentences(gains: pd.DataFrame) -> list[str]:
                 says = "excludes 0" if one["lo"] > 0 or one["hi"] < 0 else "contains 0"
                 number = intervals.text(*(100 * one[k] for k in ("value", "lo", "hi")), 1, signs="all")
                 found.append(
-                    f"{NAMES[disease]}, {title(setting)}: accuracy {number} points against single task; the interval {says}."
+                    f"{NAMES[disease]}, {title(setting)}: accuracy {number} points compared with single task; the interval {says}."
                 )
     return found
 

@@ -172,8 +172,8 @@ def _failures(record: records.Record) -> str:
     grade, _, predicted = metrics.arrays(test)
     severe, healthy = grade >= 3, grade == 0
     return (
-        f"{int((severe & (predicted == 0)).sum())} of {int(severe.sum())} eyes of grade 3 or 4 called 0, "
-        f"{int((healthy & (predicted >= 2)).sum())} of {int(healthy.sum())} of grade 0 called 2 or more"
+        f"{int((severe & (predicted == 0)).sum())} of {int(severe.sum())} eyes of grade 3 or 4 predicted 0, "
+        f"{int((healthy & (predicted >= 2)).sum())} of {int(healthy.sum())} of grade 0 predicted 2 or more"
     )
 
 
@@ -222,7 +222,9 @@ def _external(r: Results) -> str | None:
 
 def _leak(r: Results) -> str | None:
     where = {"way": "row", "rows": "own", "what": "difference", "metric": "qwk"}
-    return _rows(r, OVERSAMPLING, "leaks", lambda row: f"QWK {_interval(row)} higher than honest", **where)
+    return _rows(
+        r, OVERSAMPLING, "leaks", lambda row: f"QWK {_interval(row)} higher than without a leak", **where
+    )
 
 
 def _oddities(r: Results) -> str | None:
@@ -247,14 +249,14 @@ def _tests(r: Results) -> str | None:
 
 
 def _limits(r: Results) -> str:
-    """Limits that follow from the records, each said only where it holds."""
+    """Limits that follow from the records; each is stated only where it applies."""
     found = []
     if _synthetic(r):
         found.append("synthetic images: no number says anything about patients")
     if untrained := [style.record_label(x) for x in r.networks if x.metrics["weights_used"] == "none"]:
         found.append(f"random starting weights: {', '.join(dict.fromkeys(untrained))}")
     if r.networks and len({x.params["SEED"] for x in r.networks}) == 1:
-        found.append("one training seed a network, so intervals are about the choice of patients only")
+        found.append("one training seed per network, so intervals are about the choice of patients only")
     if r.networks and not _external(r):
         found.append("no external data")
     return "; ".join(found)

@@ -85,7 +85,7 @@ def _note(case: str, eye: Mapping[str, object], graded: int) -> str:
         return f"no eye was graded {how}"
     notes = [f"no severe eye was graded {how}"] if eye["grade"] < SEVERE else []
     if case == "wrong" and eye["predicted"] > eye["grade"]:
-        notes.append("none of its kind was called too low")
+        notes.append("none of its kind was predicted too low")
     return "; ".join(notes)
 
 
@@ -220,4 +220,4 @@ def figure5(
 
 def _caption(case: Mapping[str, object]) -> str:
     grade = "no grade" if pd.isna(case["grade"]) else f"grade {case['grade']}"
-    return f"{case['case']}: {grade}, called {case['predicted']} ({100 * case['confidence']:.0f} %)"
+    return f"{case['case']}: {grade}, predicted {case['predicted']} ({100 * case['confidence']:.0f} %)"

@@ -1,4 +1,4 @@
-"""What a leak changes: scores of networks from leaking folds beside those of honest folds, in tables and sentences.
+"""What a leak changes: scores of networks from leaking folds beside those from folds without a leak, in tables and sentences.
 
 The folds and the networks are those of :mod:`drstudy.papers.transfer.training`.
 """
@@ -43,7 +43,7 @@ def exposure(dealt: pd.DataFrame, duplicates: pd.DataFrame | None = None) -> dic
 
 
 def compare(fits: Sequence[CrossFit], resamples: int, seed: int) -> pd.DataFrame:
-    """Scores of every way beside those of the honest one on the same rows, paired by row and by resample.
+    """Scores of every way of making folds beside those of the way without a leak on the same rows, paired by row and by resample.
 
     Args:
         fits: The honest one among them.
@@ -84,10 +84,10 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     wide = texts.pivot(index=["rows", "way"], columns=["what", "metric"], values="text")
     shown = {
         "QWK": ("score", "qwk"),
-        "honest QWK, same rows": ("honest", "qwk"),
-        "difference": ("difference", "qwk"),
-        "in balanced accuracy": ("difference", "balanced_accuracy"),
-        "in macro AUC": ("difference", "macro_auc"),
+        "QWK without a leak, same rows": ("honest", "qwk"),
+        "difference in QWK": ("difference", "qwk"),
+        "difference in balanced accuracy": ("difference", "balanced_accuracy"),
+        "difference in macro AUC": ("difference", "macro_auc"),
     }
     found = pd.DataFrame({heading: wide[column] for heading, column in shown.items()})
     found = found.fillna("–")
@@ -101,8 +101,8 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe(table: pd.DataFrame, metric: str = "qwk") -> list[str]:
-    """A sentence for each way but the honest one: by how much its own score is above the honest one on the same rows, and what
-    is left of that on new patients. Training again, first, shows what chance alone does.
+    """One sentence for each way of making folds except the one without a leak: its score on its own rows minus the score without a leak on
+    the same rows, and the same difference on new patients. The first sentence, on training again, shows the effect of chance alone.
 
     Args:
         table: Result of :func:`compare`.
@@ -116,7 +116,7 @@ def describe(table: pd.DataFrame, metric: str = "qwk") -> list[str]:
         told = []
         for rows in ("own", "new patients"):
             value, lo, hi = differences.loc[(way, rows), ["value", "lo", "hi"]]
-            says = "higher" if lo > 0 else "lower" if hi < 0 else "not told apart from 0"
+            says = "higher" if lo > 0 else "lower" if hi < 0 else "the interval includes 0"
             told.append(f"{intervals.text(*map(float, (value, lo, hi)), signs='value')} ({says})")
         lines.append(f"folds by {way}: {metric} on its own rows {told[0]}; on new patients {told[1]}")
     return lines

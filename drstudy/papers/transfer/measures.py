@@ -28,8 +28,8 @@ def steps_to_settle(record: Record) -> Interval:
     )
 
 
-def severe_called_normal(record: Record) -> Interval:
-    """Share of the wrong answers to test eyes of grade 3 that say 0, less the 1/4 of errors spread evenly."""
+def severe_predicted_normal(record: Record) -> Interval:
+    """Share of grade 0 among the wrong predictions for test eyes of grade 3, minus the 1/4 that evenly spread errors would give."""
     test = metrics.read_predictions(record.path("predictions.csv"))
     grade, _, predicted = metrics.arrays(test)
     wrong = (grade == 3) & (predicted != 3)
@@ -45,6 +45,6 @@ def severe_called_normal(record: Record) -> Interval:
 MEASURES = {
     "final_loss": final_loss,
     "steps_to_settle": steps_to_settle,
-    "severe_called_normal": severe_called_normal,
+    "severe_predicted_normal": severe_predicted_normal,
 }
 """Name of a measure, as ``claims.yaml`` writes it, to its function."""

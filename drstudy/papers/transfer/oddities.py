@@ -1,4 +1,4 @@
-"""What each oddity of the paper is worth: one table, each row one thing changed and all else left.
+"""Ablation of the paper's unusual choices: one table; each row changes one setting and keeps all others.
 
 Three kinds of evidence go into it, and the table says which:
 
@@ -8,7 +8,7 @@ Three kinds of evidence go into it, and the table says which:
   images if it splits by patient;
 - notebook 05, for the layer of the maps, which changes no grade: the share of heat on lesions, by layer, on the same eyes.
 
-An oddity for which a profile has no runs keeps its row and says so.
+A choice for which a profile has no runs keeps its row, with a note.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _ablation(base: Record, other: Record, resamples: int, seed: int) -> pd.Data
     if len(differing) != 1:
         raise RecordError(
             f"{other.name} differs from {base.name} in {', '.join(differing) or 'nothing'}: one setting at a time is "
-            "compared. Mend `ablation` in the profile."
+            "compared. Correct `ablation` in the profile."
         )
     (name, (paper, value)) = next(iter(differing.items()))
     first, second = (metrics.read_predictions(record.path("predictions.csv")) for record in (base, other))

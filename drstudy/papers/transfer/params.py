@@ -36,7 +36,7 @@ class DataAudit(Parameters):
             are taken; empty means that a split is drawn. ``split_by`` and ``fractions`` must be those of that audit.
         near_duplicate_bits: Greatest Hamming distance of two 64-bit perceptual hashes that counts as near duplicate.
         max_megapixels: Larger files are quarantined as possible decompression bombs.
-        workers: Processes that decode; 0 is one a core.
+        workers: Processes that decode; 0 is one per core.
         n_patients, phantom_size, distribution, difficulty, label_noise: See :class:`drstudy.data.phantom.PhantomConfig`.
         amd_shares: Shares of the phantom's eyes with DR only, AMD only, both, neither; empty is a phantom without AMD, of which
             nothing is recorded.
@@ -113,7 +113,7 @@ class Oversampling(Training):
 
     Attributes:
         samplers: Those compared; they take the place of ``sampler``.
-        leak_folds, leak_epochs: Of the networks that show what a leak is worth; see :mod:`drstudy.papers.transfer.leaks`.
+        leak_folds, leak_epochs: Of the networks that show how much a leak raises a score; see :mod:`drstudy.papers.transfer.leaks`.
         resamples: Of the patient bootstrap.
     """
 
@@ -137,7 +137,7 @@ class FineTuning(Training):
     Attributes:
         resamples: Of the patient bootstrap.
         keep_features: Keep the feature store after the run (it is large, and made again when needed).
-        processes: That train the network together, one a GPU (on a CPU only to test it); each step's batch is divided among them.
+        processes: That train the network together, one per GPU (on a CPU only to test it); each step's batch is divided among them.
     """
 
     notebook: ClassVar[str] = "03_fine_tuning"
@@ -154,10 +154,10 @@ class BackboneComparison(Parameters):
     """Notebook 04.
 
     Attributes:
-        runs: Result folders of notebook 03, one a backbone and seed.
+        runs: Result folders of notebook 03, one per backbone and seed.
         ablations: Result folders of notebook 03: the paper's recipe first, then with one setting changed each; may be none.
-        heatmaps: Result folders of notebook 05, for what the layer of the maps is worth; may be none.
-        leaks: Result folder of notebook 02, for what the split is worth; may be empty.
+        heatmaps: Result folders of notebook 05, for the ablation of the layer of the maps; may be none.
+        leaks: Result folder of notebook 02, for the ablation of the split; may be empty.
         resamples: Of the patient bootstrap, shared by all backbones.
     """
 
@@ -180,7 +180,7 @@ class Reliability(Parameters):
     """Notebook 06.
 
     Attributes:
-        runs: Result folders of notebook 03, one a backbone and seed.
+        runs: Result folders of notebook 03, one per backbone and seed.
         cut: What is to be referred: this grade or more.
         specificities: For which thresholds are chosen on validation.
         bins: Of the reliability curve and the calibration error.

@@ -1,13 +1,13 @@
-"""The main paper's claim as a test: where severe disease is called normal, does the heat move to vessels?
+"""The main paper's claim as a test: where severe disease is predicted normal, does the heat move to vessels?
 
-It shows one eye (docs/sources.md, A6, its figure 5). Here every severe eye of the set is asked, and always in pairs:
+It shows one eye (docs/sources.md, A6, its figure 5). Here every severe eye of the set is used, and always in pairs:
 
-- **same eye**: the map for the class that was called minus the map for the true class, where a severe eye (grade
-  3 or 4) was called normal (0). The eye, its lesions and its vessels are equal, so only the evidence differs.
-- **same eye, called too low**: the same for all severe eyes that were called 0 to 2: more eyes, a weaker claim.
-- **normal against truth**: the map for class 0 minus the map for the true class, over all severe eyes whatever
-  they were called: where does the evidence for "normal" lie?
-- **matched eyes**: the map of an eye called normal minus that of a severe eye called severe, its nearest by grade,
+- **same eye**: the map for the predicted class minus the map for the observed class, where a severe eye (grade
+  3 or 4) was predicted normal (0). The eye, its lesions and its vessels are equal, so only the evidence differs.
+- **same eye, predicted too low**: the same for all severe eyes that were predicted 0 to 2: more eyes, a weaker claim.
+- **normal against truth**: the map for class 0 minus the map for the true class, over all severe eyes, whatever
+  their predicted grade: where is the evidence for "normal"?
+- **matched eyes**: the map of an eye predicted normal minus that of a severe eye predicted severe, its nearest by grade,
   then by lesion area; each share less the region's share of the area.
 
 If the paper is right, the share on lesions falls and that on vessels rises. Heat that leaves the lesions may also
@@ -36,10 +36,10 @@ SEVERE = 3
 CALL, TRUTH, NORMAL = "call", "truth", "normal"
 
 COMPARISONS = {
-    "same eye, called normal": "its map for the call less its map for the truth",
-    "same eye, called too low": "its map for the call less its map for the truth",
-    "normal against truth": "its map for grade 0 less its map for the truth",
-    "matched eyes": "map of an eye called normal less that of a like eye called severe",
+    "same eye, predicted normal": "map for the predicted grade minus map for the observed grade",
+    "same eye, predicted too low": "map for the predicted grade minus map for the observed grade",
+    "normal against truth": "map for grade 0 minus map for the observed grade",
+    "matched eyes": "map of an eye predicted normal minus map of a similar eye predicted severe",
 }
 
 REGIONS = ("lesion", "vessel", "elsewhere")
@@ -59,7 +59,7 @@ COLUMNS += ["difference_hi", "effect", "effect_lo", "effect_hi"]
 
 
 def severe(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Severe eyes, with the class that each was called.
+    """Severe eyes, with the predicted class of each.
 
     Args:
         predictions: ``image_id``, ``patient_id``, ``grade`` (may be missing), ``p0`` to ``p4``.
@@ -135,8 +135,8 @@ def test(table: pd.DataFrame, eyes: pd.DataFrame, resamples: int, seed: int) -> 
     like = _matches(eyes, area)
     above = {layer: share[layer] - area for layer in share.columns.get_level_values("layer").unique()}
     sides = {
-        "same eye, called normal": (share[CALL].loc[missed], share[TRUTH].loc[missed]),
-        "same eye, called too low": (share[CALL].loc[low], share[TRUTH].loc[low]),
+        "same eye, predicted normal": (share[CALL].loc[missed], share[TRUTH].loc[missed]),
+        "same eye, predicted too low": (share[CALL].loc[low], share[TRUTH].loc[low]),
         "normal against truth": (share[NORMAL], share[TRUTH]),
         "matched eyes": (above[CALL].loc[list(like)], above[CALL].loc[list(like.values())]),
     }
@@ -154,7 +154,7 @@ def test(table: pd.DataFrame, eyes: pd.DataFrame, resamples: int, seed: int) -> 
 
 
 def _matches(eyes: pd.DataFrame, area: pd.DataFrame) -> Mapping[str, str]:
-    """Eye called normal to the eye called severe of another patient that is nearest by grade, then by the
+    """Eye predicted normal to the eye predicted severe of another patient that is nearest by grade, then by the
     logarithm of the lesions' area; an eye may serve more than once."""
     if "lesion" not in area:
         return {}

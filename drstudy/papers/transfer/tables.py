@@ -130,7 +130,7 @@ def paper_at(cut: int) -> pd.DataFrame:
 
 
 def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_miss: pd.DataFrame) -> list[str]:
-    """What the paper reads off its maps (docs/sources.md, A6), each with what is measured here; computed, never typed.
+    """The paper's statements about its maps (docs/sources.md, A6), each with what is measured here, as computed sentences.
 
     Args:
         summary: Result of :func:`drstudy.explain.measures.localisation.summarise` over all eyes.
@@ -154,11 +154,14 @@ def findings(summary: pd.DataFrame, layer: str, by_outcome: pd.DataFrame, by_mis
         )
 
     lesion, disc, beside = (measured(summary, region, "all") for region in ("lesion", "disc", "beside disc"))
-    miss, right = measured(by_miss, "vessel", "severe called normal"), measured(by_outcome, "vessel", "right")
+    miss, right = (
+        measured(by_miss, "vessel", "severe predicted normal"),
+        measured(by_outcome, "vessel", "right"),
+    )
     return [
         f"Paper: the heat covers lesions only partly. Here: {lesion}.",
         f"Paper: it lies beside the disc. Here, beside the disc: {beside}; on the disc: {disc}.",
-        "Paper: vessels are used where severe disease is called normal. "
+        "Paper: vessels are used where severe disease is predicted normal. "
         f"Here, on vessels: {miss}; and for comparison {right}.",
     ]
 

@@ -1,6 +1,6 @@
-"""Training of the main study: notebook 03 in several processes, folds that leak and honest ones, shuffled labels.
+"""Training of the main study: notebook 03 in several processes, folds with and without a leak, shuffled labels.
 
-For the effect of a leak, the same images are dealt into folds honestly, by image, and by row after oversampling. Every image
+For the effect of a leak, the same images are divided into folds by patient, by image, and by row after oversampling. Every image
 of the training split is tested once, by a network that was trained on the other folds. The ways differ only in how the folds
 are dealt:
 
@@ -10,7 +10,7 @@ are dealt:
 - ``row``: rows are drawn first, rare grades more often, and then dealt one by one, so copies of a test row are in
   training. This is oversampling before splitting.
 
-Results on rows of the leaking ways are compared with the honest network's answers **on the same rows**
+Results on rows of the leaking ways are compared with the predictions of the network without a leak **on the same rows**
 (:mod:`drstudy.papers.transfer.leaks`). All networks also grade the patients of the validation split, which none of them
 was trained on. Nothing here reads the test split.
 """
@@ -93,7 +93,7 @@ def deal(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if way not in WAYS:
-        raise ValueError(f"There is no way {way!r} to deal; there are {', '.join(WAYS)}.")
+        raise ValueError(f"There is no way {way!r} to make folds; there are {', '.join(WAYS)}.")
     grades = images["grade"].to_numpy(dtype=int)
     rows = np.arange(len(images))
     if way == BY_ROW:
@@ -111,7 +111,7 @@ def deal(
     except ValueError:
         patients = images["patient_id"].nunique()
         raise ValueError(
-            f"{len(images)} images of {patients} patients cannot be dealt into {folds} folds: lower LEAK_FOLDS, or use more images."
+            f"{len(images)} images of {patients} patients cannot be divided into {folds} folds: lower LEAK_FOLDS, or use more images."
         ) from None
     for fold, (_, held) in enumerate(parts):
         dealt.loc[held, "fold"] = fold
@@ -120,7 +120,7 @@ def deal(
 
 @dataclass(frozen=True)
 class CrossFit:
-    """What the networks of one way of dealing answer.
+    """Predictions of the networks of one way of making folds.
 
     Attributes:
         way: One of :data:`WAYS`.
@@ -141,7 +141,7 @@ class CrossFit:
 def cross_fit(
     way: str, dealt: pd.DataFrame, data: Dataset, recipe: Training, compute: Compute, keep: bool = False
 ) -> CrossFit:
-    """Train one network a fold, on the rows of the others, and let it answer.
+    """Train one network per fold on the rows of the other folds, and predict the rows of the fold.
 
     Args:
         way: As given to :func:`deal`.

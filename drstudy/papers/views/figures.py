@@ -38,7 +38,7 @@ def by_views(table: pd.DataFrame, colour: str) -> Figure:
             METRICS[name] + (" (lower is better)" if name in LOWER_IS_BETTER else ""), fontsize=10
         )
         column[1].axhline(0, color=style.NEUTRAL, linestyle=":")
-        column[1].set_xlabel("views of an image")
+        column[1].set_xlabel("stored views per image")
     axes[0, 0].set_ylabel("score")
     axes[1, 0].set_ylabel("minus fresh views")
     figure.supxlabel("● mean over seeds, 95 % interval over patients   – least and greatest seed", fontsize=9)

@@ -70,9 +70,9 @@ def compare(
 
 
 def worse(table: pd.DataFrame) -> pd.DataFrame:
-    """The differences of :func:`compare` told apart from fresh views, as worse: by the whole interval, and by every seed.
+    """The differences of :func:`compare` that are worse than fresh views by the whole interval and by every seed.
 
-    The interval varies the patients, the seeds vary the training; what other patients or another training would turn round is
+    The interval varies the patients, and the seeds vary the training. A loss that other patients or another training would reverse is
     no finding.
     """
     lower = table["metric"].isin(LOWER_IS_BETTER)
@@ -81,9 +81,9 @@ def worse(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def enough(table: pd.DataFrame) -> int:
-    """The smallest number of views from which on no metric is told apart, as worse, from fresh views; else :data:`FRESH`.
+    """The smallest number of views from which on no metric is worse than with fresh views; else :data:`FRESH`.
 
-    An interval that holds 0 is no proof of equality: see what it leaves open in :func:`describe`.
+    An interval that includes 0 does not prove equality; :func:`describe` gives the largest loss that it does not rule out.
     """
     numbers = sorted(set(table["views"]) - {FRESH})
     failing = worse(table)["views"].max() if len(worse(table)) else FRESH
@@ -97,15 +97,15 @@ def describe(table: pd.DataFrame, predictions: Mapping[int, Sequence[pd.DataFram
         f"{len(fresh[0])} validation images of {fresh[0]['patient_id'].nunique()} patients, {len(fresh)} "
         f"{'network' if len(fresh) == 1 else 'networks'} for each number of views"
     )
-    lines = [f"{of}; differences are to fresh views, 95 % intervals over patients."]
+    lines = [f"{of}; differences are minus fresh views, with 95 % intervals over patients."]
     for views, rows in worse(table).groupby("views"):
         lines.append(f"VIEWS {views} is worse: " + "; ".join(map(_difference, rows.itertuples())) + ".")
     chosen = enough(table)
     if chosen == FRESH:
-        return "\n".join([*lines, "No number of views compared here is enough: draw fresh ones, VIEWS 0."])
+        return "\n".join([*lines, "No number of views compared here is enough: use fresh views, VIEWS 0."])
     rows = table[(table["views"] == chosen) & (table["what"] == "difference")]
     lines.append(
-        f"The smallest number from which on nothing is told apart as worse is VIEWS {chosen}: "
+        f"From VIEWS {chosen} on, no metric is worse than with fresh views: "
         + "; ".join(map(_difference, rows.itertuples()))
         + "."
     )
@@ -113,12 +113,10 @@ def describe(table: pd.DataFrame, predictions: Mapping[int, Sequence[pd.DataFram
     spread = table[(table["views"] == FRESH) & (table["metric"] == "qwk") & (table["what"] == "score")].iloc[
         0
     ]
-    lines.append(
-        f"It may still cost up to {max(0.0, -qwk['lo']):.3f} QWK: that is what its interval leaves open."
-    )
+    lines.append(f"Its interval does not rule out a loss of up to {max(0.0, -qwk['lo']):.3f} QWK.")
     if len(fresh) > 1:
         moved = spread["greatest"] - spread["least"]
-        lines.append(f"Fresh views alone differ by up to {moved:.3f} QWK from seed to seed.")
+        lines.append(f"With fresh views, the QWK of different seeds differs by up to {moved:.3f}.")
     return "\n".join(lines)
 
 

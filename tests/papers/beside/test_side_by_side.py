@@ -378,19 +378,19 @@ class Audit:
     [
         ({}, "eyepacs", "none", ["qwk"], "yes"),
         ({}, "phantom", "none", ["qwk"], "no: other photographs (phantom)"),
-        ({"source": ""}, "eyepacs", "none", ["qwk"], "no: photographs that this study cannot have"),
+        ({"source": ""}, "eyepacs", "none", ["qwk"], "no: photographs that are not available to this study"),
         ({"measure": ""}, "eyepacs", "none", ["qwk"], "no: another measure"),
         ({}, "eyepacs", "none", ["auc"], "no: no QWK here"),
-        ({}, "eyepacs", "bundled", ["qwk"], "no: random starting weights there"),
-        ({"pretrained": True}, "eyepacs", "none", ["qwk"], "no: pretrained there"),
+        ({}, "eyepacs", "bundled", ["qwk"], "no: random starting weights in the paper"),
+        ({"pretrained": True}, "eyepacs", "none", ["qwk"], "no: pretrained in the paper"),
         ({"pretrained": None}, "eyepacs", "bundled", ["qwk"], "yes"),
-        ({"as_published": False}, "eyepacs", "none", ["qwk"], "no: a form of this study"),
+        ({"as_published": False}, "eyepacs", "none", ["qwk"], "no: an adaptation by this study"),
         (
             {"measure": "", "as_published": False},
             "phantom",
             "none",
             [],
-            "no: other photographs (phantom); another measure; a form of this study",
+            "no: other photographs (phantom); another measure; an adaptation by this study",
         ),
     ],
 )
@@ -412,7 +412,9 @@ def test_the_readmes_table_has_a_row_for_every_system_missing_ones_too(three):
     row = found.set_index("system").loc["Scored (ours)"]
     assert row["claimed by the paper"] == "kappa 0.84"
     assert row["verdict of the ledger"] == "not testable here"
-    assert row["comparable?"].startswith("no: other photographs (phantom); random starting weights there")
+    assert row["comparable?"].startswith(
+        "no: other photographs (phantom); random starting weights in the paper"
+    )
     value = scores.set_index(["system", "measure"]).loc[("Scored (ours)", "qwk"), "value"]
     assert row["QWK"].startswith(f"{value:.2f} [")
     assert (

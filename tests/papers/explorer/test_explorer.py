@@ -230,7 +230,7 @@ def test_without_maps_or_masks_there_is_still_something_to_see(found):
 
 
 def test_unknown_eyes_and_maps_are_named(found):
-    with pytest.raises(KeyError, match="no answer for 'nobody'"):
+    with pytest.raises(KeyError, match="no prediction for 'nobody'"):
         eyes.view(found, "nobody", found.systems[0])
     with pytest.raises(KeyError, match="no map 'other'; it has any lesion, predicted grade, early"):
         eyes.view(found, found.eyes.index[0], found.systems[0], "other")

@@ -131,7 +131,7 @@ def test_left_eyes_need_known_sides():
     for data in (toy_tasks.eyes(), sided(np.full(33, np.nan))):
         with pytest.raises(ValueError, match=r"which eye it shows\. Set SIDES to 'both'"):
             feed.Photographs(data, gan_toys.recipe(sides="left", views=1), devices.setup("cpu", "fp32", 1, 0))
-    with pytest.raises(ValueError, match="VIEWS is 1 with SIDES 'left'"):
+    with pytest.raises(ValueError, match="VIEWS must be 1 with SIDES 'left'"):
         gan_toys.recipe(sides="left")
 
 

@@ -79,5 +79,5 @@ def test_the_one_map_of_a_grade_is_measured_on_every_lesion():
 
 
 def test_a_grade_beside_lesions_is_refused():
-    with pytest.raises((ParameterError, ValueError), match="stands alone"):
+    with pytest.raises((ParameterError, ValueError), match="must be the only label"):
         Glam(codes=[REFERABLE, "MA"], labels="grade")

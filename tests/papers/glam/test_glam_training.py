@@ -45,7 +45,7 @@ def test_labels_and_codes_go_together():
         {"codes": (REFERABLE,)},
         {"codes": (REFERABLE, "MA"), "labels": "grade"},
     ):
-        with pytest.raises(ValidationError, match=r"go together|stands alone"):
+        with pytest.raises(ValidationError, match=r"go together|must be the only label"):
             params(**wrong)
     assert params(codes=(REFERABLE,), labels="grade").regions == (*LESIONS, "lesion")
     assert params().regions == (*CODES, "lesion")

@@ -129,7 +129,7 @@ GAPS = pd.DataFrame(
 
 def test_sentences_follow_from_the_intervals():
     ends = [sentence.rpartition(": ")[2] for sentence in tables.findings(GAPS)]
-    assert ends == ["better", "worse", "undecided", "no interval from so few patients"]
+    assert ends == ["better", "worse", "undecided", "too few patients for an interval"]
     assert tables.findings(GAPS)[0].startswith(
         "a fused minus a 128, share of heat on lesions: +1.0 points [+0.5, +2.0]"
     )

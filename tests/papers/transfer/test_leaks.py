@@ -94,7 +94,7 @@ def test_exposure_by_hand():
 
 
 def test_unknown_way_is_refused(images):
-    with pytest.raises(ValueError, match="no way 'eye' to deal; there are patient"):
+    with pytest.raises(ValueError, match="no way 'eye' to make folds; there are patient"):
         training.deal(images, "eye", FOLDS, 0)
 
 
@@ -195,7 +195,7 @@ def test_sentences_say_which_side_of_zero():
     )
     again, image, row = leaks.describe(table)
     assert again.startswith("folds by patient, again: qwk on its own rows -0.04")
-    assert "own rows +0.02 [-0.01, 0.05] (not told apart from 0)" in image
+    assert "own rows +0.02 [-0.01, 0.05] (the interval includes 0)" in image
     assert "new patients -0.10 [-0.20, -0.05] (lower)" in image
     assert "own rows +0.10 [0.05, 0.20] (higher)" in row
 
@@ -214,7 +214,7 @@ def test_table_for_readers_has_one_line_a_way_and_rows():
     assert list(zip(found["rows"], found["folds by"])) == [
         (r, w) for r in ("own", "new patients") for w in training.WAYS
     ]
-    assert found.loc[0, ["QWK", "honest QWK, same rows", "difference"]].tolist() == [
+    assert found.loc[0, ["QWK", "QWK without a leak, same rows", "difference in QWK"]].tolist() == [
         "0.50 [0.25, 0.75]",
         "–",
         "–",

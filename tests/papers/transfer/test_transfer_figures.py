@@ -63,7 +63,7 @@ def test_without_severe_eyes_it_takes_the_highest_grade_and_says_so():
 def test_it_says_when_the_wrong_eye_was_not_called_too_low():
     assert chosen([("a", 3, 4, 0.9), ("b", 1, 0, 0.8)]).loc["wrong", ["image_id", "note"]].tolist() == [
         "a",
-        "none of its kind was called too low",
+        "none of its kind was predicted too low",
     ]
 
 
@@ -111,7 +111,7 @@ def test_figures_4_and_5_are_drawn(tmp_path, outlined):
         figure.savefig(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
     assert [axis.get_title() for axis in drawn["5"].axes[:3]] == [
-        "right: grade 4, called 4 (90 %)",
+        "right: grade 4, predicted 4 (90 %)",
         "as printed",
         "legible, one scale",
     ]

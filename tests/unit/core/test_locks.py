@@ -40,7 +40,7 @@ def held(tmp_path):
 def test_who_does_not_wait_is_refused_and_told_which_lock(held):
     file, process = held
     with (
-        pytest.raises(BlockingIOError, match=r"Another process holds .*lock"),
+        pytest.raises(BlockingIOError, match=r"Another process is using .*lock"),
         paths.locked(file, wait=False),
     ):
         pytest.fail("two processes hold it")

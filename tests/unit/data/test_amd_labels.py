@@ -155,9 +155,9 @@ def test_a_part_without_a_label_of_amd_is_named():
         }
     )
     assert splits.gaps(split) == [
-        "The train split has no image of amd 0 (the data have 1): numbers for it cannot be had there.",
-        "The validation split has no image of amd 0 (the data have 1): numbers for it cannot be had there.",
-        "The test split has no image of amd 1 (the data have 2): numbers for it cannot be had there.",
+        "The train split has no image of amd 0 (the data have 1): nothing can be measured for it there.",
+        "The validation split has no image of amd 0 (the data have 1): nothing can be measured for it there.",
+        "The test split has no image of amd 1 (the data have 2): nothing can be measured for it there.",
     ]
 
 

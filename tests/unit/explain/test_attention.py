@@ -174,7 +174,7 @@ def test_maps_that_know_their_lesion_prefer_it_and_others_do_not():
     assert (maps_["difference_lo"] > 0).all()
     assert len(maps_) == 6 * 4
     said = map_tables.attention_findings(masks, maps_)
-    assert any("it prefers HE; HE gets more heat from its own map" in sentence for sentence in said)
+    assert any("more on HE; HE gets more heat from its own map" in sentence for sentence in said)
     uniform = measured(lambda label, masks: np.ones_like(FOV))
     blind = attention.own_mask(uniform, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED)
     np.testing.assert_allclose(blind["difference"], 0, atol=1e-5)
@@ -189,7 +189,7 @@ def test_one_map_for_all_labels_may_prefer_a_mask_but_is_no_better_than_itself()
     maps_ = attention.own_map(table, LABELS, EVERYONE, PATIENTS, RESAMPLES, SEED)
     np.testing.assert_allclose(maps_["difference"], 0, atol=1e-12)
     assert all(
-        "no preference" in sentence.split(";")[1] for sentence in map_tables.attention_findings(masks, maps_)
+        "no difference" in sentence.split(";")[1] for sentence in map_tables.attention_findings(masks, maps_)
     )
 
 

@@ -38,7 +38,7 @@ def sane(**spearman):
     return pd.DataFrame(rows)
 
 
-def test_a_map_that_survives_is_called_out_by_name():
+def test_a_map_that_survives_is_named():
     said = map_tables.survivors(sane(grad_cam=(0.9, 0.0, 0.05), guided_backprop=(0.95, 0.8, 0.3)))
     assert "guided_backprop (random weights: rank correlation 0.80, survives)" in said
     assert "guided_backprop (shuffled labels: rank correlation 0.30, survives in part)" in said
@@ -46,8 +46,8 @@ def test_a_map_that_survives_is_called_out_by_name():
     deeper = sane(grad_cam=(0.9, 0.0, 0.05))
     deeper.loc[deeper["check"] == "random weights", "step"] = [2, 3]
     assert "grad_cam (random from the head down to head: 0.90, survives)" in map_tables.survivors(deeper)
-    assert "None of the maps asked (grad_cam)" in map_tables.survivors(sane(grad_cam=(0.9, 0.0, 0.05)))
-    assert "Too few patients" in map_tables.survivors(sane(grad_cam=(0.9, np.nan, np.nan)))
+    assert "None of the tested maps (grad_cam)" in map_tables.survivors(sane(grad_cam=(0.9, 0.0, 0.05)))
+    assert "too few patients" in map_tables.survivors(sane(grad_cam=(0.9, np.nan, np.nan)))
 
 
 def test_readers_of_the_cascade_see_its_last_stage():

@@ -153,7 +153,7 @@ def test_verdicts_and_numbers_for_readers():
 
 
 def severe_eyes():
-    """Eight patients with a severe left eye called normal and a severe right eye called severe."""
+    """Eight patients with a severe left eye predicted normal and a severe right eye predicted severe."""
     table = []
     for patient in "abcdefgh":
         for side, called in (("l", 0), ("r", 3)):
@@ -197,9 +197,9 @@ def test_the_paper_s_claim_is_seen_where_it_is_true_and_refused_where_not():
         assert moved.loc[(name, "lesion"), "difference_hi"] < 0, name
         assert moved.loc[(name, "vessel"), "difference_lo"] > 0, name
         assert moved.loc[(name, "elsewhere"), "eyes"] == 0
-    assert moved.loc[("same eye, called normal", "lesion"), "difference"] == pytest.approx(-0.08)
+    assert moved.loc[("same eye, predicted normal", "lesion"), "difference"] == pytest.approx(-0.08)
     assert moved["eyes"].unstack()["lesion"].to_dict() == {
-        "same eye, called normal": 8, "same eye, called too low": 8, "normal against truth": 16, "matched eyes": 8,
+        "same eye, predicted normal": 8, "same eye, predicted too low": 8, "normal against truth": 16, "matched eyes": 8,
     }  # fmt: skip
     shown = shift.readable(moved.reset_index())
     assert set(shown["verdict"]) == {
@@ -217,7 +217,7 @@ def test_without_missed_eyes_there_is_no_number_and_no_error():
     found = shift.test(shares_of(eyes, (0.1, 0.1), (0.1, 0.1)), eyes, 50, 0).set_index(
         ["comparison", "region"]
     )
-    assert found.loc[("same eye, called normal", "lesion"), "eyes"] == 0
+    assert found.loc[("same eye, predicted normal", "lesion"), "eyes"] == 0
     assert found.loc[("matched eyes", "vessel"), "eyes"] == 0
-    assert np.isnan(found.loc[("same eye, called normal", "lesion"), "difference"])
+    assert np.isnan(found.loc[("same eye, predicted normal", "lesion"), "difference"])
     assert found.loc[("normal against truth", "lesion"), "eyes"] == 8

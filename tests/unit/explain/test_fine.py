@@ -220,7 +220,7 @@ def test_nobody_is_measured_at_a_cut_of_their_own(measured):
     ids, masks, maps, cuts, _, _ = measured
     one, maps_of = grid.Grid(masks.__getitem__, REGIONS, SIDE), grid.maps_of(maps, ids)
     patients = {name: f"p{k // 2}" for k, name in enumerate(ids)} | {"e11": "p0"}
-    with pytest.raises(ValueError, match="1 patients, p0 for one, also had a say"):
+    with pytest.raises(ValueError, match="1 patients, p0 for one, were also used to fit the cuts"):
         fine.measure(ids[10:], maps_of, one, patients, cuts, KINDS)
     other = grid.maps_of({"new": maps["one"]}, ids)
     with pytest.raises(ValueError, match="No cut was fitted for new"):

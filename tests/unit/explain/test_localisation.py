@@ -325,7 +325,7 @@ def predictions():
 
 def test_outcomes_of_eyes_with_a_grade():
     assert localisation.outcome(predictions()) == {"a": "right", "b": "right", "c": "wrong", "d": "wrong"}
-    assert localisation.missed(predictions()) == {"c": "severe called normal"}
+    assert localisation.missed(predictions()) == {"c": "severe predicted normal"}
     ungraded = predictions().assign(grade=pd.array([pd.NA] * 5, dtype="Int64"))
     assert localisation.outcome(ungraded) == localisation.missed(ungraded) == {}
 
@@ -378,7 +378,7 @@ def test_findings_name_the_paper_and_what_is_measured():
         f"Paper: the heat covers lesions only partly. Here: {lesion['heat, %']} % of the heat"
     )
     assert f"{lesion['times chance']} times chance (group 'all', 12 eyes)" in lines[0]
-    assert "no eye of the group 'severe called normal'" in lines[2]
+    assert "no eye of the group 'severe predicted normal'" in lines[2]
     assert "(group 'right', 6 eyes)" in lines[2]
 
 

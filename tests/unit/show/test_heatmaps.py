@@ -117,7 +117,7 @@ def test_points_beyond_chance_are_in_percent_of_the_baseline_or_in_points():
     assert len(intervals) == 8
     assert all(list(ends) == pytest.approx([1, 4]) for ends in intervals), "drawn as they are given"
     nothing = heatmaps.beyond_chance(differences(["x"], ["PRH"], eyes=3), names, ["PRH"])
-    assert nothing.axes[0].texts[0].get_text() == "no lesion in enough eyes"
+    assert nothing.axes[0].texts[0].get_text() == "no lesion is in enough eyes"
 
 
 @pytest.mark.filterwarnings("error")

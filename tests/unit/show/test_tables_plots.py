@@ -275,7 +275,7 @@ def test_confusion_matrices_show_counts_and_row_shares():
     assert [ax.get_title() for ax in panels] == ["one", "two", "three", "four"]
     assert texts(panels[0])[:3] == ["9\n90 %", "0\n0 %", "1\n10 %"]
     assert texts(panels[0])[10:15] == ["–"] * 5  # no image has grade 2
-    assert (panels[0].get_xlabel(), panels[0].get_ylabel()) == ("predicted grade", "true grade")
+    assert (panels[0].get_xlabel(), panels[0].get_ylabel()) == ("predicted grade", "observed grade")
 
 
 def test_roc_curves_carry_auc_and_pass_through_decisions(runs, scores):

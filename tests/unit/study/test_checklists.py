@@ -174,7 +174,7 @@ def test_facts_are_those_of_the_records(own_folders):
     assert known["tests"] == "2 of 6 differences below 0.05"
     assert known["cut"] == "3"
     assert "2.50 [2.00, 3.00] times chance" in known["heat"]
-    assert known["leak_row"] == "QWK 0.12 [0.05, 0.20] higher than honest"
+    assert known["leak_row"] == "QWK 0.12 [0.05, 0.20] higher than without a leak"
     assert "DenseNet121 (ImageNet)" in known["networks"]
     assert int(known["patients_torn"]) > 0, "this made-up split tears patients, and says so"
 

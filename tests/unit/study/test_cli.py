@@ -279,7 +279,7 @@ def test_snakemake_works_under_a_lock_of_its_own(own_folders):
         refused = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert refused.returncode == 1
     assert refused.stdout == ""
-    assert "Another process holds" in refused.stderr
+    assert "Another process is using" in refused.stderr
 
 
 def test_reproduce_runs_the_study_that_is_asked_for(drstudy, monkeypatch):

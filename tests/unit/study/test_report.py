@@ -97,7 +97,7 @@ def test_the_ledger_stands_first_with_what_would_change_each_verdict(finish):
     assert page.index('id="claims"') < page.index('id="01_data_audit"')
     assert "Verdicts on the papers" in page
     first = page[page.index('<tr id="claim-') :]
-    assert "What the reason names must be there first." in first
+    assert "The missing parts that the reason names are needed first." in first
     assert f"all <b>{len(known)}</b>" in page
     assert "no diagnosis" not in page
     assert "not for diagnosis" in page

@@ -87,13 +87,13 @@ LEARNT = {
         "params/smoke/01_data_audit.yaml",
         "",
         "N_PATIENTS: 41\n",
-        "01 may hand over other data",
+        "01 may give other data",
     ),
     "the code that makes photographs": (
         "drstudy/data/phantom/camera.py",
         "\n\n\n",
         "\n\n\nCHANGED = 1\n\n\n",
-        "01 may hand over other data",
+        "01 may give other data",
     ),
 }
 
@@ -182,7 +182,7 @@ def test_a_network_that_is_fed_by_another_result_trains_when_that_one_changes(co
 
     assert says() == []
     changed("params/smoke/03_fine_tuning.yaml", "", "LEARNING_RATE: 2.0e-3\n")
-    assert says() == [f"03 {VARIANT} may hand over other data"]
+    assert says() == [f"03 {VARIANT} may give other data"]
     (folder / "run.json").write_text(json.dumps(made | {"packages": made["packages"] | {"torch": "1.0"}}))
     assert any(line.startswith("torch is ") for line in says())
     without = made | {

@@ -93,14 +93,16 @@ def test_the_worst_of_several_numbers_is_the_one_to_change():
 def test_what_cannot_be_tested_has_its_rule_and_no_invented_threshold():
     lacking = texts(claim({"sign": 1}), Found(lacking="VGG16 was not trained"))
     assert lacking == [
-        "What the reason names must be there first. Then the rule decides.",
+        "The missing parts that the reason names are needed first. Then the rule decides.",
         "Reproduced if the whole 95 % interval is above 0, not reproduced if the whole interval is below 0, inconclusive if the interval contains 0.",
     ]
-    assert texts(claim()) == ["What the reason names must be there first. Then a rule can be written."]
-    assert texts(claim({"sign": 1}), Found(0.5, 0.5, 0.5)) == [
-        "An interval. It takes more patients, or at least 3 training seeds where patients give none."
+    assert texts(claim()) == [
+        "The missing parts that the reason names are needed first. Then a rule can be written."
     ]
-    assert texts(claim({"sign": 1}), Found()) == ["Photographs on which the number is defined."]
+    assert texts(claim({"sign": 1}), Found(0.5, 0.5, 0.5)) == [
+        "An interval is needed: more patients, or at least 3 training seeds where patients give none."
+    ]
+    assert texts(claim({"sign": 1}), Found()) == ["Photographs on which the number is defined are needed."]
 
 
 INTERVALS = [
