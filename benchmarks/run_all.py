@@ -112,11 +112,11 @@ def provenance() -> dict[str, str | bool]:
     command = ["git", "-C", str(HERE)]
     try:
         commit = subprocess.run(
-            [*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+            [*command, "rev-parse", "HEAD"], capture_output=True, text=True, encoding="utf-8", check=True
         ).stdout
         own = [f":(exclude,top)benchmarks/{name}" for name in (STORE, PAGE)]
         status = [*command, "status", "--porcelain", "--", ":(top)", *own]
-        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run(status, capture_output=True, text=True, encoding="utf-8", check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "", "changed": False}
     return {"commit": commit.strip(), "changed": bool(changed.strip())}
