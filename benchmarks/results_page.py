@@ -79,6 +79,8 @@ WORDS = {
     "images_a_second": "images per second",
     "images_a_second_and_core_small": "images per second and core, small",
     "images_a_second_and_core_large": "images per second and core, large",
+    "own_memory_mib": "memory of its own of the largest process, MiB",
+    "peak_mib_with_mapped_stores": "peak of resident memory with the pages of mapped stores, MiB",
     "load": "load of the machine",
     "memory_growth_a_doubling": "growth of memory per doubling",
     "metrics_loop": "metrics of the loop",
