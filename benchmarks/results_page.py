@@ -58,7 +58,10 @@ GOALS: dict[str, tuple[Goal, ...]] = {
     r"heatmaps .*one layer.* against grad-cam": (Goal(6),),
     r"heatmaps .* against grad-cam": (Goal(10),),
     r"heatmap_methods .*": (Goal(1),),
-    r"glam .*": (Goal(5, "images_a_second"),),
+    r"glam .*": (
+        Goal(5, "images_a_second"),
+        Goal(0.05, "memory_growth_a_doubling", at_most=True),
+    ),
     r"gan .* against the plain loop": (Goal(1 / 1.2, words="ours at most 1.2 times the other"),),
     r"gan .* against torchgan": (Goal(1),),
     r"sall .*": (Goal(5),),
