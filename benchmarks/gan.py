@@ -5,10 +5,10 @@ loop with its task: photographs, random numbers, losses, checks, moving average 
 checkpoints, once per epoch, are left out on all sides.
 
 `the plain loop` is written here, without any of the study's code but the two networks: a DataLoader, two Adams, the losses and the moving
-average, with the networks in the memory layout of the study (the usual one is not faster for it). It gets the same photographs in the same order and draws the same noise, so
-losses must agree: ``same result`` needs the losses of the first three steps to differ by at most 1e-2 of their greatest size. The first of
-the critic is equal to the bit; afterwards rounding grows about tenfold per step, since Adam without momentum (beta 0, as the paper has it)
-moves each weight by its whole rate, however small its gradient is.
+average, with the networks in the memory layout of the study (the usual one is not faster for it). It gets the same photographs in the same
+order and draws the same noise, so losses must agree: ``same result`` needs the losses of the first three steps to differ by at most 1e-2 of
+their greatest size. The first differ in the last digits only; afterwards rounding grows about tenfold per step, since Adam without
+momentum (beta 0, as the paper has it) moves each weight by its whole rate, however small its gradient is.
 
 `torchgan` is the training operation of each of its Wasserstein losses on the same networks. It differs by its nature: it makes new pictures
 for each of three losses, takes two steps of the critic's Adam where the others take one, draws one share for all photographs of a

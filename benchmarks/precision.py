@@ -25,7 +25,7 @@ def main() -> None:
         __doc__.splitlines()[0],
         images=(256, 32, "training images"),
         test=(256, 48, "test images, for the difference in kappa"),
-        epochs=(20, 5, "epochs measured"),
+        epochs=(10, 5, "epochs measured"),
         batch=(32, 16, "images a step"),
         views=(4, 1, "views in the feature store"),
     )

@@ -4,7 +4,11 @@ Each run is `drstudy run 03` in a process of its own at the input size of profil
 all. Stores are emptied before each run, or it would find its network trained. The audit (01) before it is not timed. The two smallest
 sizes are medians of alternating runs, the larger ones ran once. `ours` is the time of the largest size for as many photographs as the
 smallest has, `other` that of the smallest: a ratio of 1 is linear, more is better. Start-up is a large part of the small runs, so doublings
-of the large sizes say more; `time_ratio_a_doubling` has them all. Memory is that of the largest process.
+of the large sizes say more; `time_ratio_a_doubling` has them all.
+
+Memory is that of the largest process, in two forms. Its own memory (what Linux calls anonymous, sampled four times a second) is what another size may need
+more of, and is judged. The peak of its resident memory also counts the pages of memory-mapped stores that it has read. They grow with the number of
+photographs, but the system takes them back whenever it needs memory.
 
 The photographs are small phantoms. 768 distinct eyes are drawn, and each is shown in eight orientations as eyes of other patients: what a photograph shows
 costs no time. ``same result`` says that every run trained its network and predicted each validation and test photograph once.
@@ -12,6 +16,7 @@ costs no time. ``same result`` says that every run trained its network and predi
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
@@ -23,6 +28,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 from side_by_side import alternate, options, report
 from whole_size import subset
 
@@ -32,6 +38,8 @@ DISTINCT = 384
 """Patients that are drawn; more are these in another orientation."""
 REPEATED = 2
 """Number of sizes, the smallest first, that run several times."""
+SAMPLED = 0.25
+"""Seconds between two looks at the memory of a run."""
 RUN = "results/smoke/03_fine_tuning/efficientnet_lite0-seed0"
 
 
@@ -55,6 +63,7 @@ def main() -> None:
             seconds |= found
     times = [seconds[str(size)] for size in sizes]
     peaks = [max(study[size].peaks) for size in sizes]
+    own = [max(study[size].own) for size in sizes]
     report(
         "scaling",
         times[-1] * sizes[0] / sizes[-1],
@@ -65,10 +74,24 @@ def main() -> None:
         runs=[len(study[size].peaks) for size in sizes],
         processor_seconds=[round(value, 2) for value in times],
         time_ratio_a_doubling=[round(b / a, 3) for a, b in itertools.pairwise(times)],
-        peak_mib=[round(value) for value in peaks],
-        memory_growth_a_doubling=[round(b / a - 1, 3) for a, b in itertools.pairwise(peaks)],
+        own_memory_mib=[round(value) for value in own],
+        memory_growth_a_doubling=[round(b / a - 1, 3) for a, b in itertools.pairwise(own)],
+        peak_mib_with_mapped_stores=[round(value) for value in peaks],
         stages_seconds_on_the_wall=[round(study[size].wall, 1) for size in sizes],
     )
+
+
+def own_memory(process: int) -> float:
+    """Anonymous resident memory of the largest of a process and its children, MiB; 0 if they have ended."""
+    found = 0.0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process)
+        for one in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{one.pid}/status").read_text(encoding="utf-8")
+                lines = [line for line in status.splitlines() if line.startswith("RssAnon:")]
+                found = max([found, *(float(line.split()[1]) / 1024 for line in lines)])
+    return found
 
 
 def processor_of_children() -> float:
@@ -108,7 +131,8 @@ class Study:
     """Runs of notebook 03 on the first patients; its audit runs first, once.
 
     Attributes:
-        peaks: Peak memory of each run so far, MiB.
+        peaks: Peak of the resident memory of the largest process of each run so far, MiB.
+        own: Greatest sampled memory of its own that any process of each run had, MiB.
         wall: Time of the last run on the wall, s.
         complete: Whether each run trained, and predicted every validation and test photograph once.
     """
@@ -116,31 +140,35 @@ class Study:
     def __init__(self, folder: Path, patients: int, given) -> None:
         self.home, self.given = folder / f"run{patients}", given
         self.peaks: list[float] = []
+        self.own: list[float] = []
         self.wall, self.complete = 0.0, True
         root = subset(folder, patients)
         self.run("01", "SOURCE=eyepacs", f"DATA_ROOT={root}", f"IMAGE_SIZE={SIZE}")
 
-    def run(self, number: str, *parameters: str) -> None:
-        """One stage as a command of its own."""
+    def run(self, number: str, *parameters: str) -> float:
+        """One stage as a command of its own; returns the greatest memory of its own that any of its processes was seen to have, MiB."""
         environment = os.environ | {
             "DRSTUDY_RESULTS": str(self.home / "results"),
             "DRSTUDY_DATA": str(self.home / "data"),
         }
         command = [sys.executable, "-m", "drstudy.study.cli", "run", number, "--profile", "smoke"]
         variant = ["--variant", "efficientnet_lite0-seed0"] if number == "03" else []
-        subprocess.run(
-            [*command, *variant, *(f"-p{text}" for text in parameters)],
-            env=environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        whole = [*command, *variant, *(f"-p{text}" for text in parameters)]
+        process, most = subprocess.Popen(whole, env=environment, stdout=subprocess.DEVNULL), 0.0
+        while process.poll() is None:
+            most = max(most, own_memory(process.pid))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SAMPLED)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, whole)
+        return most
 
     def __call__(self) -> None:
         for store in ("models", "features"):
             shutil.rmtree(self.home / "data" / store, ignore_errors=True)
         began = time.perf_counter()
         own = (f"INPUT_SIZE={SIZE}", "VIEWS=1", f"EPOCHS={self.given.epochs}")
-        self.run("03", *own, f"THREADS={self.given.threads}", "PRECISION=auto")
+        self.own.append(self.run("03", *own, f"THREADS={self.given.threads}", "PRECISION=auto"))
         self.wall = time.perf_counter() - began
         record = json.loads((self.home / RUN / "run.json").read_text(encoding="utf-8"))
         self.peaks.append(record["peak_rss_mb"])

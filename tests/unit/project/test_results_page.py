@@ -128,7 +128,7 @@ def test_one_row_has_both_processors(results_page):
 def test_a_missing_column_is_a_dash_and_a_goal_that_is_no_ratio_shows_its_figure(results_page):
     measured = row("glam x", ratio=0.5, images_a_second=4.2, processor=LOWERED, same_result=None)
     [cells] = table(results_page.page([measured]))
-    assert cells[1] == "images per second ≥ 5"
+    assert cells[1] == "images per second ≥ 5; growth of memory per doubling ≤ 0.05"
     assert cells[2:5] == ["-", "-", "-"]
     assert cells[5:8] == ["0.50; images per second 4.2 **missed**", "1.0 / 60.0", "not asked"]
 
