@@ -30,7 +30,8 @@ RANKS_AGREE, LEVELS_AGREE = 0.999, 0.01
 def main() -> None:
     given = options(
         __doc__.splitlines()[0],
-        images=(16, 16, "images"),
+        images=(128, 16, "images"),
+        others=(16, 16, "images for the packages, whose time per image does not depend on their number"),
         batch=(16, 8, "images a pass"),
         repeats=(5, 5, "measurements"),
     )
@@ -47,7 +48,7 @@ def main() -> None:
     has_bf16 = devices.setup("cpu", "auto", given.threads, 0).precision == "bf16"
     config = phantom.PhantomConfig(n_patients=given.images // 2, size=SIZE, seed=5)
     images = np.stack([phantom.render(config, i).image for i in range(given.images)])
-    batches = [slice(i, i + given.batch) for i in range(0, given.images, given.batch)]
+    few = images[: given.others]
 
     for backbone, weights in (("densenet121", "none"), ("efficientnet_lite0", "bundled")):
         net = nets.build(backbone, "single", weights, 0).eval()
@@ -60,28 +61,31 @@ def main() -> None:
         clock = time.process_time if given.threads == 1 else time.perf_counter
         sides = {
             "ours": ours(net, images, last, compute, given.batch),
-            "grad-cam": lambda net=net, last=last: grad_cam(net, images, batches, last),
-            "medcam": lambda net=net, last=last: medcam(net, images, last),
-            "limit": forward_only(net, images, batches, compute),
+            "grad-cam": lambda net=net, last=last: grad_cam(net, few, given.batch, last),
+            "medcam": lambda net=net, last=last: medcam(net, few, last),
+            "limit": forward_only(net, images, compute, given.batch),
         }
         reduced = devices.Compute("cpu", "bf16")
         if has_bf16:
             sides["ours, bf16"] = ours(net, images, last, reduced, given.batch)
-            sides["limit, bf16"] = forward_only(net, images, batches, reduced)
+            sides["limit, bf16"] = forward_only(net, images, reduced, given.batch)
         seconds, results = alternate(sides, given.repeats, clock)
+        counts = {name: given.others if name in ("grad-cam", "medcam") else given.images for name in sides}
+        each = {name: 1000 * seconds[name] / counts[name] for name in sides}
         for other in ("grad-cam", "medcam"):
-            tell(f"{backbone}, one layer", "ours", other, seconds, results, given.images)
+            tell(f"{backbone}, one layer", other, each, results, given.images)
         if has_bf16:
             agreed = agreement(*same_class(net, images, last, (reduced, compute), given.batch))
-            tell_reduced(f"{backbone}, one layer, bf16 trunk", agreed, seconds, given.images)
+            tell_reduced(f"{backbone}, one layer, bf16 trunk", agreed, each, given.images)
         if len(net.cam_layers) > 1:
             layers = list(net.cam_layers)
             sides = {
-                "ours": ours(net, images, layers, compute, given.batch),
-                "grad-cam": lambda net=net, layers=layers: grad_cam(net, images, batches, layers),
+                "ours": ours(net, few, layers, compute, given.batch),
+                "grad-cam": lambda net=net, layers=layers: grad_cam(net, few, given.batch, layers),
             }
             seconds, results = alternate(sides, given.repeats, clock)
-            tell(f"{backbone}, three layers", "ours", "grad-cam", seconds, results, given.images)
+            each = {name: 1000 * value / given.others for name, value in seconds.items()}
+            tell(f"{backbone}, three layers", "grad-cam", each, results, given.others)
 
 
 def ours(net, images, layers, compute, batch):
@@ -97,7 +101,7 @@ def ours(net, images, layers, compute, batch):
     return explain
 
 
-def forward_only(net, images, batches, compute):
+def forward_only(net, images, compute, batch):
     """A function that does nothing but the forward pass, of the fastest form of the network that we have."""
     import torch
 
@@ -105,30 +109,29 @@ def forward_only(net, images, batches, compute):
     from drstudy.training import transforms
 
     folded = folding.folded(net, SIZE, compute.dtype)
-    ready = [compute.put(transforms.to_input(images[b], SIZE, net.mean, net.std)) for b in batches]
+    ready = [
+        compute.put(transforms.to_input(some, SIZE, net.mean, net.std)) for some in in_batches(images, batch)
+    ]
 
     @torch.inference_mode()
     def forward() -> None:
         with compute.autocast():
-            for batch in ready:
-                folded(batch)
+            for x in ready:
+                folded(x)
 
     return forward
 
 
-def tell(name: str, mine: str, other: str, seconds: dict, results: dict, images: int) -> None:
-    """Report one comparison in float32."""
-    gap = difference(results[mine], results[other], other)
-    limit = {}
-    if "limit" in seconds:
-        limit = {
-            "limit": 1000 * seconds["limit"] / images,
-            "share_of_limit": seconds["limit"] / seconds[mine],
-        }
+def tell(name: str, other: str, each: dict[str, float], results: dict, images: int) -> None:
+    """Report one comparison in float32, from milliseconds an image of each side."""
+    gap = difference(results["ours"], results[other], other)
+    limit = (
+        {"limit": each["limit"], "share_of_limit": each["limit"] / each["ours"]} if "limit" in each else {}
+    )
     report(
         f"heatmaps {name}, against {other}",
-        1000 * seconds[mine] / images,
-        1000 * seconds[other] / images,
+        each["ours"],
+        each[other],
         "ms an image",
         gap < 1e-5,
         greatest_difference=gap,
@@ -151,21 +154,21 @@ def same_class(net, images, layers, computes, batch) -> list[np.ndarray]:
     return found[::-1]
 
 
-def tell_reduced(name: str, agreed: tuple[float, float, float], seconds: dict, images: int) -> None:
+def tell_reduced(name: str, agreed: tuple[float, float, float], each: dict[str, float], images: int) -> None:
     """Report the comparison with a trunk in lower precision, and how well its maps agree with those of float32."""
     mean, lowest, gap = agreed
     report(
         f"heatmaps {name}, against grad-cam",
-        1000 * seconds["ours, bf16"] / images,
-        1000 * seconds["grad-cam"] / images,
+        each["ours, bf16"],
+        each["grad-cam"],
         "ms an image",
         lowest >= RANKS_AGREE and gap <= LEVELS_AGREE,
         rank_correlation_mean=mean,
         rank_correlation_lowest=lowest,
         greatest_difference_of_range=gap,
         images=images,
-        limit=1000 * seconds["limit, bf16"] / images,
-        share_of_limit=seconds["limit, bf16"] / seconds["ours, bf16"],
+        limit=each["limit, bf16"],
+        share_of_limit=each["limit, bf16"] / each["ours, bf16"],
     )
 
 
@@ -207,7 +210,11 @@ def with_modules(net):
     return Whole()
 
 
-def grad_cam(net, images, batches, layers) -> dict[str, np.ndarray]:
+def in_batches(images: np.ndarray, batch: int) -> list[np.ndarray]:
+    return [images[start : start + batch] for start in range(0, len(images), batch)]
+
+
+def grad_cam(net, images, batch, layers) -> dict[str, np.ndarray]:
     from pytorch_grad_cam import GradCAM
 
     from drstudy.models import compat  # noqa: F401
@@ -217,7 +224,10 @@ def grad_cam(net, images, batches, layers) -> dict[str, np.ndarray]:
     for layer in layers:
         explainer = GradCAM(whole, [whole.taps[layer]])
         found[layer] = np.concatenate(
-            [explainer(transforms.to_input(images[b], SIZE, net.mean, net.std), None) for b in batches]
+            [
+                explainer(transforms.to_input(some, SIZE, net.mean, net.std), None)
+                for some in in_batches(images, batch)
+            ]
         )
         explainer.activations_and_grads.release()
     return found
@@ -244,6 +254,7 @@ def difference(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], packa
 
     gaps = []
     for layer, maps in ours.items():
+        maps = maps[: len(theirs[layer])]
         if package == "grad-cam":
             mine = scale_cam_image(maps, (SIZE, SIZE))
             mine = scale_cam_image(np.maximum(mine[:, None], 0).mean(1))

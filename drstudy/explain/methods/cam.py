@@ -37,6 +37,8 @@ REPORT_SECONDS = 15.0
 
 FOLD_FROM = 16
 """Images from which a folded trunk saves more time in float32 than folding takes."""
+PROBE_SIDE = 96
+"""Side, in pixels, at which folding looks which norm follows which convolution: that is the same at any side, and this one suits every family."""
 
 
 @dataclass(frozen=True)
@@ -219,10 +221,10 @@ def _trunk(
     in families whose convolutions then also apply the activations, since in others it gains little.
     """
     if compute.precision != "fp32":
-        return folding.folded(net, size, compute.dtype).trunk
+        return folding.folded(net, min(size, PROBE_SIDE), compute.dtype).trunk
     joins = type(net).join_activations is not GradingNet.join_activations
     if joins and not compute.is_cuda and images >= FOLD_FROM and _is_affine(net, layers):
-        return folding.folded(net, min(size, 2 * net.stride_multiple)).trunk
+        return folding.folded(net, min(size, PROBE_SIDE)).trunk
     return net.trunk
 
 
