@@ -29,6 +29,9 @@ from drstudy.show import style
 LAYERED = "maps.npz"
 """File of a result that may have maps at several layers (:func:`drstudy.explain.methods.cam.save_maps`)."""
 
+DIGITS = 6
+"""Digits behind the point by which eyes are ordered: the rest is rounding."""
+
 KEPT = 64
 """Eyes whose masks are kept in memory."""
 
@@ -327,7 +330,7 @@ def found_lesions(
         masks_of: Reader of the masks of an eye.
 
     Returns:
-        One float per eye, by image_id; NaN if the eye has no such lesion, or the lesion is not annotated.
+        One float per eye, by image_id, rounded to :data:`DIGITS` so that equal maps are equal; NaN if the eye has no such lesion, or the lesion is not annotated.
     """
     found = {}
     for name in names:
@@ -338,7 +341,7 @@ def found_lesions(
             continue
         heat = cam.upsample(np.asarray(values[place[name]], np.float32)[None], len(fov))[:, fov]
         precision = scores.Ranked(heat).ranking(mask[fov])["aupr"][0] if heat.any() else 0.0
-        found[name] = precision / mask[fov].mean(dtype=np.float64)
+        found[name] = round(float(precision / mask[fov].mean(dtype=np.float64)), DIGITS)
     return pd.Series(found, dtype=float)
 
 
