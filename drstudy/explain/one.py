@@ -36,7 +36,7 @@ REFERABLE = 2
 
 @dataclass(frozen=True)
 class Explained:
-    """What a network says of one photograph.
+    """Predictions and map of a network for one photograph.
 
     Attributes:
         probabilities: (5,) float64 of grades 0 to 4, as the network gives them.
