@@ -25,7 +25,7 @@ def columns(frame: pd.DataFrame) -> list[str]:
 
 
 def labels(manifest: pd.DataFrame) -> pd.DataFrame:
-    """What a manifest says of AMD.
+    """The labels of AMD in a manifest.
 
     Returns:
         One row per image, in its order and with its index: ``image_id``, ``amd_grade`` (Int64, 0 to 3) and ``amd`` (Int64, 0 or 1), ``<NA>``

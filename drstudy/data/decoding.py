@@ -54,7 +54,7 @@ SWAPS_SIDES = (5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before it is decoded.
+    """The header of a file, read before it is decoded.
 
     Attributes:
         width, height: Pixels, after EXIF rotation.
@@ -97,7 +97,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def header(content: bytes, suffix: str, max_megapixels: float) -> Header:
-    """Read what the file says of itself; nothing is decoded yet.
+    """Read the header of the file; nothing is decoded yet.
 
     Args:
         content: The whole file.
@@ -137,7 +137,7 @@ def _heard(caught: Iterable[warnings.WarningMessage]) -> list[Remark]:
 
 
 def _describe(image: Image.Image, content: bytes, suffix: str, max_megapixels: float) -> Header:
-    """What an opened file says of itself."""
+    """The header of an opened file."""
     width, height = image.size
     if width * height > max_megapixels * 1e6:
         raise BadImage(

@@ -120,7 +120,7 @@ def _values(levels: np.ndarray) -> np.ndarray:
 
 
 def examine(row: dict[str, Any], image: str | os.PathLike[str]) -> list[tuple[str, str, str]]:
-    """Open the lesion masks of one photograph, and correct what its row says of them.
+    """Open the lesion masks of one photograph, and correct its row where they differ.
 
     Presence follows from the pixels: ``lesion_<CODE>`` becomes 1 or 0. A mask that cannot be used is taken out of the row, and its lesion
     becomes *not annotated*.

@@ -1,1 +1,1 @@
-"""Heatmaps: methods that make them, measures of where they point, checks of whether they can be believed."""
+"""Heatmaps: methods that make them, measures of where they point, checks of whether they depend on what was learnt."""

@@ -44,12 +44,12 @@ HOTTEST = 0.95
 
 
 class UnexplainableError(ValueError):
-    """A network has no map of its answer."""
+    """A network has no map of its prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """What a network says of one photograph: probabilities of the grades, or one score on the scale of the grades.
+    """Prediction and map of a network for one photograph: probabilities of the grades, or one score on the scale of the grades.
 
     Attributes:
         predicted: Grade with the greatest probability (calibration does not change it), or the grade that the score implies.

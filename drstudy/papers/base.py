@@ -406,7 +406,7 @@ class Paper:
     Attributes:
         id: Name of its folder below ``drstudy/papers``.
         citation: Authors and year, or what stands in their place.
-        question: What is asked, in one sentence.
+        question: The question, in one sentence.
         notebooks: Its notebooks.
         stages: For a profile, the stages of its notebooks; those whose notebook is not to run are dropped afterwards.
         needs: Names of what the photographs must come with; see :attr:`Profile.data`.

@@ -148,7 +148,7 @@ def _prepare(content: bytes, head: decoding.Header, image_size: int) -> tuple[np
 
 
 def _facts(content: bytes, head: decoding.Header, image: np.ndarray) -> dict[str, Any]:
-    """What a record says of the file and of the crop made from it."""
+    """Facts of a record about the file and the crop made from it."""
     return {
         "file_bytes": head.file_bytes,
         "file_sha256": decoding.sha256(content),

@@ -153,7 +153,7 @@ def road(
 
 
 def random_maps(count: int, side: int = 7, seed: int = 0) -> np.ndarray:
-    """(count, side, side) float32, uniform in 0..1: maps that know nothing, as coarse as those of the last layer."""
+    """(count, side, side) float32, uniform in 0..1: random maps, as coarse as those of the last layer."""
     return np.random.default_rng(seed).random((count, side, side), dtype=np.float32)
 
 

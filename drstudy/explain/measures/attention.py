@@ -4,16 +4,16 @@ A multi-label network gives each eye one map per lesion. Each is measured agains
 :mod:`drstudy.explain.measures.localisation`, so that a cell says how the map of lesion i lies on the mask of lesion j. Cells
 count only eyes where mask j is not empty; which eyes else depends on what is known of lesion i:
 
-- ``predicted``: the network says that it is there. What a reader would be shown.
+- ``predicted``: the network predicts it. This is what a reader would be shown.
 - ``present``: its mask is not empty.
-- ``absent``: its mask is empty: the control. There the map has nothing of its own to point at, and what it points at
-  instead is what it takes for the lesion.
+- ``absent``: its mask is empty. This is the control: the map cannot point at its own lesion, and the place at which it
+  points instead is what the network takes for the lesion.
 
-Maps that know nothing of the network (:mod:`drstudy.explain.measures.baselines`) are measured beside, on all eyes.
+Maps that ignore the network (:mod:`drstudy.explain.measures.baselines`) are measured beside, on all eyes.
 
 Two paired questions, which fail in different ways. *Mask against mask* (:func:`own_mask`): on eyes with both
-lesions, does the map of i prefer mask i to mask j? One map for all labels, or a map of the centre, can prefer a
-lesion that lies where the map does, so baselines are measured on the same eyes. *Map against map* (:func:`own_map`):
+lesions, has the map of i more heat on mask i than on mask j? One map for all labels, or a map of the centre, can have
+more heat on a lesion that lies where the map does, so baselines are measured on the same eyes. *Map against map* (:func:`own_map`):
 is mask i better found by the map of i than by the map of j? One map for all labels cannot answer yes.
 """
 

@@ -1,4 +1,4 @@
-"""Maps that know nothing of the network: what any method has to beat before its maps mean anything.
+"""Maps that ignore the network: what any method has to beat before its maps mean anything.
 
 Each is brought to the grid of the map that it is compared with (7 by 7 for a Grad-CAM at 224 pixels) and up again
 in the same way, so that a difference is one of content and never of resolution.

@@ -1,7 +1,7 @@
 """Maps against maps on the same eyes: paired differences with intervals over patients.
 
 A number like "3 % of the heat lies on lesions" means nothing alone. Here every score of a map stands beside that
-of another map of the same eyes (a baseline that knows nothing, another layer, another method), and the interval
+of another map of the same eyes (a baseline that ignores the network, another layer, another method), and the interval
 is that of the mean difference: eye by eye, bootstrapped over patients, with the same resamples for all.
 An eye counts in a comparison only where both maps have a number (a map without heat has none).
 """

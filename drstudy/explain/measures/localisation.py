@@ -17,7 +17,7 @@ Policies, each of which is counted in the tables:
   the partition such pixels fall to ``elsewhere``.
 
 What a single number of one map and one mask means stands in :mod:`drstudy.explain.measures.scores`; differences to
-maps that know nothing of the network are taken in :mod:`drstudy.explain.measures.comparison`.
+maps that ignore the network are taken in :mod:`drstudy.explain.measures.comparison`.
 """
 
 from __future__ import annotations

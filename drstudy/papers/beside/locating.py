@@ -1,4 +1,4 @@
-"""How well the map of each system finds lesions, on one grid and against one truth, beside four maps that know nothing of any network.
+"""How well the map of each system finds lesions, on one grid and against one truth, beside four maps that ignore all networks.
 
 Every map is brought to the same grid of the same photographs, which may be larger than those that a network was trained on. A cut is fixed
 for each map and lesion on validation eyes. Scores are those of :mod:`drstudy.explain.measures.fine`.
@@ -31,7 +31,7 @@ TITLES = {
 """What readers see."""
 
 BLIND = baselines.NAMES
-"""Maps that know nothing of any network."""
+"""Maps that ignore all networks."""
 
 COLUMNS = ["system", "image_id", "patient_id", "region", *MEASURES]
 

@@ -69,7 +69,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class Seen:
-    """A system with what it says of the test eyes.
+    """A system with its predictions for the test eyes.
 
     Attributes:
         label: Its name, unique.

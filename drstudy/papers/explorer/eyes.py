@@ -260,7 +260,7 @@ def _mapped(maps: Maps | None, image_id: str, masks: Masks, size: int, share: fl
 
 
 def _sentence(answer: pd.Series) -> str:
-    """What a system says of an eye."""
+    """The prediction of a system for an eye, in words."""
     parts = []
     if not pd.isna(answer["predicted"]):
         grade = int(answer["predicted"])

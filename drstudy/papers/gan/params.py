@@ -45,7 +45,7 @@ class Gan(Computing):
         rival_epochs: Epochs of a conditional GAN with the other loss, from random weights; 0 leaves it out.
         processes: Processes that train each GAN together, one per GPU (on a CPU only to test it).
         shown: Pictures of each grade in the figures.
-        model: Result folder of notebook 03: the grading network that is asked for the grade of generated pictures.
+        model: Result folder of notebook 03: the network that grades the generated pictures.
         encoder_size: Side at which the bundled EfficientNet-Lite0 reads pictures, pixels.
         surviving: Eyes whose lesions are measured at the sizes of generated pictures; 0 is all of the training split.
         compared: Pictures of a set, at most, in the comparisons of quality; 0 is all.

@@ -372,7 +372,7 @@ def findings(located: pd.DataFrame) -> list[str]:
 
 
 def display_located(located: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences for readers: one row per map and rival, percentage points with intervals."""
+    """Paired differences for readers: one row per pair of maps, percentage points with intervals."""
     shown = located.assign(
         text=[
             intervals.difference(*intervals.of(row, "difference", 100)) for row in located.to_dict("records")
