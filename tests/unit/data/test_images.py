@@ -162,7 +162,7 @@ def test_memory_does_not_grow_with_the_number_of_images(many, tmp_path):
 
 @listed
 def test_released_pixels_leave_the_memory_and_are_read_again(many, tmp_path):
-    store = images.build(many, 64, workers=1, folder=tmp_path)
+    store = images.open_store(images.build(many, 64, workers=1, folder=tmp_path).folder, deep=True)
     file = store.folder / "images.npy"
     assert resident_kib(file) <= 64  # comparing all pixels with their digests left none of them behind
     before = store.images[:].sum()
@@ -170,6 +170,18 @@ def test_released_pixels_leave_the_memory_and_are_read_again(many, tmp_path):
     store.release()
     assert resident_kib(file) == 0
     assert store.images[:].sum() == before
+
+
+def test_a_store_is_not_read_again_when_it_was_just_written(many, tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr("drstudy.data.images.store._compare", lambda store: compared.append(store.folder))
+    store = images.build(many, SIZE, workers=1, folder=tmp_path)
+    assert compared == []
+    images.open_store(store.folder)
+    assert compared == []
+    os.utime(store.folder / "images.npy", ns=(0, 0))
+    images.open_store(store.folder)
+    assert compared == [store.folder]
 
 
 def test_releasing_changes_no_array(tmp_path):
