@@ -59,7 +59,7 @@ class Field:
     @property
     def share(self) -> float:
         """Of the picture's area that it covers, 0 to 1."""
-        return float(self.mask.mean())
+        return cv2.countNonZero(self.mask) / self.mask.size
 
     @property
     def side(self) -> float:
@@ -130,10 +130,16 @@ def _field_mask(value: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray | No
     """The field, ``None`` if there is none, and a remark on surroundings that are not dark."""
     k = max(1, round(0.04 * min(value.shape)))
     corners = (value[:k, :k], value[:k, -k:], value[-k:, :k], value[-k:, -k:])
-    background = min(float(np.median(corner)) for corner in corners)
+    background = min(map(_median, corners))
     if background > BACKGROUND_HIGHEST:
         return _on_bright(colours, k)
     return _on_dark(value, background), None
+
+
+def _median(values: np.ndarray) -> float:
+    """``np.median`` of a few whole numbers, without its overhead, which is most of its time."""
+    ordered = np.sort(values, axis=None)
+    return (float(ordered[(ordered.size - 1) // 2]) + float(ordered[ordered.size // 2])) / 2
 
 
 def _on_bright(colours: np.ndarray, k: int) -> tuple[np.ndarray, tuple[str, str] | None]:
@@ -180,17 +186,17 @@ def _on_dark(value: np.ndarray, background: float) -> np.ndarray | None:
     counts = cv2.calcHist([value], [0], None, [256], [0, 256]).ravel()
     bright = float(np.searchsorted(np.cumsum(counts), 0.95 * value.size))  # 95th percentile
     level = background + max(BACKGROUND_MARGIN, BACKGROUND_SHARE * (bright - background))
-    lit = (value > level).astype(np.uint8)
+    lit = (value > level).view(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(lit)
     if count < 2:
         return None
-    region = (labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
+    region = (labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).view(np.uint8)
     radius = max(1, round(0.02 * max(value.shape)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     opened = cv2.morphologyEx(region, cv2.MORPH_OPEN, disc)
-    if opened.sum() > 0.5 * region.sum():
+    if cv2.countNonZero(opened) > 0.5 * cv2.countNonZero(region):
         region = opened
-    if region.mean() < SMALLEST_FIELD:
+    if cv2.countNonZero(region) / region.size < SMALLEST_FIELD:
         return None
     return _hull(region)
 
@@ -211,7 +217,7 @@ def quality(crop: np.ndarray, field: np.ndarray) -> dict[str, float]:
     luminance = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     counts = cv2.calcHist([luminance], [0], field, [256], [0, 256]).ravel()
     mean, deviation = cv2.meanStdDev(luminance, mask=field)
-    green = crop[:, :, 1].astype(np.float32)
+    green = cv2.extractChannel(crop, 1).astype(np.float32)
     fine = green - cv2.GaussianBlur(green, (0, 0), FINE_SIGMA)
     framed = cv2.copyMakeBorder(field, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     inner = cv2.erode(framed, np.ones((3, 3), np.uint8), iterations=12)[1:-1, 1:-1].copy()

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset as TorchDataset
 from drstudy.core import code, paths, records
 from drstudy.core.devices import Compute
 from drstudy.data.dataset import Dataset
+from drstudy.data.images import release
 from drstudy.models.folding import folded
 from drstudy.models.nets import GradingNet
 from drstudy.models.weights import digest_of
@@ -226,6 +227,7 @@ class Live(Features):
             if self.on_device:
                 views = (transforms.view(image, size, seed, *pair) for image, pair in zip(batch, pairs[a:b]))
                 batch = self.compute.put(torch.stack(list(views)))
+            release(self.data.images)
             yield transforms.normalise(batch, self.net.mean, self.net.std)
 
     @functools.cached_property
@@ -391,6 +393,7 @@ class Stored(Features):
         for (a, b), images in zip(bounds, live.images(pairs, bounds)):
             output = live.trunk(images).permute(0, 2, 3, 1).contiguous().cpu()
             store[a:b] = (output if dtype == np.float32 else output.view(torch.uint16)).numpy()
+            release(store)
             if time.perf_counter() - told > 10:
                 told = time.perf_counter()
                 print(
@@ -408,12 +411,16 @@ class Stored(Features):
         stored = self._part("train")
         places = (positions * self.p.views + views).numpy()
         for some in self._batches(len(places)):
-            yield self._batch(self._tensor(stored[places[some]]), positions[some], views[some])
+            inputs = self._tensor(stored[places[some]])
+            release(stored)
+            yield self._batch(inputs, positions[some], views[some])
 
     def unaugmented(self, positions: np.ndarray) -> Iterator[Tensor]:
         stored, step = self._part("clean"), 4 * self.trunk_batch
         for a in range(0, len(positions), step):
-            yield self._tensor(stored[positions[a : a + step]])
+            inputs = self._tensor(stored[positions[a : a + step]])
+            release(stored)
+            yield inputs
 
     def close(self, keep: bool) -> None:
         self._parts.clear()

@@ -77,15 +77,17 @@ RELEASE_EVERY = 512
 """Images of a pass over a whole store after which the pages that it read are released."""
 
 
-def release(images: np.ndarray) -> None:
-    """Take the pages of a memory-mapped array that were read out of this process's memory. Who reads a whole store calls it now and then, or the
-    whole store counts as memory of the process in the end. What is read again comes from the system's cache or the disk.
+def release(array: np.ndarray) -> None:
+    """Take the pages of a memory-mapped array that were read or written out of this process's memory. Who goes through a large file calls it now
+    and then, or the whole file counts as memory of the process in the end. What is read again comes from the system's cache or the disk, and
+    what was written gets to the disk as ever.
 
     Args:
-        images: Array of a store, or a view of it. Any other array is left as it is, and so is any array on a system that cannot do this.
+        array: A memory map, or a view of one. Any other array is left as it is, as are private copies (mode ``c``), whose changes would be
+            lost, and all arrays on a system that cannot do this.
     """
-    mapped = getattr(images, "_mmap", None)
-    if mapped is not None and not images.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
@@ -127,6 +129,9 @@ def build(
                 missing_ok=True
             )  # of a store that was damaged or whose tables were not finished
         writing.fill(target, manifest, image_size, workers or os.cpu_count() or 1, max_megapixels)
+        note_stamp(
+            target
+        )  # its digests are of what was just written: reading all of it again would find nothing
     return open_store(target)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from photographs import BROKEN, EYE, encoded, folder_of, photograph
+from resident import listed, resident_kib
 
 from drstudy.data import decoding, images
 from drstudy.data import manifest as manifests
@@ -159,21 +160,10 @@ def test_memory_does_not_grow_with_the_number_of_images(many, tmp_path):
     assert peak(96) - peak(32) < 1e6
 
 
-def resident_kib(file: Path) -> int:
-    """KiB of a mapped file that count as memory of this process."""
-    counted, inside = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if not line.split()[0].endswith(":"):
-            inside = line.endswith(str(file))
-        elif inside and line.startswith("Rss:"):
-            counted += int(line.split()[1])
-    return counted
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not list mapped files")
+@listed
 def test_released_pixels_leave_the_memory_and_are_read_again(many, tmp_path):
-    store = images.build(many, 64, workers=1, folder=tmp_path)
-    file = (store.folder / "images.npy").resolve()
+    store = images.open_store(images.build(many, 64, workers=1, folder=tmp_path).folder, deep=True)
+    file = store.folder / "images.npy"
     assert resident_kib(file) <= 64  # comparing all pixels with their digests left none of them behind
     before = store.images[:].sum()
     assert resident_kib(file) > 0.9 * store.images.nbytes / 1024
@@ -182,14 +172,33 @@ def test_released_pixels_leave_the_memory_and_are_read_again(many, tmp_path):
     assert store.images[:].sum() == before
 
 
-def test_only_mapped_arrays_that_nobody_writes_are_released(tmp_path):
+def test_a_store_is_not_read_again_when_it_was_just_written(many, tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr("drstudy.data.images.store._compare", lambda store: compared.append(store.folder))
+    store = images.build(many, SIZE, workers=1, folder=tmp_path)
+    assert compared == []
+    images.open_store(store.folder)
+    assert compared == []
+    os.utime(store.folder / "images.npy", ns=(0, 0))
+    images.open_store(store.folder)
+    assert compared == [store.folder]
+
+
+def test_releasing_changes_no_array(tmp_path):
     array = np.ones((4, 4), np.uint8)
     images.release(array)
     assert array.all()
-    mapped = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (4, 4))
+    file = tmp_path / "a.npy"
+    mapped = np.lib.format.open_memmap(file, "w+", np.uint8, (4, 4))
     mapped[:] = 7
     images.release(mapped)
-    assert (mapped == 7).all()
+    mapped[0] = 8
+    images.release(mapped[1:])
+    assert mapped[:, 0].tolist() == np.load(file)[:, 0].tolist() == [8, 7, 7, 7]
+    private = np.load(file, mmap_mode="c")
+    private[:] = 9
+    images.release(private)
+    assert (private == 9).all()
 
 
 def test_a_full_disk_is_an_error_before_anything_is_written(many, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import pytest
 import torch
 from fabricated import sealed
 from photographs import eyepacs
+from resident import listed, resident_kib
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
@@ -101,6 +102,27 @@ def test_stored_equals_live(data, backbone):
     close(stored, live)
     stored, live = (torch.cat(list(source.unaugmented(np.arange(13)))) for source in sources)
     close(stored, live)
+
+
+@listed
+def test_no_more_than_a_batch_of_the_store_stays_in_memory(data, own_folders, monkeypatch):
+    left, real = [], features.release
+
+    def watched(array):
+        real(array)
+        if isinstance(array, np.memmap):
+            left.append(resident_kib(Path(array.filename)))
+
+    monkeypatch.setattr(features, "release", watched)
+    source = opened(data)
+    source.prepare()
+    assert len(left) >= 2  # while both parts were written
+    drawn(source, [12, 0, 5], [1, 0, 1])
+    list(source.unaugmented(np.arange(13)))
+    assert len(left) >= 4
+    assert not any(left)
+    for part in features.PARTS:
+        assert resident_kib(source.folder / f"{part}.npy") == 0
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
