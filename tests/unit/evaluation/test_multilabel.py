@@ -292,7 +292,7 @@ def test_tables_for_readers_and_metrics(study):
     found = tables.as_metrics(scored, decided, empty, "good", "max")
     for name in ("sensitivity_any_dr", "specificity_referable", "auc_macro", "f1_EX", "hamming_loss"):
         assert found[f"{name}_lo"] <= found[name] <= found[f"{name}_hi"], name
-    called = tables.called(test[test["network"] == "good"], fitted, CODES3)
+    called = tables.predicted(test[test["network"] == "good"], fitted, CODES3)
     assert called.shape == (120, 3)
     history = pd.DataFrame({"network": "good", "epoch": [1, 2], "loss": 1.0, "val_loss": 0.9, "val_auc": 0.7})
     truth = labels.set_index("image_id").loc[called.index, list(CODES3)].to_numpy(float)
