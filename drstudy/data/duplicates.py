@@ -61,7 +61,9 @@ def find(store: ImageStore, bits: int) -> pd.DataFrame:
 
     @functools.lru_cache(maxsize=KEPT_DETAILS)
     def fine(place: int) -> np.ndarray:
-        return detail(np.asarray(store.images[place]))
+        found = detail(np.asarray(store.images[place]))
+        store.release()  # the system reads the neighbours too, so a few photographs would bring in the whole store
+        return found
 
     for one, other, distance in _close_pairs(hashes[first], bits):
         a, b = int(first[one]), int(first[other])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drstudy.core import paths, records
 from drstudy.core.devices import Compute
+from drstudy.data.images import release
 from drstudy.models import nets
 from drstudy.models.nets import GradingNet
 from drstudy.training import tensors, transforms
@@ -88,6 +89,7 @@ def in_batches(
     for start in range(0, len(rows), step):
         some = slice(start, min(start + step, len(rows)))
         batch = compute.put(transforms.to_input(images[rows[some]], input_size, net.mean, net.std))
+        release(images)
         with compute.autocast():
             yield some, forward(batch)
 
