@@ -329,10 +329,7 @@ def worst_maps(seen: Seen, names: list[str], map_name: str = "") -> pd.DataFrame
 
 def notes(localised: pd.DataFrame) -> dict[str, str]:
     """By image_id, the result of :func:`worst_maps` in words, for a figure."""
-    return {
-        name: f"average precision {times:.2f} times a uniform map's"
-        for name, times in localised.itertuples(index=False)
-    }
+    return {name: f"{times:.2f} times a uniform map" for name, times in localised.itertuples(index=False)}
 
 
 def _no_scores() -> pd.DataFrame:
