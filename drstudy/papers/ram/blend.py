@@ -105,7 +105,7 @@ def scores(
     table = data.part("all")
     own = pooled(net, data.images, table["row"].to_numpy(), compute, tta)
     flag = table["image_id"].map(right).to_numpy(np.float32)[:, None]
-    train = (table["split"] == SPLITS[0]).to_numpy(copy=True)  # torch warns of an index that cannot be written to
+    train = (table["split"] == SPLITS[0]).to_numpy(copy=True)  # writable, or torch warns
     x = np.hstack([own, own[pairs(table)], flag])
     middle, spread = x[train].mean(0), x[train].std(0)
     constant = spread <= ROUNDING * np.maximum(np.abs(middle), np.abs(x[train]).max())
