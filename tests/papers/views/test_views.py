@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fabricated import eyes, graded
+from matplotlib.colors import to_hex
 
 from drstudy.core.devices import Compute
 from drstudy.core.params import ParameterError
@@ -185,11 +186,13 @@ def test_figure_draws_the_tables_numbers(table):
         assert [t.get_text() for t in column[1].get_xticklabels()] == ["1", "2", "fresh"]
         for ax, what in zip(column, ("score", "difference")):
             rows = table[(table["metric"] == name) & (table["what"] == what)]
-            dots = next(line for line in ax.lines if line.get_marker() == "o")
-            np.testing.assert_array_equal(dots.get_ydata(), rows["value"])
-            assert dots.get_color() == style.backbone_colour("vgg16")
-            bars = [segment[:, 1] for segment in ax.collections[0].get_segments()]
-            np.testing.assert_array_equal(bars, rows[["lo", "hi"]])
+            dots = [line for line in ax.lines if line.get_marker() == "o"]
+            points = sorted((x, y) for line in dots for x, y in zip(line.get_xdata(), line.get_ydata()))
+            np.testing.assert_allclose([y for _, y in points], rows["value"], rtol=1e-12)
+            assert {to_hex(line.get_color()) for line in dots} == {style.backbone_colour("vgg16").lower()}
+            bars = [line for line in ax.lines if line.get_marker() == "None" and line.get_linestyle() == "-"]
+            limits = sorted((line.get_xdata()[0], *sorted(line.get_ydata())) for line in bars)
+            np.testing.assert_allclose([ends for _, *ends in limits], rows[["lo", "hi"]], rtol=1e-12)
 
 
 # --- training --------------------------------------------------------------------------------------
