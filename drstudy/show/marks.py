@@ -204,6 +204,8 @@ def matrix(
     """
     import seaborn as sns
 
+    if "norm" in scale:  # else seaborn looks for limits in the numbers, of which there may be none
+        scale = {"vmin": scale["norm"].vmin, "vmax": scale["norm"].vmax} | scale
     look = {"cbar": False, "linewidths": 1, "linecolor": "white", "annot_kws": {"fontsize": size}} | scale
     sns.heatmap(shades, annot=np.asarray(texts), fmt="", cmap=cmap, ax=ax, **look)
     ax.tick_params(length=0)
