@@ -5,7 +5,7 @@
 prediction, in the same pass. Maps are compared after the packages' own scaling (each map by its maximum, enlarged to the input).
 
 The limit is the forward pass of the same network with folded norms, in the same batches, on photographs that are already normalised: no map, no
-input, no bookkeeping. `share of limit` is the limit per ours; where the limit is nearer than the wanted ratio, 0.85 is wanted instead.
+input, no bookkeeping. `share of limit` is the limit divided by ours; where the limit is nearer than the wanted ratio, 0.85 is wanted instead.
 
 `bf16 trunk` has the trunk in bfloat16, the tail and the maps in float32 (only where the processor has units for it). Its maps are compared with
 those that float32 gives for the same class, before the ReLU: rank correlation over the cells of each map (mean and lowest), and greatest

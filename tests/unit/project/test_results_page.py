@@ -72,6 +72,17 @@ def test_the_processor_of_this_machine_lowered_to_avx2_fills_the_other_column(re
         ("heatmaps densenet121, three layers, against grad-cam", {"ratio": 9.99}, True),
         ("heatmaps densenet121, one layer, against grad-cam", {"ratio": 6.0}, False),
         ("heatmaps densenet121, one layer, bf16 trunk, against grad-cam", {"ratio": 9.0}, True),
+        ("heatmaps densenet121, one layer, bf16 trunk, against grad-cam", {"ratio": 10.0}, False),
+        (
+            "heatmaps densenet121, one layer, bf16 trunk, against grad-cam",
+            {"ratio": 10.0, "rank_correlation_lowest": 0.998, "greatest_difference_of_range": 0.001},
+            True,
+        ),
+        (
+            "heatmaps densenet121, one layer, bf16 trunk, against grad-cam",
+            {"ratio": 9.0, "share_of_limit": 0.9, "same_result": False},
+            True,
+        ),
         ("heatmaps densenet121, three layers, against medcam", {"ratio": 0.1}, False),
         ("prepare_images", {"ratio": 5.0, "share_of_limit": 0.75}, False),
         ("prepare_images", {"ratio": 5.0, "share_of_limit": 0.74}, True),
