@@ -123,7 +123,7 @@ def test_worse_views_are_found_and_the_next_number_is_enough(table, predictions)
     assert tables.enough(table) == 2
     said = tables.describe(table, predictions)
     assert "VIEWS 1 is worse: QWK -" in said
-    assert "from which on nothing is told apart as worse is VIEWS 2: QWK" in said
+    assert "From VIEWS 2 on, no metric is worse than with fresh views: QWK" in said
     assert f"{len(predictions[0][0])} validation images of 60 patients, 2 networks" in said
 
 
@@ -155,7 +155,7 @@ def test_what_another_seed_turns_round_is_not_worse(metric, sign):
 def test_no_number_enough_says_to_draw_fresh_ones(images):
     found = {k: [graded(images, skill)] for k, skill in ((1, 0.4), (0, 3.0))}
     said = tables.describe(tables.compare(found, B, SEED), found)
-    assert said.endswith("draw fresh ones, VIEWS 0.")
+    assert said.endswith("use fresh views, VIEWS 0.")
 
 
 def test_readers_tables_have_a_row_a_number(table):
