@@ -253,12 +253,12 @@ def compare(
     numbers["difference"] = numbers["found"] - numbers["committed"]
     numbers["class"] = classify(numbers)
     wanted = plan.result_names(profile, study_of(here, profile))
+    judged = _verdicts(profile, committed, here, against) if not changed else pd.DataFrame(columns=VERDICTS)
+    young = judged["committed"] == ABSENT
     return Comparison(
         profile=profile,
         numbers=numbers,
-        verdicts=_verdicts(profile, committed, here, against)
-        if not changed
-        else pd.DataFrame(columns=VERDICTS),
+        verdicts=judged[~young],
         words=pd.concat([part for _, part in parts], ignore_index=True) if parts else pd.DataFrame(),
         costs=_costs({name: committed[name] for name in both}, here),
         speed=_speed(profile) if calibrate else np.nan,
@@ -266,7 +266,8 @@ def compare(
         changed=changed,
         unknown=[name for name in here if name not in committed],
         notes=_files([committed[name] for name in both], here)
-        + _notes([committed[name] for name in both], [here[name] for name in both]),
+        + _notes([committed[name] for name in both], [here[name] for name in both])
+        + _young(judged.loc[young, "claim"]),
     )
 
 
@@ -276,12 +277,24 @@ def study_of(found: Mapping[str, Any], profile: str) -> str:
 
 
 def parameters_that_differ(committed: records.Record, found: records.Record) -> str:
-    """Which parameters of two runs of a stage differ, as text, those of :data:`HOW` aside; and the weights that were really used."""
+    """Which parameters of two runs of a stage differ, as text, those of :data:`HOW` aside; and the weights that were really used.
+
+    A parameter that a record does not name is younger than the record, and counts as its default.
+    """
     one, other = (
-        {**record.params, "weights_used": record.metrics.get("weights_used")} for record in (committed, found)
+        {**_defaults(record), **record.params, "weights_used": record.metrics.get("weights_used")}
+        for record in (committed, found)
     )
     names = [name for name in {**one, **other} if name not in HOW and one.get(name) != other.get(name)]
     return ", ".join(f"{name} {other.get(name)!r} in place of {one.get(name)!r}" for name in names)
+
+
+def _defaults(record: records.Record) -> dict[str, Any]:
+    """Defaults of the parameters of a record's notebook, as records name them; none for a notebook that is not of this study."""
+    from drstudy.papers import registry
+
+    notebook = registry.NOTEBOOKS.get(record.data["notebook"])
+    return notebook.cls().upper() if notebook else {}
 
 
 def _changed(
@@ -300,6 +313,13 @@ def _changed(
         elif built := [need for need in needs if need in found]:
             found[name] = f"it builds on {', '.join(built)}"
     return found
+
+
+def _young(claims_: pd.Series) -> list[str]:
+    """A line on claims that the committed ledger does not have yet, so that nothing can be compared."""
+    if claims_.empty:
+        return []
+    return [f"{len(claims_)} claims have no committed verdict yet, such as: {claims_.iloc[0]}"]
 
 
 def verdicts(found: Mapping[str, records.Record], profile: str, study: str) -> pd.DataFrame:

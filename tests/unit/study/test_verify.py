@@ -201,6 +201,32 @@ def test_other_parameters_are_not_compared_but_named(committed):
     )
 
 
+def test_a_parameter_that_is_younger_than_the_committed_run_counts_as_its_default(committed):
+    file = verify.folder("smoke") / STAGE / "run.json"
+    data = json.loads(file.read_text())
+    default = data["params"].pop("SEED")
+    file.write_text(json.dumps(data))
+    assert not verify.compare("smoke", calibrate=False).changed
+    own = paths.results() / "smoke" / STAGE / "run.json"
+    data = json.loads(own.read_text())
+    data["params"]["SEED"] = default + 5
+    own.write_text(json.dumps(data))
+    assert verify.compare("smoke", calibrate=False).changed == {
+        STAGE: f"SEED {default + 5} in place of {default}"
+    }
+
+
+def test_claims_without_a_committed_verdict_are_told_and_do_not_count(committed, monkeypatch):
+    rows = [("a", "reproduced", "reproduced"), ("b", verify.ABSENT, "inconclusive")]
+    monkeypatch.setattr(verify, "_verdicts", lambda *_: pd.DataFrame(rows, columns=verify.VERDICTS))
+    found = verify.compare("smoke", calibrate=False)
+    assert found.equal_verdicts == len(found.verdicts) == 1
+    assert "1 claims have no committed verdict yet, such as: b" in found.notes
+    rows[1] = ("b", "inconclusive", verify.ABSENT)  # a claim that got lost counts
+    monkeypatch.setattr(verify, "_verdicts", lambda *_: pd.DataFrame(rows, columns=verify.VERDICTS))
+    assert not verify.compare("smoke", calibrate=False).ok
+
+
 def test_a_stage_that_is_missing_or_unknown_is_named(committed):
     run = records.start(params.BackboneComparison())
     run.finish()
