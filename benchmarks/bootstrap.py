@@ -6,11 +6,9 @@ study's own generator draws the patients of a resample.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pandas as pd
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 CUTS = (1, 2, 3, 4)
 
@@ -36,8 +34,7 @@ def main() -> None:
         loop=(4, 4, "resamples of the loop, extrapolated"),
         repeats=(5, 5, "measurements"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
 
     from drstudy.evaluation import statistics

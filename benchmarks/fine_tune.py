@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 TOTAL = 100
 SIZE = 224
@@ -44,8 +44,7 @@ def main() -> None:
         densenet=(1, 0, "1 measures DenseNet121 too"),
         bf16=(0, 0, "1 lets ours compute in bf16; the others always use fp32"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["DRSTUDY_DATA"] = scratch
         from drstudy.data import phantom

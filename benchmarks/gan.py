@@ -22,12 +22,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import os
 import time
 
 import numpy as np
 from device_speed import photographs
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 SIZE, WIDTH, LATENT, BATCH = 64, 16, 64, 16
 CLOSE = 1e-2
@@ -41,8 +40,7 @@ def main() -> None:
         images=(160, 64, "photographs"),
         repeats=(5, 5, "measurements"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     from drstudy.core import devices
     from drstudy.papers.gan import params
 

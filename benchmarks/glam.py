@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 SIZE = 512
 DISTINCT = 8
@@ -38,8 +38,7 @@ def main() -> None:
         images=(24, 8, "images"),
         repeats=(5, 5, "measurements"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     from drstudy.explain.methods import cam
 
     ours, plain, net, data, eyes, compute = prepared(given.images, given.threads)

@@ -16,11 +16,10 @@ With one thread the processor's time is measured, which other programs on the ma
 
 from __future__ import annotations
 
-import os
 import time
 
 import numpy as np
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 SIZE = 224
 RANKS_AGREE, LEVELS_AGREE = 0.999, 0.01
@@ -35,8 +34,7 @@ def main() -> None:
         batch=(16, 8, "images a pass"),
         repeats=(5, 5, "measurements"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     import torch
 
     from drstudy.core import devices

@@ -13,12 +13,10 @@ over repetitions of ours with other seeds, times the square root of two, since b
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pandas as pd
 from bootstrap import CUTS, cohort
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 CHECKED = ("accuracy", "qwk", "sensitivity_ge2", "specificity_ge2", "auc_ge2")
 """Metrics whose intervals are compared."""
@@ -47,8 +45,7 @@ def main() -> None:
         compared=(600, 300, "resamples of both for these intervals"),
         repeats=(5, 5, "measurements"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     from drstudy.evaluation import statistics
 
     first = cohort(given.patients)

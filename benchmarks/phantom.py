@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 
 def main() -> None:
@@ -19,8 +17,7 @@ def main() -> None:
         large=(1024, 1024, "side, pixels"),
         repeats=(5, 5, "measurements"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     import cv2
 
     from drstudy.data import phantom

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 from fine_tune import SIZE, kappa_difference, phantom_files, with_rows
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 
 def main() -> None:
@@ -29,8 +29,7 @@ def main() -> None:
         batch=(32, 16, "images a step"),
         views=(4, 1, "views in the feature store"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["DRSTUDY_DATA"] = scratch
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 WIDTH, HEIGHT = 3000, 2000
 
@@ -51,8 +51,7 @@ def main() -> None:
         repeats=(5, 5, "measurements"),
         many=(768, 0, "files for one process against two; 0 leaves that out"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     import simplejpeg
     import torch
 

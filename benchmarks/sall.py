@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fine_tune import phantom_files
-from side_by_side import alternate, options, report
+from side_by_side import alternate, options, report, set_threads
 
 SETTINGS = ("single", "hard", "soft", "feature", "adversarial", "rival", "full", "weighted")
 SEEDS = 5
@@ -42,8 +42,7 @@ def main() -> None:
         checked=(10, 4, "steps after which both ways are compared"),
         repeats=(5, 5, "measurements"),
     )
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    set_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(io.StringIO()):
         os.environ["DRSTUDY_DATA"] = scratch
         compare(given, Path(scratch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +33,12 @@ def options(description: str, threads: int = 1, **sizes: tuple[int, int, str]) -
         if getattr(given, name) is None:
             setattr(given, name, quick if given.quick else default)
     return given
+
+
+def set_threads(number: int) -> None:
+    """Limit the threads of the libraries that are loaded after this, and of child processes."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(number)
 
 
 def alternate(

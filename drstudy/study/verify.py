@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 
 from drstudy.core import devices, paths, records
+from drstudy.papers import registry
 from drstudy.show import intervals
 from drstudy.study import claims, pairing, plan
 
@@ -291,8 +292,6 @@ def parameters_that_differ(committed: records.Record, found: records.Record) -> 
 
 def _defaults(record: records.Record) -> dict[str, Any]:
     """Defaults of the parameters of a record's notebook, as records name them; none for a notebook that is not of this study."""
-    from drstudy.papers import registry
-
     notebook = registry.NOTEBOOKS.get(record.data["notebook"])
     return notebook.cls().upper() if notebook else {}
 

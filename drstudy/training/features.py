@@ -177,11 +177,12 @@ class Subset(Features):
 
 
 def _as_array(column: pd.Series) -> np.ndarray:
-    """int64 if the column has whole numbers and none is missing, else float32 with NaN for missing labels."""
+    """int64 if the column has whole numbers and none is missing, else float32 with NaN for missing labels.
+
+    A copy: a view of a table cannot be written to, of which torch warns.
+    """
     if pd.api.types.is_integer_dtype(column) and column.notna().all():
-        return column.to_numpy(
-            dtype=np.int64, copy=True
-        )  # a view of a table cannot be written to, of which torch warns
+        return column.to_numpy(dtype=np.int64, copy=True)
     return column.to_numpy(dtype=np.float32, na_value=np.nan, copy=True)
 
 

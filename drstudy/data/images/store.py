@@ -129,9 +129,8 @@ def build(
                 missing_ok=True
             )  # of a store that was damaged or whose tables were not finished
         writing.fill(target, manifest, image_size, workers or os.cpu_count() or 1, max_megapixels)
-        note_stamp(
-            target
-        )  # its digests are of what was just written: reading all of it again would find nothing
+        # its digests are of what was just written: reading all of it again would find nothing
+        note_stamp(target)
     return open_store(target)
 
 
