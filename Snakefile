@@ -1,5 +1,5 @@
 # The study as a graph: a rule for stages without a variant, one for stages with a variant (a backbone and a seed), and the report.
-# The registry of papers says which stages there are; result files are the only links between them.
+# The plan says which stages there are; result files are the only links between them.
 # `drstudy reproduce` calls this; by hand: snakemake --cores all --config profile=demo
 # On a cluster, Snakemake's own executors run it: `drstudy reproduce --cluster cluster/slurm` (docs/gpu.md).
 
@@ -8,7 +8,6 @@ import os
 import sys
 
 from drstudy.core import paths
-from drstudy.papers import registry
 from drstudy.study import digests, plan
 
 profile = str(config.get("profile", "demo"))
@@ -50,7 +49,7 @@ def values(wildcards):
 
 def cores(wildcards):
     """All of them for a stage that uses the whole machine; on a cluster, which has no such number, as many as asked for."""
-    if not registry.NOTEBOOKS[wildcards.notebook].whole_machine:
+    if not stage(wildcards).whole_machine:
         return 1
     return int(config["cores"]) if "cores" in config else workflow.cores
 

@@ -8,8 +8,9 @@ full. The total for 100 epochs is extrapolated from the median epoch, and the re
 - `the same recipe` keeps these statistics fixed, as the feature store requires, and so trains the same parameters as ours.
 - fastai and fastdrs run with their own defaults. fastai freezes the body except its batch norms. fastdrs trains the whole network; it has no EfficientNet-Lite0.
 
-Validation is left out on all sides. Ours computes in float32 too, unless bf16 is asked for; precision.py measures the gain and the cost of bf16. DenseNet121, which is
-slower, gets half of the training images. `same result` states whether the interval of the difference in kappa includes 0.
+Validation is left out on all sides. The other sides compute in float32. Ours does so too, and where the processor has units for bf16 it trains once more in bf16, which
+`PRECISION` "auto" chooses there; precision.py measures what bf16 alone gains. DenseNet121, which is slower, gets half of the training images. `same result` states
+whether the interval of the difference in kappa includes 0.
 
 `limit` is the time of 100 epochs if only the trunk's pass, and the convolutions and matrix products of the tail cost time, forward and backward, on inputs that lie in
 memory: no normalisation, no activation, no optimiser. `share of limit` is the limit divided by the time of ours.
@@ -42,7 +43,7 @@ def main() -> None:
         batch=(64, 24, "images a step"),
         views=(4, 4, "views in the feature store"),
         densenet=(1, 0, "1 measures DenseNet121 too"),
-        bf16=(0, 0, "1 lets ours compute in bf16; the others always use fp32"),
+        bf16=(1, 1, "1 trains ours in bf16 too, where the processor has units for it"),
     )
     set_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
@@ -84,6 +85,33 @@ def kappa_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]
     return {name: float(found[column]) for column, name in names.items()}
 
 
+class Ours:
+    """Our side in one precision: what is paid once, and an epoch.
+
+    Attributes:
+        once: Seconds of the trunk on all views.
+        net, cached, compute: The network, its features, and the device.
+    """
+
+    def __init__(self, data, recipe, compute) -> None:
+        from drstudy.training import features, grading, networks
+
+        self.compute, self.net = compute, networks.build(recipe, data, compute)
+        self.start = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
+        began = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.cached = features.open_features(self.net, data, recipe, compute)
+            self.cached.prepare()
+        self.once = time.perf_counter() - began
+        self.task = grading.Grading(self.net, self.cached, recipe, compute)
+        self.numbers = iter(range(1, 10**6))
+
+    def epoch(self) -> None:
+        from drstudy.training import loop
+
+        loop.train_epoch(self.task, next(self.numbers))
+
+
 def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None:
 
     from drstudy.core import devices
@@ -91,7 +119,7 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
     from drstudy.data.dataset import Dataset
     from drstudy.models import nets as backbones
     from drstudy.papers.transfer import params
-    from drstudy.training import features, grading, loop, networks, prediction, sampling
+    from drstudy.training import grading, prediction, sampling
 
     recipe = params.FineTuning(
         backbone=backbone,
@@ -103,7 +131,6 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
         learning_rate=3e-4,
         select_by="last",
     )
-    compute = devices.setup("cpu", "bf16" if given.bf16 else "fp32", given.threads, 0)
     # --- ours: what is paid once; the test images are for the kappa afterwards, and no side is charged for them
     files, held_out = (manifest[manifest["split"] == split] for split in ("train", "test"))
     began = time.perf_counter()
@@ -111,22 +138,15 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
         store = images.build(files, 256, given.threads, folder=scratch / f"images_{backbone}")
     prepared = time.perf_counter() - began
     rows = with_rows(files, store)
-    others = [
+    unseen = [
         rows.tail(1).assign(split=split) for split in ("validation", "test")
     ]  # must be there; never looked at
-    data = Dataset(store.images, pd.concat([rows, *others]), store.folder.name)
-    net = networks.build(recipe, data, compute)
-    start = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    began = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()):
-        cached = features.open_features(net, data, recipe, compute)
-        cached.prepare()
-    stored = time.perf_counter() - began
-    task = grading.Grading(net, cached, recipe, compute)
-    numbers = iter(range(1, 10**6))
-
-    def ours() -> None:
-        loop.train_epoch(task, next(numbers))
+    data = Dataset(store.images, pd.concat([rows, *unseen]), store.folder.name)
+    precisions = ["fp32"]
+    if given.bf16 and devices.setup("cpu", "auto", given.threads, 0).precision == "bf16":
+        precisions.append("bf16")
+    computes = {precision: devices.setup("cpu", precision, given.threads, 0) for precision in precisions}
+    ours = {precision: Ours(data, recipe, compute) for precision, compute in computes.items()}
 
     # --- the others
     grades = files["grade"].to_numpy(dtype=int)
@@ -134,50 +154,52 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
     nets = {}
     for name, frozen_bn in (("the paper's way", "track"), ("the same recipe", "eval")):
         nets[name] = backbones.build(backbone, "single", recipe.weights, 0)
-        nets[name].load_state_dict(start)
+        nets[name].load_state_dict(ours["fp32"].start)
         nets[name].freeze(frozen_bn)
-    sides = {"ours": ours} | {name: plain(other, files, weights, recipe) for name, other in nets.items()}
-    sides["fastai"] = fastai(backbones.build(backbone, "single", recipe.weights, 0).net, files, recipe)
+    others = {name: plain(other, files, weights, recipe) for name, other in nets.items()}
+    others["fastai"] = fastai(backbones.build(backbone, "single", recipe.weights, 0).net, files, recipe)
     if backbone == "densenet121":
-        sides["fastdrs"] = fastdrs(backbone, files, recipe)
-    sides["limit"] = products(net, cached, compute)
+        others["fastdrs"] = fastdrs(backbone, files, recipe)
+    sides = {precision: one.epoch for precision, one in ours.items()} | others
+    limits = {precision: products(one.net, one.cached, one.compute) for precision, one in ours.items()}
+    sides |= {f"limit {precision}": limit for precision, limit in limits.items()}
     epoch, _ = alternate(sides, given.epochs, warm=False)  # the median leaves a slow first epoch out
 
-    total = {name: TOTAL * seconds for name, seconds in epoch.items()}
-    total["ours"] += prepared + stored
-    limit = total.pop("limit") + cached.seconds
     with contextlib.redirect_stderr(io.StringIO()):
         store = images.build(held_out, 256, given.threads, folder=scratch / "images_test")
     test = with_rows(held_out, store)
-    tables, kappas, compared = {}, {}, {}
-    for name, one in ({"ours": net} | nets).items():
+    tables, kappas = {}, {}
+    for name, one in ({precision: side.net for precision, side in ours.items()} | nets).items():
         pixels = store.images[test["row"].to_numpy()]
         probabilities = prediction.predict(one.eval(), pixels, devices.Compute("cpu", "fp32"), SIZE)
         tables[name] = prediction.frame(test, probabilities)
         kappas[name] = grading.qwk(test["grade"].to_numpy(int), probabilities.argmax(1))
-    for name in nets:
-        difference = kappa_difference(tables["ours"], tables[name])
-        compared[name] = {"qwk_ours": kappas["ours"], "qwk_other": kappas[name], **difference}
-    for other in [name for name in total if name != "ours"]:
-        values = compared.get(other, {})
-        report(
-            f"fine_tune {backbone} against {other}",
-            total["ours"],
-            total[other],
-            f"s for {TOTAL} epochs, extrapolated from the median of {given.epochs}",
-            values["qwk_difference_lo"] <= 0 <= values["qwk_difference_hi"] if values else None,
-            **values,
-            after_epochs=given.epochs,
-            images=len(files),
-            image_store=prepared,
-            trunk_once=stored,
-            epoch_ours=epoch["ours"],
-            epoch_other=epoch[other],
-            limit=limit,
-            share_of_limit=limit / total["ours"],
-            precision_ours=compute.precision,
-        )
-    cached.close(keep=False)
+    for precision, side in ours.items():
+        total = TOTAL * epoch[precision] + prepared + side.once
+        limit = TOTAL * epoch[f"limit {precision}"] + side.cached.seconds
+        for other in others:
+            values = {}
+            if other in nets:
+                difference = kappa_difference(tables[precision], tables[other])
+                values = {"qwk_ours": kappas[precision], "qwk_other": kappas[other], **difference}
+            report(
+                f"fine_tune {backbone}{', bf16,' if precision == 'bf16' else ''} against {other}",
+                total,
+                TOTAL * epoch[other],
+                f"s for {TOTAL} epochs, extrapolated from the median of {given.epochs}",
+                values["qwk_difference_lo"] <= 0 <= values["qwk_difference_hi"] if values else None,
+                **values,
+                after_epochs=given.epochs,
+                images=len(files),
+                image_store=prepared,
+                trunk_once=side.once,
+                epoch_ours=epoch[precision],
+                epoch_other=epoch[other],
+                limit=limit,
+                share_of_limit=limit / total,
+                precision_ours=precision,
+            )
+        side.cached.close(keep=False)
 
 
 def products(net, cached, compute):

@@ -7,6 +7,7 @@ and names no paper. Importing them loads neither torch nor pandas; what needs th
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -228,6 +229,11 @@ class Stage:
         given = self.parameters().upper()
         return 0 if given.get("DEVICE", "cpu") == "cpu" else given.get("PROCESSES", 1)
 
+    @functools.cached_property
+    def whole_machine(self) -> bool:
+        """Whether it uses all cores by itself, so that no other stage should run beside it: it has ``WORKERS``, set to one per core."""
+        return self.parameters().upper().get("WORKERS") == 0
+
     @property
     def files(self) -> list[Path]:
         """The parameter files, later ones winning; the smoke profile has none, since it is the notebooks' own defaults."""
@@ -259,12 +265,10 @@ class Notebook:
     Attributes:
         cls: Its parameter class, whose ``notebook`` is its name.
         study: ``core`` is the main study, which ``drstudy reproduce`` runs; ``further`` notebooks run with ``--study all``.
-        whole_machine: Whether it uses all cores by itself, so that no other stage should run beside it.
     """
 
     cls: type[params.Parameters]
     study: Literal["core", "further"] = "further"
-    whole_machine: bool = False
 
     @property
     def name(self) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drstudy.core import paths, records
-from drstudy.papers import registry
 from drstudy.papers.base import Stage
 
 HERE = "this machine"
@@ -35,7 +34,7 @@ class Cost:
 
     def on(self, stage: Stage) -> float:
         """Minutes for which the stage occupies its core, or all cores if it uses the whole machine."""
-        if registry.NOTEBOOKS[stage.notebook].whole_machine:
+        if stage.whole_machine:
             return self.minutes
         return max(self.minutes, self.core_minutes)
 
@@ -181,7 +180,7 @@ def together(
     free = cores
     while waiting or running:
         for stage in [one for one in waiting if not open_folders & set(one.needs)]:
-            asked = cores if registry.NOTEBOOKS[stage.notebook].whole_machine else 1
+            asked = cores if stage.whole_machine else 1
             if asked <= free:
                 free -= asked
                 waiting.remove(stage)

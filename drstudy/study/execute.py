@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ import psutil
 
 from drstudy.core import paths
 from drstudy.papers.base import Stage
+from drstudy.study import ahead, failures, plan, reasons
 from drstudy.study import cluster as clusters
-from drstudy.study import failures, plan, reasons
 from drstudy.study.failures import StageError
 from drstudy.study.progress import Watch
 from drstudy.study.run import say
@@ -164,7 +164,8 @@ def execute(
     module = ("drstudy.study.locked", str(working(profile)))
     told = command(profile, study, until, cores, *options, found=found, cluster=cluster, module=module)
     _settle(found)
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as chatter:
+    kernels = nullcontext() if cluster else ahead.offered()
+    with kernels, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as chatter:
         process = subprocess.Popen(told, stderr=chatter)
         status = _wait(process, watch)
         stages = [plan.stage_of(folder) for folder in found]

@@ -40,9 +40,11 @@ class Lines(io.TextIOBase):
         return len(text)
 
 
-def _engine(name: str) -> str:
-    """Register papermill's engine with a progress line a heading; returns the engine's name."""
+def _engine(name: str, threads: int) -> str:
+    """Register papermill's engine with a progress line per heading; returns the engine's name."""
     from papermill.engines import NBClientEngine, papermill_engines
+
+    from drstudy.study import kernels
 
     class Engine(NBClientEngine):
         @classmethod
@@ -60,7 +62,8 @@ def _engine(name: str) -> str:
                 return start(cell, cell_index, **more)
 
             nb_man.cell_start = cell_start
-            kwargs["kernel_manager_class"] = _own_kernel()
+            kwargs["kernel_manager_class"] = kernels.manager(threads)
+            kwargs["shutdown_kernel"] = "immediate"  # it has written all; taking a network apart takes seconds
             kwargs["extra_arguments"] = [
                 "--IPKernelApp.log_level=50"
             ]  # its start-up and shutdown chatter is not about the study
@@ -68,20 +71,6 @@ def _engine(name: str) -> str:
 
     papermill_engines.register("drstudy", Engine)
     return "drstudy"
-
-
-def _own_kernel() -> type:
-    """A kernel manager that starts the interpreter that runs now, whatever kernel named python3 is installed."""
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-
-    class OwnKernel(AsyncKernelManager):
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=argv, display_name="drstudy", language="python")
-
-    return OwnKernel
 
 
 def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record:
@@ -126,8 +115,9 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     told = {records.RUN_ID: run_id, records.MADE_BY: json.dumps(digests.made_by(stage, checked))}
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("PYTHONHASHSEED", "0")
-    if getattr(checked, "threads", 0):
-        os.environ["OMP_NUM_THREADS"] = str(checked.threads)
+    threads = getattr(checked, "threads", 0)
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.update(told)
     logging.getLogger("papermill").addFilter(_is_not_on_settings)
     try:
@@ -135,7 +125,7 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
             _literal(paths.root() / "notebooks" / f"{stage.notebook}.ipynb"),
             _literal(checked.folder / "executed.ipynb"),
             parameters=checked.upper(),
-            engine_name=_engine(stage.name),
+            engine_name=_engine(stage.name, threads),
             kernel_name="python3",
             cwd=paths.root() / "notebooks",
             progress_bar=False,

@@ -171,7 +171,7 @@ PAPER = Paper(
     "and do its heatmaps attend to lesions?",
     notebooks=(
         Notebook(params.PaperAudit, study="core"),
-        Notebook(params.DataAudit, study="core", whole_machine=True),
+        Notebook(params.DataAudit, study="core"),
         Notebook(params.Oversampling, study="core"),
         Notebook(params.FineTuning, study="core"),
         Notebook(params.BackboneComparison, study="core"),

@@ -101,6 +101,13 @@ def test_a_stage_that_uses_the_whole_machine_runs_alone():
     assert costs.together(found.values(), known, 2) == 4.0
 
 
+def test_a_stage_that_is_told_to_work_in_one_process_runs_beside_others():
+    found = stages("00", "01 amd")
+    assert found["01 amd"].parameters().upper()["WORKERS"] == 1
+    known = {one.folder: Cost(2.0, 0.1, "x") for one in found.values()}
+    assert costs.together(found.values(), known, 2) == 2.0
+
+
 def test_a_long_chain_goes_first_and_the_estimate_counts_on_it():
     """01, then 03 lite0 (1), 11 (6), 14 (6) one after the other, beside 02, 13 and 15 (4 each): last, the chain would leave a core idle."""
     found = stages("01", "01 fine", "02", "03 efficientnet_lite0-seed0", "11", "13", "14", "15")
