@@ -20,7 +20,10 @@ def main() -> None:
     from drstudy.core import devices, paths, records
     from drstudy.study import ahead, plan
 
-    command = "import drstudy.study.cli, drstudy.study.kernels, papermill, sys; sys.exit('torch' in sys.modules)"
+    command = (
+        "import sys, drstudy.study.cli, drstudy.study.kernels\nwith drstudy.study.run.without('pyarrow', 'rfc3987_syntax'):\n import papermill\n"
+        "sys.exit('torch' in sys.modules)"
+    )
     commands = {
         "import": [sys.executable, "-c", command],
         "ahead": [sys.executable, "-c", f"import {', '.join(ahead.LIBRARIES)}"],

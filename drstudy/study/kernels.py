@@ -52,7 +52,9 @@ def manager(threads: int) -> type[OwnKernel]:
     if threads != ahead.THREADS or ahead.SOCKET not in os.environ:
         return OwnKernel
     known = KernelProvisionerFactory.instance().provisioners
-    known[NAME] = EntryPoint(NAME, f"{__name__}:{CopyProvisioner.__name__}", "jupyter_client.kernel_provisioners")
+    known[NAME] = EntryPoint(
+        NAME, f"{__name__}:{CopyProvisioner.__name__}", "jupyter_client.kernel_provisioners"
+    )
     return OwnCopy
 
 

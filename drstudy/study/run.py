@@ -63,7 +63,9 @@ def _engine(name: str, threads: int) -> str:
 
             nb_man.cell_start = cell_start
             kwargs["kernel_manager_class"] = kernels.manager(threads)
-            kwargs["shutdown_kernel"] = "immediate"  # it has written all; taking a network apart takes seconds
+            kwargs["shutdown_kernel"] = (
+                "immediate"  # it has written all; taking a network apart takes seconds
+            )
             kwargs["extra_arguments"] = [
                 "--IPKernelApp.log_level=50"
             ]  # its start-up and shutdown chatter is not about the study
@@ -109,7 +111,10 @@ def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record
 
 def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     """Run the notebook in a kernel, and read the record that it left."""
-    import papermill
+    with without(
+        "pyarrow", "rfc3987_syntax"
+    ):  # of files on HDFS, and of a format of JSON: two seconds to import
+        import papermill
 
     run_id = uuid.uuid4().hex
     told = {records.RUN_ID: run_id, records.MADE_BY: json.dumps(digests.made_by(stage, checked))}
@@ -143,6 +148,18 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     if record.data["run_id"] != run_id:
         raise StageError("its record is of another run")
     return record
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Let modules seem not to be installed, for a library that imports them if they are. One that is imported already stays."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules |= dict.fromkeys(hidden)  # None is how Python itself marks a module that cannot be imported
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _is_not_on_settings(line: logging.LogRecord) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import json
 import os
 import subprocess
@@ -33,6 +34,22 @@ def test_lines_are_whole_and_prefixed(capsys):
     assert capsys.readouterr().out == ""
     lines.write(" a line\n\nnext\n")
     assert capsys.readouterr().out == "[03 x]   half a line\n[03 x]   next\n"
+
+
+def test_papermill_is_imported_without_what_costs_seconds_and_is_not_needed():
+    code = (
+        "import sys\nfrom drstudy.study import run\nwith run.without('pyarrow', 'rfc3987_syntax'):\n import papermill\n"
+        "assert not {'pyarrow', 'rfc3987_syntax', 'lark', 'torch', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_module_that_was_imported_stays_where_another_is_hidden():
+    with run.without("json", "sched"):
+        assert sys.modules["json"] is json
+        with pytest.raises(ImportError):
+            importlib.import_module("sched")
+    assert importlib.import_module("sched") is sys.modules["sched"]
 
 
 def test_two_processes_cannot_work_in_one_folder(tmp_path):
