@@ -159,7 +159,7 @@ def main() -> None:
     """Serve until the process that started this one ends it, or has ended."""
     listening, parent, *libraries = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.path[0] in ("", os.getcwd()):
+    if sys.path[0] in ("", str(Path.cwd())):
         del sys.path[0]  # a kernel adds its own folder
     with _Server(int(listening), int(parent), libraries) as server:
         server.serve_forever(LOOK_SECONDS)

@@ -11,6 +11,7 @@ import socket
 import sys
 from contextlib import suppress
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
@@ -64,7 +65,7 @@ class CopyProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         start = cmd.index("ipykernel_launcher")
         try:
-            self.process = Copy(cmd[start:], kwargs.get("cwd") or os.getcwd(), kwargs["env"])
+            self.process = Copy(cmd[start:], kwargs.get("cwd") or Path.cwd(), kwargs["env"])
         except OSError as error:
             print(f"No kernel was made ahead ({error}); an ordinary one starts.", file=sys.stderr)
             return await super().launch_kernel(cmd, **kwargs)
@@ -87,7 +88,7 @@ class Copy:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    def __init__(self, arguments: list[str], folder: str | Path, environment: dict[str, str]) -> None:
         self.returncode: int | None = None
         self.connection = socket.socket(socket.AF_UNIX)
         try:
