@@ -180,19 +180,19 @@ def execute(
 def _wait(process: subprocess.Popen, watch: Watch | None = None) -> int:
     """Wait for Snakemake; on Ctrl-C or a termination signal stop its stages, wait until they have stopped, and raise.
 
-    Stages get the termination signal, which a Python that is still starting obeys without a traceback; Snakemake and its shells get Ctrl-C,
-    upon which they start nothing further and wait for the stages.
+    Snakemake and the stages get the termination signal: it cannot have been inherited as ignored, as Ctrl-C is by what a script starts in the
+    background, and a Python that is still starting obeys it without a traceback. Snakemake then starts nothing further and waits for the
+    stages. Its shells get nothing, since they end with their stage.
     """
 
     def stop(number: int, frame: Any) -> None:
         if number == signal.SIGTERM:  # Ctrl-C reaches the stages by itself
-            for child in psutil.Process().children(recursive=True):
+            stages = psutil.Process().children(recursive=True)
+            process.terminate()  # first, so that it starts no other stage in the place of one that stops
+            for child in stages:
                 with suppress(psutil.NoSuchProcess):
-                    stage = child.pid != process.pid and child.name().startswith("python")
-                    gently = (
-                        not stage and not paths.WINDOWS
-                    )  # where no process can send Ctrl-C to one other process
-                    child.send_signal(signal.SIGINT if gently else signal.SIGTERM)
+                    if child.pid != process.pid and child.name().startswith("python"):
+                        child.terminate()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)

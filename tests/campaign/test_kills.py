@@ -38,7 +38,7 @@ def project(tmp_path_factory):
     return root
 
 
-def start(project: Path, where: Path) -> subprocess.Popen:
+def start(project: Path, where: Path, until: str = "03", **how) -> subprocess.Popen:
     folders = {"DRSTUDY_RESULTS": str(where / "results"), "DRSTUDY_DATA": str(where / "data")}
     command = [
         sys.executable,
@@ -48,7 +48,7 @@ def start(project: Path, where: Path) -> subprocess.Popen:
         "--profile",
         "2024",
         "--until",
-        "03",
+        until,
         "--cores",
         "1",
     ]
@@ -60,7 +60,30 @@ def start(project: Path, where: Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        **how,
     )
+
+
+@pytest.mark.skipif(
+    not hasattr(signal, "SIGKILL"), reason="no process on Windows can ignore Ctrl-C for its children"
+)
+def test_a_run_in_the_background_that_ignores_interrupts_starts_nothing_after_it_was_stopped(
+    project, tmp_path
+):
+    """`nohup drstudy reproduce &` in a script, and later `kill`: Snakemake inherits that SIGINT is ignored."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    process = start(project, tmp_path, "0", preexec_fn=ignore)
+    said = ""
+    while " starts: " not in said:
+        said += process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=200)
+    assert process.returncode == 130, said + rest
+    assert " starts: " not in rest, "other stages need nothing of this one"
+    assert "stopped; finished stages are kept" in rest
 
 
 def finished(project: Path, where: Path) -> Path:
