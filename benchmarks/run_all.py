@@ -21,7 +21,7 @@ from pathlib import Path
 
 from results_page import IF_NAMED, page
 
-from drstudy.core import devices
+from drstudy.core import devices, paths
 
 HERE = Path(__file__).parent
 STORE, PAGE = "results.jsonl", "RESULTS.md"
@@ -68,8 +68,14 @@ def main(arguments: Sequence[str], folder: Path = HERE, scripts: Path = HERE) ->
         named = [name for name in SCRIPTS if name in arguments]
         chosen = named or [name for name in SCRIPTS if name not in IF_NAMED]
         options = [text for text in arguments if text not in SCRIPTS]
-        kept, failed = measured(chosen, options, kept, scripts)
-        store.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        began = time.monotonic()
+        for name in chosen:
+            kept, failing = measured([name], options, kept, scripts)
+            failed += failing
+            with paths.atomic(store) as temporary:  # after each, as they take an hour together
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        minutes = (time.monotonic() - began) / 60
+        print(f"all {len(chosen)} scripts: {minutes:.1f} minutes", file=sys.stderr, flush=True)
     (folder / PAGE).write_text(page(kept), encoding="utf-8")
     if failed:
         print(f"failed: {', '.join(failed)}; their old rows of this processor are dropped", file=sys.stderr)
@@ -80,7 +86,7 @@ def measured(
     chosen: Sequence[str], options: Sequence[str], rows: list[dict], scripts: Path
 ) -> tuple[list[dict], list[str]]:
     """Run some scripts; return all rows, the new ones in the place of those of this processor, and the names of scripts that failed."""
-    here, began = devices.processor(), time.monotonic()
+    here = devices.processor()
     kept = [row for row in rows if row["script"] not in chosen or row.get("processor") != here]
     about = {**provenance(), "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     failed = []
@@ -101,8 +107,6 @@ def measured(
             print(line, flush=True)
             own = {"script": name, "options": " ".join(options), **about, "script_seconds": seconds}
             kept.append(own | {"processor": here} | json.loads(line))
-    minutes = (time.monotonic() - began) / 60
-    print(f"all {len(chosen)} scripts: {minutes:.1f} minutes", file=sys.stderr, flush=True)
     kept.sort(key=lambda row: SCRIPTS.index(row["script"]))
     return kept, failed
 
