@@ -56,12 +56,15 @@ def new_figure(
 
 
 @style.theme()
-def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> Figure:
-    """Confusion matrices side by side: counts, and the share of each observed grade as colour and percentage.
+def confusion_matrices(
+    matrices: Mapping[str, np.ndarray], columns: int = 3, rows: str = "observed grade"
+) -> Figure:
+    """Confusion matrices side by side: counts, and the share of each row as colour and percentage.
 
     Args:
-        matrices: Title to (5, 5) counts, observed grades in rows.
+        matrices: Title to (5, 5) counts, predicted grades in columns.
         columns: Matrices in a row of the figure.
+        rows: What the rows are.
     """
     figure, axes = panels(len(matrices), columns, 3.6, 4.1)
     for ax, (title, counts) in zip(axes.flat, matrices.items()):
@@ -73,8 +76,8 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], columns: int = 3) -> 
             for row, percents in zip(counts, share)
         ]
         cells = marks.matrix(ax, share, texts, style.SHARES_MAP, vmin=0, vmax=100, square=True)
-        ax.set(title=textwrap.fill(title, 30), xlabel="predicted grade", ylabel="observed grade")
-    figure.colorbar(cells, ax=axes, label="share of the observed grade, %", shrink=0.7)
+        ax.set(title=textwrap.fill(title, 30), xlabel="predicted grade", ylabel=rows)
+    figure.colorbar(cells, ax=axes, label=f"share of the {rows}, %", shrink=0.7)
     return figure
 
 
