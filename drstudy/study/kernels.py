@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import socket
 import sys
 from contextlib import suppress
@@ -14,6 +13,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import psutil
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -103,6 +103,7 @@ class Copy:
             self.connection.close()
             raise
         self.pid = int(answer)
+        self.process = psutil.Process(self.pid)
 
     def poll(self) -> int | None:
         """None while it runs; afterwards 0, as its status is known only to the process that forked it."""
@@ -119,11 +120,15 @@ class Copy:
 
     def send_signal(self, number: int) -> None:
         """Nothing happens where it has ended."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        with suppress(psutil.NoSuchProcess):
+            self.process.send_signal(number)
 
     def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
+        """As :meth:`send_signal`, with the signal that asks it to end."""
+        with suppress(psutil.NoSuchProcess):
+            self.process.terminate()
 
     def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
+        """As :meth:`send_signal`, with the signal that ends it at once."""
+        with suppress(psutil.NoSuchProcess):
+            self.process.kill()

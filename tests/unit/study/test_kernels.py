@@ -119,7 +119,7 @@ def test_a_copy_outlives_the_process_that_made_it(one_thread):
         kernel = psutil.Process(int(stage.stdout.readline().split()[0]))
         made_it = kernel.parent()
     assert not made_it.is_running()
-    time.sleep(2 * ahead.LOOK_SECONDS)
+    time.sleep(1)
     assert kernel.is_running()
     stage.kill()
     stage.wait()
@@ -156,8 +156,12 @@ def test_a_path_that_is_too_long_for_a_socket_is_no_failure(monkeypatch, tmp_pat
     assert "No kernels are made ahead (AF_UNIX path too long)" in capsys.readouterr().err
 
 
-def test_nothing_is_offered_beside_a_gpu(monkeypatch, tmp_path):
-    monkeypatch.setattr(ahead, "GPUS", (str(tmp_path),))
+@pytest.mark.parametrize("where", ["beside a GPU", "on Windows", "on a Mac"])
+def test_nothing_is_offered_where_a_fork_is_not_safe(monkeypatch, tmp_path, where):
+    if where == "beside a GPU":
+        monkeypatch.setattr(ahead, "GPUS", (str(tmp_path),))
+    else:
+        monkeypatch.setattr(sys, "platform", {"on Windows": "win32", "on a Mac": "darwin"}[where])
     with ahead.offered():
         assert ahead.SOCKET not in os.environ
         assert kernels.manager(1) is kernels.OwnKernel
