@@ -1,8 +1,8 @@
 """Kernels made ahead: a process that has imported the large libraries, and gives each stage a copy of itself to run its notebook in.
 
 The process (:mod:`drstudy.study.forking`) waits for a first request, imports :data:`LIBRARIES`, and forks for this and each further request. What a stage
-would spend on the start of an interpreter and on imports is spent once per `drstudy reproduce`. Nothing of this project is imported ahead, so that a
-stage always runs the code of its own start. No library is used before the fork, so that no thread, random number or GPU is shared.
+would spend on the start of an interpreter and on imports is spent once per `drstudy reproduce`. A copy forgets what it has imported of this project, so
+that a stage always runs the code of its own start. No library is used before the fork, so that no thread, random number or GPU is shared.
 
 A copy has the environment that its stage asks for, but libraries read the number of threads when they load. This process therefore
 has :data:`THREADS`, and only stages with the same number ask for a copy (:mod:`drstudy.study.kernels`).
@@ -33,6 +33,7 @@ LIBRARIES = (
     "cv2",
     "torch",
     "torch._dynamo",  # of the optimisers
+    "drstudy.models.compat",  # before torchvision
     "torchvision.models",
     "torchvision.transforms.v2",
     "pandas",

@@ -14,6 +14,7 @@ import socketserver
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from drstudy.study import ahead
@@ -30,12 +31,15 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         self.socket.close()
         self.socket = socket.socket(fileno=0)
         self.parent, self.libraries = parent, libraries
+        self.kept: list[
+            ModuleType
+        ] = []  # those of this project, which a copy forgets, stay in memory with what they declared
 
     def process_request(self, *request: Any) -> None:
         if self.libraries:
             for name in self.libraries:
-                with contextlib.suppress(ImportError):  # of which the notebook will tell
-                    importlib.import_module(name)
+                with contextlib.suppress(Exception):  # the notebook will tell what cannot be imported
+                    self.kept.append(importlib.import_module(name))
             self.libraries = []
             gc.collect()
             gc.freeze()  # else the next collection in a copy would write to every page that it shares

@@ -64,6 +64,37 @@ def test_a_copy_differs_from_an_ordinary_kernel_by_what_is_imported_only(one_thr
     assert copy == ordinary
 
 
+LIBRARIES = """import json, os, sys
+from drstudy.study import ahead
+there = [name for name in ahead.LIBRARIES if name in sys.modules]
+from drstudy.models.compat import torchvision
+import matplotlib, torch
+with torch.inference_mode():
+    answer = torchvision.models.resnet18().eval()(torch.ones(1, 3, 32, 32)).shape
+print(json.dumps([there, torch.get_num_threads(), matplotlib.get_backend(), list(answer)]))"""
+
+
+@LINUX
+@pytest.mark.slow
+def test_all_libraries_are_there_and_work(one_thread, tmp_path):
+    with ahead.offered():
+        manager = kernels.manager(1)
+        ((there, threads, backend, shape), *_) = [
+            json.loads(execute(manager, LIBRARIES, tmp_path).cells[0].outputs[0].text) for _ in "ab"
+        ]
+    assert there == [name for name in ahead.LIBRARIES if not name.startswith("drstudy.")]
+    assert threads == 1
+    assert backend == "inline"
+    assert shape == [1, 1000]
+
+
+@LINUX
+def test_a_library_that_cannot_be_imported_is_left_to_the_notebook(one_thread, tmp_path, capfd):
+    with ahead.offered(("no_such_library", *AHEAD)):
+        assert look(kernels.manager(1), tmp_path)["ahead"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @LINUX
 def test_a_figure_is_shown(one_thread, tmp_path):
     code = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
