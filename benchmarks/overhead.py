@@ -21,7 +21,7 @@ def main() -> None:
     from drstudy.study import ahead, plan
 
     command = (
-        "import sys, drstudy.study.cli, drstudy.study.kernels\nwith drstudy.study.run.without('pyarrow', 'rfc3987_syntax'):\n import papermill\n"
+        "import sys, drstudy.study.cli, drstudy.study.kernels\ndrstudy.study.run.load_papermill()\n"
         "sys.exit('torch' in sys.modules)"
     )
     commands = {

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from drstudy.core import params, paths, records
@@ -111,11 +112,7 @@ def run(stage: Stage, overrides: dict[str, Any] | None = None) -> records.Record
 
 def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     """Run the notebook in a kernel, and read the record that it left."""
-    with without(
-        "pyarrow", "rfc3987_syntax"
-    ):  # of files on HDFS, and of a format of JSON: two seconds to import
-        import papermill
-
+    papermill = load_papermill()
     run_id = uuid.uuid4().hex
     told = {records.RUN_ID: run_id, records.MADE_BY: json.dumps(digests.made_by(stage, checked))}
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -148,6 +145,13 @@ def _execute(stage: Stage, checked: params.Parameters) -> records.Record:
     if record.data["run_id"] != run_id:
         raise StageError("its record is of another run")
     return record
+
+
+def load_papermill() -> ModuleType:
+    """papermill, without two packages that it imports if they are installed, for files on HDFS and for a format of JSON: they take two seconds."""
+    with without("pyarrow", "rfc3987_syntax"):
+        import papermill
+    return papermill
 
 
 @contextmanager
