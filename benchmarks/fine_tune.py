@@ -161,8 +161,9 @@ def compare(backbone: str, manifest: pd.DataFrame, scratch: Path, given) -> None
     if backbone == "densenet121":
         others["fastdrs"] = fastdrs(backbone, files, recipe)
     sides = {precision: one.epoch for precision, one in ours.items()} | others
-    limits = {precision: products(one.net, one.cached, one.compute) for precision, one in ours.items()}
-    sides |= {f"limit {precision}": limit for precision, limit in limits.items()}
+    sides |= {
+        f"limit {precision}": products(one.net, one.cached, one.compute) for precision, one in ours.items()
+    }
     epoch, _ = alternate(sides, given.epochs, warm=False)  # the median leaves a slow first epoch out
 
     with contextlib.redirect_stderr(io.StringIO()):

@@ -70,8 +70,8 @@ def main(arguments: Sequence[str], folder: Path = HERE, scripts: Path = HERE) ->
         options = [text for text in arguments if text not in SCRIPTS]
         began = time.monotonic()
         for name in chosen:
-            kept, failing = measured([name], options, kept, scripts)
-            failed += failing
+            kept, succeeded = measured(name, options, kept, scripts)
+            failed += [] if succeeded else [name]
             with paths.atomic(store) as temporary:  # after each, as they take an hour together
                 temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         minutes = (time.monotonic() - began) / 60
@@ -82,33 +82,27 @@ def main(arguments: Sequence[str], folder: Path = HERE, scripts: Path = HERE) ->
     return 1 if failed else 0
 
 
-def measured(
-    chosen: Sequence[str], options: Sequence[str], rows: list[dict], scripts: Path
-) -> tuple[list[dict], list[str]]:
-    """Run some scripts; return all rows, the new ones in the place of those of this processor, and the names of scripts that failed."""
-    here = devices.processor()
-    kept = [row for row in rows if row["script"] not in chosen or row.get("processor") != here]
+def measured(name: str, options: Sequence[str], rows: list[dict], scripts: Path) -> tuple[list[dict], bool]:
+    """Run a script; return all rows, the new ones in the place of those of this processor, and whether it succeeded."""
+    here, start = devices.processor(), time.monotonic()
+    kept = [row for row in rows if row["script"] != name or row.get("processor") != here]
     about = {**provenance(), "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-    failed = []
-    for name in chosen:
-        start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, str(scripts / f"{name}.py"), *options],
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
-        seconds = round(time.monotonic() - start, 1)
-        print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
-        if done.returncode:
-            print(f"{name} failed with exit code {done.returncode}", file=sys.stderr, flush=True)
-            failed.append(name)
-        for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
-            print(line, flush=True)
-            own = {"script": name, "options": " ".join(options), **about, "script_seconds": seconds}
-            kept.append(own | {"processor": here} | json.loads(line))
+    done = subprocess.run(
+        [sys.executable, str(scripts / f"{name}.py"), *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    seconds = round(time.monotonic() - start, 1)
+    print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    if done.returncode:
+        print(f"{name} failed with exit code {done.returncode}", file=sys.stderr, flush=True)
+    for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
+        print(line, flush=True)
+        own = {"script": name, "options": " ".join(options), **about, "script_seconds": seconds}
+        kept.append(own | {"processor": here} | json.loads(line))
     kept.sort(key=lambda row: SCRIPTS.index(row["script"]))
-    return kept, failed
+    return kept, not done.returncode
 
 
 def provenance() -> dict[str, str | bool]:

@@ -103,7 +103,6 @@ class Copy:
             self.connection.close()
             raise
         self.pid = int(answer)
-        self.process = psutil.Process(self.pid)
 
     def poll(self) -> int | None:
         """None while it runs; afterwards 0, as its status is known only to the process that forked it."""
@@ -121,14 +120,4 @@ class Copy:
     def send_signal(self, number: int) -> None:
         """Nothing happens where it has ended."""
         with suppress(psutil.NoSuchProcess):
-            self.process.send_signal(number)
-
-    def terminate(self) -> None:
-        """As :meth:`send_signal`, with the signal that asks it to end."""
-        with suppress(psutil.NoSuchProcess):
-            self.process.terminate()
-
-    def kill(self) -> None:
-        """As :meth:`send_signal`, with the signal that ends it at once."""
-        with suppress(psutil.NoSuchProcess):
-            self.process.kill()
+            psutil.Process(self.pid).send_signal(number)
